@@ -1,0 +1,42 @@
+# Each target works as the first command on a fresh clone: it needs make and Python 3.11 or newer only.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO_DIR ?= runs/demo
+
+# Compiled JAX programs are kept, so that a second run of the tests or the demo starts at once.
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
+
+.PHONY: help setup demo test test-slow lint clean
+
+help:
+	@echo "make demo       train a VAE and a VMA on scikit-learn's digits, in a few minutes"
+	@echo "make test       the tests, in a few minutes        make test-slow  the long ones too"
+	@echo "make lint       ruff and mypy                      make clean      remove .venv and caches"
+
+$(VENV)/.ready: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "memjax needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.ready
+
+demo: setup
+	$(BIN)/python -m experiments.quickstart --workdir=$(DEMO_DIR)
+
+test: setup lint
+	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .jax_cache .pytest_cache .mypy_cache .ruff_cache *.egg-info
