@@ -1,0 +1,1 @@
+"""Command lines: train, evaluate, quickstart; and the configs of what the papers report."""

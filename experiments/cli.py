@@ -1,0 +1,55 @@
+"""What the command lines share: errors of the user end in one clear line and exit status 2."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from absl import app, flags
+
+from memjax.errors import UserError
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+    """Parses the flags and runs `main`, which gets the arguments that are no flags: none."""
+
+    def checked_main(argv: Sequence[str]) -> None:
+        with exit_on_user_error():
+            if len(argv) > 1:
+                raise UserError(f"unexpected argument {argv[1]!r}; flags begin with --")
+            main(argv)
+
+    _show_log()
+    app.run(checked_main, flags_parser=_parse_flags)
+
+
+@contextlib.contextmanager
+def exit_on_user_error() -> Iterator[None]:
+    """Prints a `UserError` as one line and exits with status 2."""
+    try:
+        yield
+    except UserError as error:
+        _exit(str(error))
+
+
+def _show_log() -> None:
+    """Shows memjax's own log; of the libraries beneath it, warnings only."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logger = logging.getLogger("memjax")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    # ml_collections loads the config file and sets its fields while the flags are parsed.
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        return _exit(str(error))
+
+
+def _exit(message: str):
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,39 @@
+"""What all configs share; no experiment of its own."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """A VAE on scikit-learn's digits, small enough to overwrite field by field."""
+    config = ConfigDict()
+    config.seed = 0
+    config.data_dir = ""  # where the data sets are; empty: $MEMJAX_DATA_DIR or ~/memjax_data
+
+    config.dataset = ConfigDict()
+    config.dataset.name = "digits"
+    config.dataset.train_split = "train"
+    config.dataset.eval_split = "test"
+    config.dataset.binarization = "static"  # none, static, dynamic (anew in each epoch)
+
+    # A sampler of memjax.data and its arguments.
+    config.episodes = ConfigDict({"name": "minibatch", "batch_size": 32})
+    config.eval = ConfigDict()
+    config.eval.episodes = ConfigDict({"name": "minibatch", "batch_size": 256})
+    config.eval.num_batches = 8
+
+    # A class of memjax.models and its attributes.
+    config.model = ConfigDict({"name": "vae.VAE", "num_samples": 1})
+
+    # One of optax's optimizers and its arguments.
+    config.optimizer = ConfigDict({"name": "adam", "learning_rate": 3e-4})
+    config.optimizer.clip_norm = 0.0  # of the whole gradient; 0: no clipping
+    config.optimizer.decay_steps = 0  # of a cosine decay of the learning rate to zero; 0: constant
+
+    config.training = ConfigDict()
+    config.training.num_steps = 20_000
+    config.training.log_every = 500
+    config.training.eval_every = 2_000  # a multiple of log_every
+    config.training.checkpoint_every = 2_000
+    config.training.steps_per_call = 0  # 0: automatic
+    config.training.ema_decay = 0.0  # of a running average of the parameters; 0: none
+    return config

@@ -1,0 +1,26 @@
+"""A learned memory on MNIST (VMA section 4.1): 64 to 1024 slots of 256 numbers.
+
+KL(q(a|x) || p(a)) settles near 2.5 nats whatever `model.num_slots`; the entropy of p(a) is higher.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import default
+
+
+def get_config() -> ConfigDict:
+    config = default.get_config()
+    config.dataset.name = "mnist"
+    config.eval.episodes.batch_size = 512
+    config.model = ConfigDict()
+    config.model.name = "vma.VMA"
+    config.model.latent_size = 32
+    config.model.hidden_sizes = (256, 128)
+    config.model.embedding_size = 128
+    config.model.similarity = "key_normalized"
+    config.model.address_prior = "learned"
+    config.model.num_slots = 256
+    config.model.slot_size = 256
+    config.model.num_samples = 4
+    config.training.num_steps = 100_000
+    return config

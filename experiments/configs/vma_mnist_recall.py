@@ -1,0 +1,27 @@
+"""Train to recall (VMA section 4.1, figure 2A): the queries are images that the memory holds.
+
+An optimal model's NLL is log(num_slots), that of a look-up table.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import default
+
+
+def get_config() -> ConfigDict:
+    config = default.get_config()
+    config.dataset.name = "mnist"
+    config.episodes = ConfigDict({"name": "recall", "num_slots": 256, "batch_size": 32})
+    config.eval.episodes = ConfigDict({"name": "recall", "num_slots": 256, "batch_size": 256})
+    config.model = ConfigDict()
+    config.model.name = "vma.VMA"
+    config.model.latent_size = 32
+    config.model.hidden_sizes = (256, 128)
+    config.model.embedding_size = 128
+    config.model.similarity = "key_normalized"
+    config.model.address_prior = "learned"
+    config.model.num_samples = 4
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.decay_steps = 20_000
+    config.training.num_steps = 20_000
+    return config

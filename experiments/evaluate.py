@@ -1,0 +1,84 @@
+"""Evaluates a trained run: python -m experiments.evaluate --workdir=DIR --task=TASK.
+
+Prints a table, writes DIR/eval_TASK.json and figures. Options of the task are given as
+--option=NAME=VALUE, once for each, such as --option=num_samples=1000.
+"""
+
+import inspect
+import json
+import os
+from ast import literal_eval
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments import cli
+from memjax.errors import UserError
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+_TASK = flags.DEFINE_string(
+    "task", None, "What to evaluate: likelihood, recall, samples.", required=True
+)
+_OPTION = flags.DEFINE_multi_string("option", [], "NAME=VALUE, an option of the task; repeatable.")
+_DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data sets are, if they have moved.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Loads the newest checkpoint, evaluates, reports."""
+    del argv
+    from experiments import figures
+    from memjax import evaluation
+
+    evaluate = evaluation.task(_TASK.value)
+    options = parse_options(evaluate, _OPTION.value)
+    run = evaluation.load_run(_WORKDIR.value, _DATA_DIR.value)
+    report = evaluate(run, **options)
+    print(format_table(report.table))
+    write_json(
+        Path(_WORKDIR.value) / f"eval_{_TASK.value}.json",
+        {"task": _TASK.value, "step": run.step, "options": options, "table": report.table},
+    )
+    figures.draw_report(_WORKDIR.value, report, f"{_TASK.value}, step {run.step}")
+
+
+def parse_options(evaluate: Callable, options: Sequence[str]) -> dict[str, Any]:
+    """The keyword arguments of `evaluate` from strings NAME=VALUE, VALUE a Python literal."""
+    known = [name for name in inspect.signature(evaluate).parameters if name != "run"]
+    parsed = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals or name not in known:
+            raise UserError(
+                f"option is {option!r}; it must be NAME=VALUE, NAME: {', '.join(known)}"
+            )
+        try:
+            parsed[name] = literal_eval(value)
+        except (ValueError, SyntaxError) as error:
+            raise UserError(f"option {name} is {value!r}; it must be a number or a list") from error
+    return parsed
+
+
+def format_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as aligned text."""
+    cells = [list(rows[0])]
+    cells += [
+        [f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in cells
+    )
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes `content` whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+if __name__ == "__main__":
+    cli.run(main)

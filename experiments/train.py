@@ -1,0 +1,36 @@
+"""Trains one config: python -m experiments.train --config=experiments/configs/X.py --workdir=DIR.
+
+Any field of the config can be set: --config.training.num_steps=1000. The same command again goes on
+where the run was stopped.
+"""
+
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+from experiments import cli
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "File of the config, such as experiments/configs/vma_mnist_recall.py.",
+    lock_config=True,
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: metrics, checkpoints, figures.")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(argv: Sequence[str]) -> None:
+    """Trains, then draws the figures."""
+    del argv
+    # Imported after the flags are parsed, so that --help and a wrong flag answer at once.
+    from experiments import figures
+    from memjax.training import train_and_evaluate
+
+    train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+    figures.draw_run(_WORKDIR.value)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,82 @@
+"""Held-out negative log-likelihood by importance sampling, and the parts of the bound."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from memjax import data
+from memjax.evaluation.run import Report, Run
+
+_CHUNK = 100  # samples of each query that are held in memory at a time
+
+Score = Callable[[chex.PRNGKey, chex.Array, chex.Array | None], dict[str, jax.Array]]
+
+
+def evaluate(
+    run: Run, *, num_samples: int = 100, num_queries: int = 0, batch_size: int = 100, seed: int = 0
+) -> Report:
+    """The NLL of held-out images in nats, by importance sampling; Burda et al. 2015, VMA eq. 7.
+
+    Where training draws i.i.d. images, every image of the evaluation split is scored once; else as
+    many episodes are drawn as make up `num_queries`.
+
+    Args:
+      run: the trained run.
+      num_samples: L, rounded up to a multiple of 100 above 100; memory use does not grow with it.
+      num_queries: how many images; 0 for the size of the split.
+      batch_size: images scored at a time, where they are i.i.d.
+      seed: of the samples and the episodes.
+    """
+    rng_key = jax.random.key(seed)
+    num_queries = num_queries or len(run.experiment.eval.arrays.images)
+    score, num_samples = make_score(run, num_samples)
+    parts: list[dict[str, jax.Array]] = []
+    for i, episode in enumerate(_episodes(run, num_queries, batch_size, rng_key)):
+        parts.append(score(jax.random.fold_in(rng_key, i), episode.query, episode.support))
+    scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    means = {name: float(np.mean(values)) for name, values in scores.items()}
+    standard_error = float(np.std(scores["nll"]) / math.sqrt(num_queries))
+    row = {"queries": len(scores["nll"]), "samples": num_samples, **means}
+    return Report([row | {"standard_error": standard_error}])
+
+
+def make_score(run: Run, num_samples: int) -> tuple[Score, int]:
+    """A function `(rng_key, query [B, ...], support) -> {"nll": [B], "kl_...": [B], ...}`.
+
+    `nll` is -log p(query) by `num_samples` importance weights; the rest are the model's own
+    metrics. Also returns the number of samples that it takes.
+    """
+    chunk_size = min(num_samples, _CHUNK)
+    num_chunks = -(-num_samples // chunk_size)
+
+    def score(
+        rng_key: chex.PRNGKey, queries: chex.Array, support: chex.Array | None
+    ) -> dict[str, jax.Array]:
+        _, metrics = run.map("__call__", rng_key, queries, support, train=False)
+        total = jnp.full(len(queries), -jnp.inf)
+        for i in range(num_chunks):
+            chunk_rng_key = jax.random.fold_in(rng_key, i)
+            log_weights = run.map(
+                "log_weights", chunk_rng_key, queries, support, num_samples=chunk_size
+            )
+            total = jnp.logaddexp(total, jax.nn.logsumexp(log_weights, axis=1))
+        return metrics | {"nll": math.log(num_chunks * chunk_size) - total}
+
+    return score, num_chunks * chunk_size
+
+
+def _episodes(
+    run: Run, num_queries: int, batch_size: int, rng_key: chex.PRNGKey
+) -> Iterator[data.Episode]:
+    stage = run.experiment.eval
+    if run.experiment.config.eval.episodes.name == "minibatch":
+        for start in range(0, num_queries, batch_size):
+            indices = np.arange(start, min(start + batch_size, num_queries))
+            yield stage.gather(stage.arrays, data.EpisodeIndices(jnp.asarray(indices)), 0)
+    else:
+        for i in range(-(-num_queries // stage.batch_size)):
+            yield run.eval_episode(jax.random.fold_in(rng_key, i))

@@ -1,0 +1,92 @@
+"""The VAE, and the IWAE that it becomes with several samples: the baseline without a memory."""
+
+from collections.abc import Sequence
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+import numpyro.distributions as dist
+
+from memjax import estimators
+from memjax.errors import UserError
+from memjax.nets import MLP, distributions, image_to_vector
+
+
+class VAE(nn.Module):
+    """p(x) = integral p(z) p(x|z) dz with MLPs; Kingma and Welling 2013, Burda et al. 2015.
+
+    Attributes:
+      image_shape: (H, W, C).
+      latent_size: size of z.
+      hidden_sizes: units of the encoder's hidden layers; the decoder has them in reverse.
+      num_samples: L in training; 1 is the VAE, more is the IWAE.
+    """
+
+    image_shape: Sequence[int]
+    latent_size: int = 32
+    hidden_sizes: Sequence[int] = (256, 128)
+    num_samples: int = 1
+
+    def setup(self):
+        """Names the parameters; checks what the config says."""
+        if self.num_samples < 1:
+            raise UserError(f"num_samples is {self.num_samples}; it must be at least 1")
+        num_pixels = self.image_shape[0] * self.image_shape[1] * self.image_shape[2]
+        self.encoder = MLP(self.hidden_sizes, 2 * self.latent_size)
+        self.decoder = MLP(tuple(self.hidden_sizes)[::-1], num_pixels)
+
+    def __call__(
+        self,
+        rng_key: chex.PRNGKey,
+        query: chex.Array,
+        support: chex.Array | None = None,
+        *,
+        train: bool,
+    ) -> tuple[chex.Array, dict[str, chex.Array]]:
+        """The multi-sample bound for one query `[H, W, C]`, and metrics in nats."""
+        del support, train
+        log_likelihood, log_weights = self._sample_joint(rng_key, query, self.num_samples)
+        objective = estimators.iwae(log_weights)
+        metrics = {
+            "nll": -objective,
+            "reconstruction": -jnp.mean(log_likelihood),
+            "kl_latent": dist.kl_divergence(self._posterior(query), self._prior()),
+        }
+        return objective, metrics
+
+    def log_weights(
+        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None, num_samples: int
+    ) -> chex.Array:
+        """Importance weights for log p(x) of one query `[H, W, C]`, in nats: `[L]`."""
+        del support
+        return self._sample_joint(rng_key, query, num_samples)[1]
+
+    def generate(self, rng_key: chex.PRNGKey, support: chex.Array | None = None) -> chex.Array:
+        """The mean image `[H, W, C]` of p(x|z) for z drawn from the prior."""
+        del support
+        return self._decode(self._prior().sample(rng_key)).base_dist.probs
+
+    def explain(
+        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None = None
+    ) -> dict[str, chex.Array]:
+        """Images `[H, W, C]` that show what the model made of one query."""
+        del support
+        latent = self._posterior(query).sample(rng_key)
+        return {"query": query, "reconstruction": self._decode(latent).base_dist.probs}
+
+    def _sample_joint(self, rng_key, query, num_samples) -> tuple[chex.Array, chex.Array]:
+        prior, posterior = self._prior(), self._posterior(query)
+        latent = posterior.rsample(rng_key, (num_samples,))
+        log_likelihood = self._decode(latent).log_prob(query)
+        log_weights = log_likelihood + prior.log_prob(latent) - posterior.log_prob(latent)
+        return log_likelihood, log_weights
+
+    def _prior(self) -> dist.Distribution:
+        return distributions.standard_normal(self.latent_size)
+
+    def _posterior(self, query: chex.Array) -> dist.Distribution:
+        return distributions.diagonal_normal(self.encoder(image_to_vector(query)))
+
+    def _decode(self, latent: chex.Array) -> dist.Distribution:
+        logits = self.decoder(latent)
+        return distributions.bernoulli_image(logits.reshape(*logits.shape[:-1], *self.image_shape))

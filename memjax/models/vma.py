@@ -1,0 +1,199 @@
+"""Variational Memory Addressing: one sampled slot, then a conditional VAE on what it holds.
+
+Source: Bornschein et al., Variational Memory Addressing in Generative Models, 2017 (VMA below).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+
+from memjax import estimators
+from memjax.errors import UserError
+from memjax.memory import addressing
+from memjax.nets import MLP, distributions, image_to_vector
+
+
+class Joint(NamedTuple):
+    """L posterior samples of (a, z) for one query, and the terms of the bound; VMA eqs. 2-3."""
+
+    log_likelihood: chex.Array  # [L], log p(x|m_a, z)
+    log_weights: chex.Array  # [L]
+    address_log_probs: chex.Array  # [L], log q(a|x)
+    kl_address: chex.Array  # scalar, KL(q(a|x) || p(a))
+    kl_latent: chex.Array  # [L], KL(q(z|m_a, x) || p(z|m_a))
+    address_prior_entropy: chex.Array  # scalar, of p(a)
+
+
+class VMA(nn.Module):
+    """p(x|M) = sum_a p(a|M) integral p(z|m_a) p(x|z, m_a) dz with MLPs; VMA eq. 1, section 4.1.
+
+    The memory holds the support's images or, with `num_slots`, learned vectors.
+
+    Where it holds images, the decoder has a direct path from what was read to the pixels' logits:
+    `exp(log_gain) * (2 m - 1)`, a learned gain for each pixel. A hidden layer of 128 units cannot
+    copy an image that it has never seen, and recall is just that; the exponential lets the gain
+    reach the 8 nats or so that a certain pixel takes in a few thousand steps.
+
+    Attributes:
+      image_shape: (H, W, C).
+      latent_size: size of z.
+      hidden_sizes: units of the encoder's hidden layers; the decoder has them in reverse.
+      embedding_size: E, of the matching space, behind one hidden layer of `hidden_sizes[-1]` units.
+      similarity: one of `addressing.KINDS`.
+      address_prior: "learned", by a query point e^p in the matching space, or "flat".
+      num_slots: 0 for the support's images as contents, else the number of learned slots.
+      slot_size: size of a learned slot.
+      num_samples: L in training, at least 2.
+    """
+
+    image_shape: Sequence[int]
+    latent_size: int = 32
+    hidden_sizes: Sequence[int] = (256, 128)
+    embedding_size: int = 128
+    similarity: str = "key_normalized"
+    address_prior: str = "learned"
+    num_slots: int = 0
+    slot_size: int = 256
+    num_samples: int = 4
+
+    def setup(self):
+        """Names the parameters; checks what the config says."""
+        _check(self)
+        latent_parameters = 2 * self.latent_size
+        num_pixels = self.image_shape[0] * self.image_shape[1] * self.image_shape[2]
+        self.slot_embedding = MLP(self.hidden_sizes[-1:], self.embedding_size)
+        self.query_embedding = MLP(self.hidden_sizes[-1:], self.embedding_size)
+        self.latent_prior = MLP(self.hidden_sizes, latent_parameters)
+        self.latent_posterior = MLP(self.hidden_sizes, latent_parameters)
+        self.decoder = MLP(tuple(self.hidden_sizes)[::-1], num_pixels)
+        if self.address_prior == "learned":
+            # Small, so that the prior begins nearly flat.
+            init = nn.initializers.normal(0.01)
+            self.prior_query = self.param("prior_query", init, (self.embedding_size,))
+        if self.num_slots:
+            init = nn.initializers.normal(1.0)
+            self.memory = self.param("memory", init, (self.num_slots, self.slot_size))
+        else:
+            self.log_gain = self.param("log_gain", nn.initializers.zeros, (num_pixels,))
+
+    def __call__(
+        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None, *, train: bool
+    ) -> tuple[chex.Array, dict[str, chex.Array]]:
+        """VIMCO's objective for one query `[H, W, C]`, and metrics in nats."""
+        del train
+        joint = self._sample_joint(rng_key, query, support, self.num_samples)
+        objective = estimators.vimco(joint.log_weights, joint.address_log_probs)
+        metrics = {
+            "nll": -objective,
+            "reconstruction": -jnp.mean(joint.log_likelihood),
+            "kl_address": joint.kl_address,
+            "kl_latent": jnp.mean(joint.kl_latent),
+            "address_prior_entropy": joint.address_prior_entropy,
+        }
+        return objective, metrics
+
+    def log_weights(
+        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None, num_samples: int
+    ) -> chex.Array:
+        """Importance weights for log p(x|M) of one query `[H, W, C]`, in nats: `[L]`."""
+        return self._sample_joint(rng_key, query, support, num_samples).log_weights
+
+    def generate(self, rng_key: chex.PRNGKey, support: chex.Array | None) -> chex.Array:
+        """The mean image `[H, W, C]` of p(x|m_a, z) for a, z drawn from the prior."""
+        address_rng_key, latent_rng_key = jax.random.split(rng_key)
+        contents = self._contents(support)
+        prior_logits = self._prior_logits(self.slot_embedding(contents))
+        addresses, _ = addressing.sample(address_rng_key, prior_logits, 1)
+        slot = addressing.lookup(contents, addresses[0])
+        prior = distributions.diagonal_normal(self.latent_prior(slot))
+        return self._decode(slot, prior.sample(latent_rng_key)).base_dist.probs
+
+    def explain(
+        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None
+    ) -> dict[str, chex.Array]:
+        """Images `[H, W, C]` that show what the model made of one query."""
+        address_rng_key, latent_rng_key = jax.random.split(rng_key)
+        contents = self._contents(support)
+        posterior_logits = self._posterior_logits(query, self.slot_embedding(contents))
+        addresses, _ = addressing.sample(address_rng_key, posterior_logits, 1)
+        slot = addressing.lookup(contents, addresses[0])
+        latent = self._latent_posterior(query, slot).sample(latent_rng_key)
+        pictures = {"query": query}
+        if not self.num_slots:
+            pictures["retrieved slot"] = slot.reshape(query.shape)
+        return pictures | {"reconstruction": self._decode(slot, latent).base_dist.probs}
+
+    def address_logits(
+        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None
+    ) -> chex.Array:
+        """The logits `[N]` of q(a|x) for one query `[H, W, C]`."""
+        del rng_key
+        return self._posterior_logits(query, self.slot_embedding(self._contents(support)))
+
+    def _sample_joint(self, rng_key, query, support, num_samples) -> Joint:
+        address_rng_key, latent_rng_key = jax.random.split(rng_key)
+        contents = self._contents(support)
+        slot_embeddings = self.slot_embedding(contents)
+        posterior_logits = self._posterior_logits(query, slot_embeddings)
+        prior_logits = self._prior_logits(slot_embeddings)
+        addresses, address_log_probs = addressing.sample(
+            address_rng_key, posterior_logits, num_samples
+        )
+        slots = addressing.lookup(contents, addresses)
+        latent_prior = distributions.diagonal_normal(self.latent_prior(slots))
+        latent_posterior = self._latent_posterior(query, slots)
+        latent = latent_posterior.rsample(latent_rng_key)
+        log_likelihood = self._decode(slots, latent).log_prob(query)
+        log_prior = jax.nn.log_softmax(prior_logits)[addresses] + latent_prior.log_prob(latent)
+        log_posterior = address_log_probs + latent_posterior.log_prob(latent)
+        return Joint(
+            log_likelihood=log_likelihood,
+            log_weights=log_likelihood + log_prior - log_posterior,
+            address_log_probs=address_log_probs,
+            kl_address=addressing.kl_divergence(posterior_logits, prior_logits),
+            kl_latent=dist.kl_divergence(latent_posterior, latent_prior),
+            address_prior_entropy=dist.Categorical(logits=prior_logits).entropy(),
+        )
+
+    def _contents(self, support: chex.Array | None) -> chex.Array:
+        if self.num_slots:
+            return self.memory
+        if support is None:
+            raise UserError("num_slots is 0 and the episode has no support: the memory is empty")
+        return image_to_vector(support)
+
+    def _posterior_logits(self, query: chex.Array, slot_embeddings: chex.Array) -> chex.Array:
+        query_embedding = self.query_embedding(image_to_vector(query))
+        return addressing.similarity(query_embedding, slot_embeddings, self.similarity)
+
+    def _prior_logits(self, slot_embeddings: chex.Array) -> chex.Array:
+        if self.address_prior == "flat":
+            return jnp.zeros(len(slot_embeddings))
+        return addressing.similarity(self.prior_query, slot_embeddings, self.similarity)
+
+    def _latent_posterior(self, query: chex.Array, slots: chex.Array) -> dist.Distribution:
+        return distributions.diagonal_normal(self.latent_posterior(image_to_vector(query), slots))
+
+    def _decode(self, slots: chex.Array, latent: chex.Array) -> dist.Distribution:
+        logits = self.decoder(slots, latent)
+        if not self.num_slots:
+            logits = logits + jnp.exp(self.log_gain) * (2.0 * slots - 1.0)
+        return distributions.bernoulli_image(logits.reshape(*logits.shape[:-1], *self.image_shape))
+
+
+def _check(model: VMA) -> None:
+    if model.num_samples < 2:
+        raise UserError(f"num_samples is {model.num_samples}; VIMCO needs at least 2")
+    if model.num_slots < 0:
+        raise UserError(f"num_slots is {model.num_slots}; it must be 0 (the support) or more")
+    if model.address_prior not in ("learned", "flat"):
+        raise UserError(f"address_prior is {model.address_prior!r}; it must be 'learned' or 'flat'")
+    if model.similarity not in addressing.KINDS:
+        raise UserError(
+            f"similarity is {model.similarity!r}; it must be one of {', '.join(addressing.KINDS)}"
+        )

@@ -1,0 +1,24 @@
+"""Small conveniences over numpyro's distributions, shared by the models."""
+
+import chex
+import jax.numpy as jnp
+import numpyro.distributions as dist
+
+
+def diagonal_normal(parameters: chex.Array) -> dist.Distribution:
+    """A Gaussian with diagonal covariance from a net's `[..., 2 D]` outputs: loc, then log scale.
+
+    The log scale saturates smoothly at -7 and 7, so that a wild step can't overflow a variance.
+    """
+    loc, log_scale = jnp.split(parameters, 2, axis=-1)
+    return dist.Normal(loc, jnp.exp(7.0 * jnp.tanh(log_scale / 7.0))).to_event(1)
+
+
+def standard_normal(size: int) -> dist.Distribution:
+    """N(0, I) over `[size]`."""
+    return dist.Normal(jnp.zeros(size), jnp.ones(size)).to_event(1)
+
+
+def bernoulli_image(logits: chex.Array) -> dist.Distribution:
+    """Independent Bernoulli pixels over images `[..., H, W, C]`."""
+    return dist.Bernoulli(logits=logits).to_event(3)

@@ -1,0 +1,45 @@
+"""Fully connected nets."""
+
+from collections.abc import Sequence
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class MLP(nn.Module):
+    """ReLU layers and a linear last one, on the concatenation of its inputs.
+
+    The inputs may have different leading axes, as long as they broadcast: each is multiplied by its
+    own rows of the first layer's matrix, so that what several samples share is computed once.
+
+    Attributes:
+      hidden_sizes: units of the ReLU layers, at least one.
+      output_size: units of the linear layer.
+    """
+
+    hidden_sizes: Sequence[int]
+    output_size: int
+
+    @nn.compact
+    def __call__(self, *inputs: chex.Array) -> chex.Array:
+        """Maps `[..., I_1], [..., I_2], ...` to `[..., output_size]`."""
+        hidden = self._first_layer(inputs)
+        for i, size in enumerate(self.hidden_sizes[1:], start=1):
+            hidden = nn.relu(nn.Dense(size, name=f"hidden_{i}")(hidden))
+        return nn.Dense(self.output_size, name="output")(hidden)
+
+    def _first_layer(self, inputs: Sequence[chex.Array]) -> chex.Array:
+        sizes = [x.shape[-1] for x in inputs]
+        units = self.hidden_sizes[0]
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (sum(sizes), units))
+        bias = self.param("bias", nn.initializers.zeros, (units,))
+        splits = [sum(sizes[:i]) for i in range(1, len(sizes))]
+        blocks = jnp.split(kernel, splits)
+        return nn.relu(sum(x @ block for x, block in zip(inputs, blocks, strict=True)) + bias)
+
+
+def image_to_vector(image: jax.Array) -> jax.Array:
+    """Flattens `[..., H, W, C]` to `[..., H * W * C]`."""
+    return image.reshape(*image.shape[:-3], -1)

@@ -1,0 +1,68 @@
+"""Pictures of runs: grids of images and learning curves, as PNG files."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+
+def image_grid(path: str | Path, rows: Mapping[str, np.ndarray], title: str = "") -> None:
+    """Draws rows of images, each with its name at the left.
+
+    Args:
+      path: the PNG file to write.
+      rows: by name, images `[n, H, W, C]` in [0, 1], C 1 or 3; rows may differ in length.
+      title: above the grid.
+    """
+    num_columns = max(len(images) for images in rows.values())
+    figure, axes = _subplots(
+        len(rows), num_columns, 0.7 * num_columns + 1.2, 0.72 * len(rows) + 0.3
+    )
+    for (name, images), row_axes in zip(rows.items(), axes, strict=True):
+        for axis in row_axes:
+            axis.set_axis_off()
+        for axis, image in zip(row_axes, images, strict=False):
+            axis.imshow(np.squeeze(image), cmap="gray_r", vmin=0.0, vmax=1.0)
+        label = dict(ha="right", va="center", fontsize=8, transform=row_axes[0].transAxes)
+        row_axes[0].text(-0.1, 0.5, name, **label)
+    figure.suptitle(title, fontsize=9)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+
+
+def learning_curves(
+    path: str | Path, entries: Sequence[Mapping[str, float]], title: str = ""
+) -> None:
+    """Draws each metric against the step; training's and evaluation's in one panel.
+
+    Args:
+      path: the PNG file to write.
+      entries: lines of a `metrics.jsonl`, each with `step`.
+      title: above the panels.
+    """
+    names = sorted({name for entry in entries for name in entry} - {"step", "steps_per_second"})
+    panels = sorted({name.removeprefix("eval/") for name in names})
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure, axes = _subplots(lines, columns, 3.6 * columns, 2.6 * lines)
+    for panel, axis in zip(panels, axes.flat, strict=False):
+        for name, style in ((panel, "-"), (f"eval/{panel}", "o-")):
+            points = [(entry["step"], entry[name]) for entry in entries if name in entry]
+            if points:
+                label = "held out" if name.startswith("eval/") else "training"
+                axis.plot(*zip(*points, strict=True), style, markersize=3, label=label)
+        axis.set(title=panel, xlabel="step", ylabel="nats")
+        axis.grid(alpha=0.3)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    axes.flat[0].legend(frameon=False)
+    figure.suptitle(title)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def _subplots(rows: int, columns: int, width: float, height: float):
+    # The figure alone, without pyplot: no window system, and nothing to close.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    return figure, figure.subplots(rows, columns, squeeze=False)

@@ -1,0 +1,93 @@
+"""Checkpoints by Orbax: saved whole or not at all, restored from the newest that is intact."""
+
+import dataclasses
+import logging
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from memjax.errors import UserError
+from memjax.training.step import TrainState
+
+_KEEP = 3
+
+_LOG = logging.getLogger("memjax")
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `workdir/checkpoints`."""
+
+    def __init__(self, workdir: str | Path):
+        """Creates the folder if need be."""
+        self._workdir = Path(workdir).absolute()
+        self._manager = self._open()
+
+    def save(self, state: TrainState) -> None:
+        """Saves `state`, in the background; does nothing if its step is saved already."""
+        step = int(state.step)
+        if step not in self._manager.all_steps():
+            self._manager.save(step, args=ocp.args.StandardSave(_to_numpy(state)))
+
+    def restore(self, like: TrainState) -> TrainState | None:
+        """The newest intact checkpoint, or None if there is none at all.
+
+        Unreadable ones are moved to `workdir/unreadable_checkpoints`, and a warning says so.
+
+        Raises:
+          UserError: there are checkpoints, and none can be read.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        unreadable = []
+        state = None
+        for step in steps:
+            try:
+                state = self._restore_step(step, like)
+                break
+            except Exception as error:  # whatever a damaged file makes Orbax or NumPy raise
+                reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+                _LOG.warning("checkpoint %d is unreadable (%s)", step, reason)
+                unreadable.append(step)
+        if steps and state is None:
+            raise UserError(
+                f"none of the checkpoints {steps} in {self._workdir / 'checkpoints'} can be read; "
+                "move that folder away to start from step 0"
+            )
+        if unreadable and state is not None:
+            _LOG.warning("falling back to the checkpoint of step %d", int(state.step))
+            self._set_aside(unreadable)
+        return state
+
+    def close(self) -> None:
+        """Waits until what was saved is on the disk."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def _open(self) -> ocp.CheckpointManager:
+        options = ocp.CheckpointManagerOptions(max_to_keep=_KEEP, create=True)
+        return ocp.CheckpointManager(self._workdir / "checkpoints", options=options)
+
+    def _restore_step(self, step: int, like: TrainState) -> TrainState:
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _to_numpy(like))
+        restored = self._manager.restore(step, args=ocp.args.StandardRestore(target))
+        if int(restored.step) != step:
+            raise ValueError(f"it holds step {int(restored.step)}")
+        return dataclasses.replace(restored, rng_key=jax.random.wrap_key_data(restored.rng_key))
+
+    def _set_aside(self, steps: list[int]) -> None:
+        self._manager.close()
+        aside = self._workdir / "unreadable_checkpoints"
+        aside.mkdir(exist_ok=True)
+        for step in steps:
+            destination = aside / str(step)
+            shutil.rmtree(destination, ignore_errors=True)
+            shutil.move(self._workdir / "checkpoints" / str(step), destination)
+        self._manager = self._open()
+
+
+def _to_numpy(state: TrainState) -> TrainState:
+    """The state on the host, with its key as plain integers."""
+    state = dataclasses.replace(state, rng_key=jax.random.key_data(state.rng_key))
+    return jax.tree.map(np.asarray, state)

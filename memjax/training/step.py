@@ -1,0 +1,224 @@
+"""The compiled part of training: many steps, on all devices, in one call."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from memjax import data
+from memjax.errors import UserError
+from memjax.training.experiment import Experiment, Stage
+
+AXIS = "devices"  # the axis that batch statistics and gradients are averaged over, beside "batch"
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """What the next step needs, and all that a checkpoint holds.
+
+    Attributes:
+      step: int32 scalar, steps taken.
+      rng_key: the run's key; step t draws from `fold_in(rng_key, t)`.
+      params: the model's parameters.
+      model_state: the model's other variable collections, such as batch statistics; often empty.
+      opt_state: optax's state.
+      ema_params: running average of `params`; None without.
+      metric_sums: sums of the metrics over the steps since they were last written.
+    """
+
+    step: chex.Array
+    rng_key: chex.PRNGKey
+    params: Any
+    model_state: dict[str, Any]
+    opt_state: optax.OptState
+    ema_params: Any
+    metric_sums: dict[str, chex.Array]
+
+    @property
+    def eval_variables(self) -> dict[str, Any]:
+        """The model's variables as evaluation uses them: the averaged parameters if there are."""
+        params = self.params if self.ema_params is None else self.ema_params
+        return {"params": params, **self.model_state}
+
+
+def init_state(experiment: Experiment) -> TrainState:
+    """The state before the first step; the same on any number of devices."""
+    init_rng_key, rng_key = jax.random.split(jax.random.key(experiment.config.seed))
+    stage, model = experiment.train, experiment.model
+
+    @jax.jit
+    def init(init_rng_key: chex.PRNGKey, arrays: data.ImageArrays) -> tuple[Any, Any]:
+        episode = stage.gather(arrays, stage.draw(init_rng_key, arrays), 0)
+        inputs = (init_rng_key, episode.query[0], episode.support)
+        variables = model.init(init_rng_key, *inputs, train=False)
+        _, metrics = model.apply(variables, *inputs, train=False)
+        return variables, jax.tree.map(jnp.zeros_like, metrics)
+
+    variables, metric_sums = init(init_rng_key, stage.arrays)
+    model_state = {name: value for name, value in variables.items() if name != "params"}
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        rng_key=rng_key,
+        params=params,
+        model_state=model_state,
+        opt_state=experiment.optimizer.init(params),
+        ema_params=params if experiment.config.training.ema_decay else None,
+        metric_sums=metric_sums,
+    )
+
+
+def make_train_call(experiment: Experiment, num_steps: int) -> Any:
+    """`(state, arrays, device_indices) -> state`, `num_steps` later; compiled for all devices."""
+
+    def train_call(state: TrainState, arrays: data.ImageArrays, device_index: chex.Array):
+        def step(state: TrainState, _: None) -> tuple[TrainState, None]:
+            return _train_step(experiment, state, arrays, device_index), None
+
+        if num_steps == 1:
+            return step(state, None)[0]
+        return jax.lax.scan(step, state, None, length=num_steps)[0]
+
+    return _pmap(train_call, num_replicated=2)
+
+
+def make_eval_call(experiment: Experiment) -> Any:
+    """`(variables, rng_key, arrays, device_indices) -> metrics` of one global batch."""
+    stage, model = experiment.eval, experiment.model
+
+    def eval_call(variables, rng_key, arrays, device_index):
+        episode, rng_keys = _device_episode(stage, rng_key, arrays, 0, device_index)
+        _, (metrics, _) = _objective(model, variables, rng_keys, episode, train=False)
+        return _mean_over_devices(metrics)
+
+    return _pmap(eval_call, num_replicated=3)
+
+
+def has_convolutions(experiment: Experiment, state: TrainState) -> bool:
+    """Whether a step convolves: XLA's CPU backend does that slowly inside a loop."""
+    call = make_train_call(experiment, 1)
+    jaxpr = jax.make_jaxpr(call)(state, experiment.train.arrays, device_indices())
+    return "conv_general_dilated" in str(jaxpr)
+
+
+def replicate(tree: Any) -> Any:
+    """Puts a copy of every leaf on each local device, where `_pmap` expects it."""
+    mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def device_indices() -> np.ndarray:
+    """The places of this process's devices among all: int32 `[local devices]`."""
+    return jax.process_index() * jax.local_device_count() + np.arange(
+        jax.local_device_count(), dtype=np.int32
+    )
+
+
+def check_batch_size(stage: Stage, field: str) -> None:
+    """Refuses a global batch that the devices can't share equally."""
+    if stage.batch_size % jax.device_count():
+        raise UserError(
+            f"{field} makes a batch of {stage.batch_size}; "
+            f"it must be a multiple of the {jax.device_count()} devices"
+        )
+
+
+def _pmap(function: Callable, num_replicated: int) -> Any:
+    in_axes = (None,) * num_replicated + (0,)
+    return jax.pmap(function, axis_name=AXIS, in_axes=in_axes, out_axes=None)
+
+
+def _mean_over_devices(tree: Any) -> Any:
+    # XLA copies all gradients even if there is no other device to reduce with.
+    return jax.lax.pmean(tree, AXIS) if jax.device_count() > 1 else tree
+
+
+def _train_step(
+    experiment: Experiment, state: TrainState, arrays: data.ImageArrays, device_index: chex.Array
+) -> TrainState:
+    stage = experiment.train
+    epoch = state.step * stage.batch_size // len(arrays.images)
+    rng_key = jax.random.fold_in(state.rng_key, state.step)
+    episode, rng_keys = _device_episode(stage, rng_key, arrays, epoch, device_index)
+
+    def loss(params: Any) -> tuple[chex.Array, Any]:
+        variables = {"params": params, **state.model_state}
+        objective, aux = _objective(experiment.model, variables, rng_keys, episode, train=True)
+        return -objective, aux
+
+    gradients, aux = jax.grad(loss, has_aux=True)(state.params)
+    # Means over the devices: equal shares make these the means over the global batch.
+    gradients, (metrics, model_state) = _mean_over_devices((gradients, aux))
+    updates, opt_state = experiment.optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema_params = state.ema_params
+    if ema_params is not None:
+        ema_decay = experiment.config.training.ema_decay
+        ema_params = optax.incremental_update(params, ema_params, 1.0 - ema_decay)
+    return dataclasses.replace(
+        state,
+        step=state.step + 1,
+        params=params,
+        model_state=model_state,
+        opt_state=opt_state,
+        ema_params=ema_params,
+        metric_sums=jax.tree.map(jnp.add, state.metric_sums, metrics),
+    )
+
+
+def _device_episode(
+    stage: Stage,
+    rng_key: chex.PRNGKey,
+    arrays: data.ImageArrays,
+    epoch: chex.Numeric,
+    device_index: chex.Array,
+) -> tuple[data.Episode, chex.PRNGKey]:
+    """This device's share of the global batch, and a key for each of its queries.
+
+    Every device draws the same global indices and keys, so the result does not depend on how many
+    devices there are.
+    """
+    episode_rng_key, sample_rng_key = jax.random.split(rng_key)
+    indices = stage.draw(episode_rng_key, arrays)
+    share = stage.batch_size // jax.device_count()
+
+    def slice_share(values: Any) -> Any:
+        slice_leaf = partial(jax.lax.dynamic_slice_in_dim, slice_size=share)
+        return jax.tree.map(lambda leaf: slice_leaf(leaf, device_index * share), values)
+
+    rng_keys = slice_share(jax.random.split(sample_rng_key, stage.batch_size))
+    indices = dataclasses.replace(
+        indices,
+        query=slice_share(indices.query),
+        query_addresses=slice_share(indices.query_addresses),
+    )
+    return stage.gather(arrays, indices, epoch), rng_keys
+
+
+def _objective(
+    model: nn.Module,
+    variables: dict[str, Any],
+    rng_keys: chex.PRNGKey,
+    episode: data.Episode,
+    *,
+    train: bool,
+) -> tuple[chex.Array, tuple[dict[str, chex.Array], dict[str, Any]]]:
+    """Means over the queries: objective, (metrics, updated variables other than parameters)."""
+    mutable = [name for name in variables if name != "params"] if train else []
+
+    @partial(jax.vmap, axis_name="batch", out_axes=(0, None))
+    def one_query(rng_key: chex.PRNGKey, query: chex.Array) -> Any:
+        inputs = (rng_key, query, episode.support)
+        return model.apply(variables, *inputs, train=train, mutable=mutable)
+
+    (objective, metrics), model_state = one_query(rng_keys, episode.query)
+    return jnp.mean(objective), (jax.tree.map(jnp.mean, metrics), dict(model_state))

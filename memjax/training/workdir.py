@@ -1,0 +1,72 @@
+"""A run's folder: one config, one run; made before the first step, checked on every start."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from memjax.errors import UserError
+
+# What may change between two starts of the same run.
+_FREE_FIELDS = ("data_dir", "training.num_steps")
+
+
+def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
+    """Creates `workdir` with its `config.json`, or checks that it is this config's run.
+
+    Raises:
+      UserError: the folder can't be written, or holds another config's run.
+    """
+    path = Path(workdir).absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".probe{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"workdir {workdir} can't be written: {error.strerror}") from error
+    config_path = path / "config.json"
+    if config_path.exists():
+        _check_same(load_config(path), config, path)
+    temporary = config_path.with_suffix(".tmp")
+    temporary.write_text(config.to_json(indent=2) + "\n")
+    os.replace(temporary, config_path)
+    return path
+
+
+def load_config(workdir: str | Path) -> ConfigDict:
+    """The config of the run in `workdir`.
+
+    Raises:
+      UserError: there is none, or it can't be read.
+    """
+    path = Path(workdir) / "config.json"
+    try:
+        return ConfigDict(json.loads(path.read_text()), convert_dict=True)
+    except FileNotFoundError as error:
+        raise UserError(f"workdir {workdir} holds no run: it has no config.json") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} can't be read: {error}") from error
+
+
+def _check_same(old: ConfigDict, new: ConfigDict, path: Path) -> None:
+    old_fields, new_fields = _flatten(old.to_dict()), _flatten(json.loads(new.to_json()))
+    for field in sorted(old_fields.keys() | new_fields.keys()):
+        before, now = old_fields.get(field), new_fields.get(field)
+        if before != now and field not in _FREE_FIELDS:
+            raise UserError(
+                f"workdir {path} holds another config's run: its {field} is {before!r}, "
+                f"this config's is {now!r}; choose another workdir"
+            )
+
+
+def _flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

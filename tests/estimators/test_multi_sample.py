@@ -1,0 +1,141 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memjax import estimators
+from memjax.memory import addressing
+from tests import oracles
+
+LOG_WEIGHTS = {
+    "ordinary": [-80.0, -82.5, -79.0, -95.0],
+    "equal": [-3.0, -3.0, -3.0],
+    "huge": [1e6, -1e6, 1e6, 0.0],
+    "one zero": [-5.0, -np.inf, -6.0],
+    "two samples": [-1.0, -2.0],
+}
+
+
+@pytest.fixture(autouse=True)
+def _strict_rank_promotion():
+    with jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@pytest.mark.parametrize("name", LOG_WEIGHTS)
+def test_bounds_match_the_oracle(name):
+    log_weights = jnp.array(LOG_WEIGHTS[name])
+    expected = oracles.log_mean_exp(LOG_WEIGHTS[name])
+    np.testing.assert_allclose(estimators.iwae(log_weights), expected, rtol=1e-6)
+    for baseline in ("arithmetic", "geometric"):
+        value = estimators.vimco(log_weights, jnp.zeros_like(log_weights), baseline)
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+def test_iwae_with_one_sample_is_the_elbo():
+    value, gradient = jax.value_and_grad(estimators.iwae)(jnp.array([-7.0]))
+    assert value == -7 and gradient == 1
+
+
+@pytest.mark.parametrize("name", LOG_WEIGHTS)
+def test_iwae_gradient_is_the_normalized_weights(name):
+    gradient = jax.grad(estimators.iwae)(jnp.array(LOG_WEIGHTS[name]))
+    np.testing.assert_allclose(gradient, oracles.softmax(LOG_WEIGHTS[name]), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("baseline", ["arithmetic", "geometric"])
+@pytest.mark.parametrize("name", LOG_WEIGHTS)
+def test_vimco_gradient_follows_equation_8(name, baseline):
+    log_weights = LOG_WEIGHTS[name]
+    arguments = (jnp.array(log_weights), jnp.full(len(log_weights), -1.5))
+    weight_gradient, score_gradient = jax.grad(estimators.vimco, argnums=(0, 1))(
+        *arguments, baseline
+    )
+    signals = oracles.vimco_learning_signals(log_weights, baseline)
+    np.testing.assert_allclose(weight_gradient, oracles.softmax(log_weights), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(score_gradient, signals, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("baseline", ["arithmetic", "geometric"])
+def test_vimco_is_finite_where_weights_vanish(baseline):
+    for log_weights in ([-np.inf, -np.inf], [-np.inf, -4.0], [-np.inf, -np.inf, 2.0]):
+        log_probs = jnp.full(len(log_weights), -1.0)
+        gradients = jax.grad(estimators.vimco, argnums=(0, 1))(
+            jnp.array(log_weights), log_probs, baseline
+        )
+        chex.assert_tree_all_finite(gradients)
+
+
+@pytest.mark.parametrize("baseline", ["arithmetic", "geometric"])
+@pytest.mark.parametrize("num_samples", [2, 4])
+def test_vimco_mean_gradient_is_the_exact_one(num_samples, baseline):
+    log_joint = jnp.array([-2.0, -0.5, -3.0, -1.0])
+    logits = jnp.array([0.3, -0.4, 0.1, 0.8])
+
+    def objective(logits, rng_key):
+        addresses, log_probs = addressing.sample(rng_key, logits, num_samples)
+        return estimators.vimco(log_joint[addresses] - log_probs, log_probs, baseline)
+
+    keys = jax.random.split(jax.random.key(0), 40_000)
+    values, gradients = jax.jit(jax.vmap(jax.value_and_grad(objective), in_axes=(None, 0)))(
+        logits, keys
+    )
+    bound, gradient = oracles.exact_bound_gradient(log_joint, logits, num_samples)
+    for samples, exact in ((values, bound), (gradients, gradient)):
+        samples = np.asarray(samples, np.float64)
+        standard_error = samples.std(axis=0) / np.sqrt(len(samples))
+        assert np.all(np.abs(samples.mean(axis=0) - exact) < 4 * standard_error)
+
+
+def test_baselines_reduce_the_variance():
+    log_joint, logits = jnp.array([-2.0, -0.5, -3.0, -1.0]), jnp.zeros(4)
+
+    def gradient(rng_key, reinforce):
+        def objective(logits):
+            addresses, log_probs = addressing.sample(rng_key, logits, 4)
+            log_weights = log_joint[addresses] - log_probs
+            if reinforce:
+                bound = estimators.iwae(log_weights)
+                return bound + jax.lax.stop_gradient(bound) * log_probs.sum()
+            return estimators.vimco(log_weights, log_probs)
+
+        return jax.grad(objective)(logits)
+
+    keys = jax.random.split(jax.random.key(0), 2_000)
+    plain, vimco = (jax.vmap(lambda k, r=r: gradient(k, r))(keys).var() for r in (True, False))
+    assert vimco < 0.3 * plain
+
+
+def test_jit_and_vmap_equal_a_loop_and_trace_once():
+    log_weights = 5 * jax.random.normal(jax.random.key(0), (6, 4))
+    log_probs = -jax.random.uniform(jax.random.key(1), (6, 4))
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def batched(log_weights, log_probs):
+        return jax.vmap(jax.value_and_grad(estimators.vimco, argnums=(0, 1)))(
+            log_weights, log_probs
+        )
+
+    loop = [
+        jax.value_and_grad(estimators.vimco, argnums=(0, 1))(w, p)
+        for w, p in zip(log_weights, log_probs, strict=True)
+    ]
+    for _ in range(2):
+        stacked = batched(log_weights, log_probs)
+    chex.assert_trees_all_close(
+        stacked, jax.tree.map(lambda *leaves: jnp.stack(leaves), *loop), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_bad_input_is_refused_in_one_line():
+    with pytest.raises(ValueError, match="vimco needs at least 2"):
+        estimators.vimco(jnp.zeros(1), jnp.zeros(1))
+    with pytest.raises(ValueError, match=r"address_log_probs \(3,\) and log_weights \(2,\)"):
+        estimators.vimco(jnp.zeros(2), jnp.zeros(3))
+    with pytest.raises(ValueError, match="baseline is 'median'"):
+        estimators.vimco(jnp.zeros(2), jnp.zeros(2), "median")
+    for shape in ((), (0,), (2, 3)):
+        with pytest.raises(ValueError, match=r"must be \[L\] with L >= 1"):
+            estimators.iwae(jnp.zeros(shape))

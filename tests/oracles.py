@@ -1,0 +1,82 @@
+"""Independent float64 NumPy oracles, written from the definitions: loops, no JAX, no tricks."""
+
+import numpy as np
+
+
+def similarity(query, slots, kind):
+    """VMA eq. 5 and its two alternatives, one pair at a time."""
+    query, slots = np.asarray(query, np.float64), np.asarray(slots, np.float64)
+    scores = np.zeros((*query.shape[:-1], len(slots)))
+    for index in np.ndindex(*query.shape[:-1]):
+        for n, slot in enumerate(slots):
+            score = sum(q * s for q, s in zip(query[index], slot, strict=True))
+            if kind in ("key_normalized", "cosine"):
+                score /= np.sqrt(np.sum(slot**2))
+            if kind == "cosine":
+                score /= np.sqrt(np.sum(query[index] ** 2))
+            scores[(*index, n)] = score
+    return scores
+
+
+def softmax(logits):
+    """Probabilities of a categorical; -inf is a probability of zero."""
+    logits = np.asarray(logits, np.float64)
+    exponentials = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def categorical_kl(posterior_logits, prior_logits):
+    """sum_a q(a) log q(a) / p(a), over the slots that q can choose."""
+    q, p = softmax(posterior_logits), softmax(prior_logits)
+    return sum(q[a] * np.log(q[a] / p[a]) for a in range(len(q)) if q[a] > 0)
+
+
+def log_mean_exp(log_weights):
+    """log of the mean weight, stable for weights of any size."""
+    log_weights = np.asarray(log_weights, np.float64)
+    largest = np.max(log_weights)
+    if np.isneginf(largest):
+        return -np.inf
+    return largest + np.log(np.mean(np.exp(log_weights - largest)))
+
+
+def vimco_learning_signals(log_weights, baseline):
+    """VMA eq. 8: the bound minus the bound without each sample, by loops."""
+    num_samples = len(log_weights)
+    signals = []
+    for k in range(num_samples):
+        others = [log_weights[j] for j in range(num_samples) if j != k]
+        if baseline == "arithmetic":
+            without = log_mean_exp(others)
+        else:
+            without = log_mean_exp([*others, np.mean(others)])
+        signals.append(log_mean_exp(log_weights) - without)
+    return np.array(signals)
+
+
+def exact_bound_gradient(log_joint, logits, num_samples):
+    """The multi-sample bound of a categorical a and its gradient, by enumeration of all samples.
+
+    Args:
+      log_joint: `[N]`, log p(x, a).
+      logits: `[N]`, of q(a|x).
+      num_samples: L.
+
+    Returns:
+      (bound, gradient with respect to the logits `[N]`).
+    """
+    log_joint, q = np.asarray(log_joint, np.float64), softmax(logits)
+    size = len(q)
+    bound, gradient = 0.0, np.zeros(size)
+    for addresses in np.ndindex(*(size,) * num_samples):
+        probability = np.prod([q[a] for a in addresses])
+        log_weights = np.array([log_joint[a] - np.log(q[a]) for a in addresses])
+        value = log_mean_exp(log_weights)
+        weights = softmax(log_weights)
+        bound += probability * value
+        for weight, a in zip(weights, addresses, strict=True):
+            score = -q.copy()
+            score[a] += 1.0
+            # d log q(a) enters through the sampling probability and through -log q in the weight.
+            gradient += probability * (value - weight) * score
+    return bound, gradient
