@@ -51,7 +51,13 @@ class ImageArrays:
         for row, indices in zip(members, classes, strict=True):
             row[: len(indices)] = indices
         smallest = int(sizes.min()) if len(classes) else 0
-        return cls(np.asarray(images), np.asarray(labels, np.int32), members, sizes, smallest)
+        return cls(
+            images=jnp.asarray(images),
+            labels=jnp.asarray(labels, jnp.int32),
+            class_members=jnp.asarray(members),
+            class_sizes=jnp.asarray(sizes),
+            smallest_class=smallest,
+        )
 
 
 @jax.tree_util.register_dataclass

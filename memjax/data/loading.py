@@ -1,0 +1,195 @@
+"""Data sets as NumPy arrays, by name; decoded once, then read from a cache of `.npz` files."""
+
+import logging
+import os
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from memjax.data import sources
+from memjax.data.sources import Spec, Table
+from memjax.errors import UserError
+
+_LOG = logging.getLogger("memjax")
+
+# To be raised whenever the same name stands for other arrays, so that older caches are rebuilt.
+_CACHE_VERSION = 1
+
+
+class Dataset(NamedTuple):
+    """One split of a data set.
+
+    Attributes:
+      images: uint8 `[D, H, W, C]`, 0 to 255; binary sets hold 0 and 255; foreground is bright.
+      labels: int32 `[D]`, -1 where there are none.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def load(name: str, split: str, data_dir: str | os.PathLike | None = None) -> Dataset:
+    """Loads one split of a data set.
+
+    | name | images | splits |
+    |---|---|---|
+    | `digits` | 8x8x1 | train 1,500, test 297; comes with scikit-learn |
+    | `mnist` | 28x28x1 | train 60,000, test 10,000 |
+    | `cifar10` | 32x32x3 | train 50,000, test 10,000 |
+    | `omniglot`, `omniglot_28x28`, `omniglot_26x26` | 105x105x1 and smaller, binary | see below |
+    | `ocr_letters` | 16x8x1, binary | train 32,152, validation 10,000, test 10,000 |
+    | `frey_faces` | 28x20x1 | train 1,865, test 100 |
+
+    Omniglot's splits, of 1,623 characters drawn 20 times each:
+
+    - `train` 19,280, `test` 13,180: the background and the evaluation alphabets.
+    - `unlabelled_train` 24,345, `unlabelled_test` 8,070: of the sizes of Burda et al. 2016, who do
+      not say which drawings they took. Drawn by a seed from all; every label is -1.
+    - `fewshot_train`, `fewshot_test`: 45 and 5 alphabets, as Rezende et al. 2016 and Variational
+      Memory Addressing, who do not say which. Drawn by a seed; the 5 have 144 classes, like VMA's.
+
+    The original splits of the digits, the OCR letters and the Frey faces are not to be had either:
+    ours are drawn by a seed.
+
+    Args:
+      name: of the data set.
+      split: of the data set.
+      data_dir: folder of prepared TFDS sets, `tfds/`, of original files, `manual/`, and of the
+        cache, `cache/`. None is $MEMJAX_DATA_DIR, or else ~/memjax_data. What cannot be written
+        there goes to $MEMJAX_CACHE_DIR, or else ~/.cache/memjax.
+
+    Raises:
+      UserError: if there is no such data set or split, or if it is neither cached nor prepared.
+    """
+    _check_names(name, split)
+    spec = sources.SPECS[name]
+    table = sources.read_digits() if name == "digits" else _table(name, find_folders(data_dir))
+    rows = table.splits[list(spec.split_sizes).index(split)]
+    labels = table.labels[rows]
+    if split.startswith("unlabelled_"):
+        labels = np.full_like(labels, -1)
+    return Dataset(table.images[rows], labels)
+
+
+class Folders(NamedTuple):
+    """Where things are looked for, and written if they can be: the first folders first."""
+
+    tfds: Sequence[Path]
+    manual: Path
+    cache: Sequence[Path]
+
+
+def find_folders(data_dir: str | os.PathLike | None = None) -> Folders:
+    """The folders that `data_dir` and the environment name; see `load`."""
+    data = Path(data_dir or os.environ.get("MEMJAX_DATA_DIR") or "~/memjax_data").expanduser()
+    cache = Path(os.environ.get("MEMJAX_CACHE_DIR") or "~/.cache/memjax").expanduser()
+    return Folders([data / "tfds", cache / "tfds"], data / "manual", [data / "cache", cache])
+
+
+def find_prepared(name: str, folders: Folders) -> Path | None:
+    """The first TFDS folder that holds the set `name`, if any does."""
+    for folder in folders.tfds:
+        if any((folder / name).glob("*/dataset_info.json")):
+            return folder
+    return None
+
+
+def first_writable(folders: Sequence[Path]) -> Path:
+    """The first of `folders` that can be written, made if need be.
+
+    Raises:
+      UserError: if none can.
+    """
+    for folder in folders:
+        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        # The system lets an administrator write everywhere; a mode that lets nobody is meant.
+        if existing.is_dir() and os.access(existing, os.W_OK) and existing.stat().st_mode & 0o222:
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+    raise UserError(
+        f"{' and '.join(map(str, folders))} cannot be written: "
+        "set MEMJAX_CACHE_DIR to a folder that can"
+    )
+
+
+def _check_names(name: str, split: str) -> None:
+    if name not in sources.SPECS:
+        raise UserError(f"there is no data set {name!r}: choose from {', '.join(sources.SPECS)}")
+    splits = sources.SPECS[name].split_sizes
+    if split not in splits:
+        raise UserError(f"{name} has no split {split!r}: choose from {', '.join(splits)}")
+
+
+def _table(name: str, folders: Folders) -> Table:
+    """From the cache, or else from the source and then cached."""
+    damaged = []
+    for path in (folder / f"{name}.npz" for folder in folders.cache):
+        try:
+            return _read_cache(path, sources.SPECS[name])
+        except FileNotFoundError:
+            continue
+        except Exception as error:  # zip, zlib and NumPy name damage in many ways
+            damaged.append(f"the cache file {path} is damaged ({error})")
+            _LOG.warning("%s and is not used", damaged[-1])
+    try:
+        table = _build(name, folders)
+    except UserError as error:
+        raise UserError("; ".join([*damaged, str(error)])) from error
+    _write_cache(name, table, folders)
+    return table
+
+
+def _build(name: str, folders: Folders) -> Table:
+    """Reads the prepared set; prepares it first where that needs only its original file."""
+    spec = sources.SPECS[name]
+    if spec.transform is not None:
+        omniglot = _table("omniglot", folders)
+        return omniglot._replace(images=spec.transform(omniglot.images))
+    try:
+        import tensorflow_datasets  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"{name} is not cached, and to read it needs TFDS: {error}") from error
+    folder = find_prepared(name, folders)
+    if folder is not None:
+        return sources.read_prepared(name, folder)
+    if not spec.has_own_builder:
+        data_dir = folders.manual.parent
+        raise UserError(
+            f"{name} is not in {folders.tfds[0]}: set data_dir or MEMJAX_DATA_DIR to the folder "
+            f"whose tfds/ holds it, or run python -m experiments.prepare --name={name} "
+            f"--data_dir={data_dir}"
+        )
+    from memjax.data import builders
+
+    folder = first_writable(folders.tfds)
+    builders.prepare(name, folder, folders.manual)
+    return sources.read_prepared(name, folder)
+
+
+def _read_cache(path: Path, spec: Spec) -> Table:
+    """Raises whatever it may if there is no such file, or if it is damaged."""
+    with np.load(path, allow_pickle=False) as file:
+        if file["version"] != _CACHE_VERSION:
+            raise ValueError(f"its format is {file['version']}, not {_CACHE_VERSION}")
+        # A member's checksum is compared when its last byte is read: all of them are, if its shape
+        # is the expected one.
+        table = Table(*(file[field] for field in Table._fields))
+    sources.check_table(table, spec)
+    return table
+
+
+def _write_cache(name: str, table: Table, folders: Folders) -> None:
+    """Writes beside the final name, then renames: readers see the whole file or none."""
+    try:
+        folder = first_writable(folders.cache)
+        temporary = folder / f".{name}.{uuid.uuid4().hex}.npz"
+        try:
+            np.savez_compressed(temporary, version=_CACHE_VERSION, **table._asdict())
+            temporary.replace(folder / f"{name}.npz")
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, UserError) as error:
+        _LOG.warning("%s is not cached: %s", name, error)
