@@ -17,8 +17,8 @@ _CONFIG = config_flags.DEFINE_config_file(
     "File of the config, such as experiments/configs/vma_mnist_recall.py.",
     lock_config=True,
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: metrics, checkpoints, figures.")
-flags.mark_flags_as_required(["config", "workdir"])
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+flags.mark_flag_as_required("config")
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,0 +1,38 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from experiments.configs import default
+
+
+@pytest.fixture
+def tiny_config() -> ConfigDict:
+    return make_tiny_config()
+
+
+def make_tiny_config() -> ConfigDict:
+    """A VMA that recalls digits: seconds to compile, milliseconds a step."""
+    config = default.get_config()
+    config.episodes = ConfigDict({"name": "recall", "num_slots": 16, "batch_size": 8})
+    config.eval.episodes = ConfigDict({"name": "recall", "num_slots": 16, "batch_size": 8})
+    config.eval.num_batches = 2
+    config.model = ConfigDict(
+        {"name": "vma.VMA", "hidden_sizes": (16, 8), "latent_size": 4, "embedding_size": 8}
+    )
+    config.training.num_steps = 8
+    config.training.log_every = 2
+    config.training.eval_every = 4
+    config.training.checkpoint_every = 4
+    return config
+
+
+def assert_states_equal(left, right):
+    """All leaves of two training states, bit for bit."""
+    left, right = (
+        dataclasses.replace(s, rng_key=jax.random.key_data(s.rng_key)) for s in (left, right)
+    )
+    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))

@@ -1,0 +1,277 @@
+import json
+import os
+import signal
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from memjax.errors import UserError
+from memjax.training import loop, train_and_evaluate
+from memjax.training import metrics as metrics_lib
+from tests.conftest import assert_states_equal
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_speed(entries):
+    return [{k: v for k, v in entry.items() if k != "steps_per_second"} for entry in entries]
+
+
+def test_a_run_leaves_what_the_contract_says(tiny_config, tmp_path):
+    state = train_and_evaluate(tiny_config, tmp_path / "run")
+    assert int(state.step) == 8
+    entries = lines(tmp_path / "run")
+    assert [entry["step"] for entry in entries] == [2, 4, 6, 8]
+    plain = {"nll", "reconstruction", "kl_address", "kl_latent", "steps_per_second"}
+    assert plain <= entries[0].keys() and "eval/nll" not in entries[0]
+    assert {"eval/nll", "eval/kl_address"} <= entries[1].keys() & entries[3].keys()
+    assert all(np.isfinite(list(entry.values())).all() for entry in entries)
+    assert json.loads((tmp_path / "run/config.json").read_text())["training"]["num_steps"] == 8
+    assert sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir()) == ["4", "8"]
+    assert list((tmp_path / "run").glob("events.out.tfevents*"))
+
+
+def test_running_again_does_nothing_and_more_steps_go_on(tiny_config, tmp_path):
+    first = train_and_evaluate(tiny_config, tmp_path)
+    again = train_and_evaluate(tiny_config, tmp_path)
+    assert_states_equal(first, again)
+    tiny_config.training.num_steps = 12
+    assert int(train_and_evaluate(tiny_config, tmp_path).step) == 12
+    assert [entry["step"] for entry in lines(tmp_path)] == [2, 4, 6, 8, 10, 12]
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("crash_after", [2, 6])
+def test_resuming_after_a_crash_equals_never_stopping(
+    tiny_config, tmp_path, monkeypatch, crash_after
+):
+    expected = train_and_evaluate(tiny_config, tmp_path / "whole")
+    write = metrics_lib.MetricWriter.write
+
+    def crash(self, step, metrics):
+        write(self, step, metrics)
+        if step == crash_after:
+            raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics_lib.MetricWriter, "write", crash)
+        with pytest.raises(Interrupted):
+            train_and_evaluate(tiny_config, tmp_path / "cut")
+    resumed = train_and_evaluate(tiny_config, tmp_path / "cut")
+    assert_states_equal(expected, resumed)
+    whole, cut = lines(tmp_path / "whole"), lines(tmp_path / "cut")
+    assert without_speed(whole) == without_speed(cut)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_same_command_resumes(
+    tiny_config, tmp_path, monkeypatch, signal_number
+):
+    tiny_config.training.steps_per_call = 1
+    expected = train_and_evaluate(tiny_config, tmp_path / "whole")
+    make_call = loop.step_lib.make_train_call
+
+    def make_signalling_call(experiment, num_steps):
+        call = make_call(experiment, num_steps)
+
+        class Signalling:
+            def lower(self, *args):
+                return self
+
+            def compile(self):
+                return self
+
+            def __call__(self, state, *args):
+                if int(state.step) == 2:  # in the middle of a logging interval
+                    os.kill(os.getpid(), signal_number)
+                return call(state, *args)
+
+        return Signalling()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.step_lib, "make_train_call", make_signalling_call)
+        stopped = train_and_evaluate(tiny_config, tmp_path / "cut")
+    assert int(stopped.step) == 3
+    assert signal.getsignal(signal_number) in (signal.SIG_DFL, signal.default_int_handler)
+    resumed = train_and_evaluate(tiny_config, tmp_path / "cut")
+    assert_states_equal(expected, resumed)
+    assert without_speed(lines(tmp_path / "whole")) == without_speed(lines(tmp_path / "cut"))
+
+
+def test_it_runs_outside_the_main_thread(tiny_config, tmp_path):
+    tiny_config.training.num_steps = 4
+    results = []
+    thread = threading.Thread(
+        target=lambda: results.append(train_and_evaluate(tiny_config, tmp_path))
+    )
+    thread.start()
+    thread.join()
+    assert int(results[0].step) == 4
+
+
+def test_results_do_not_depend_on_the_steps_of_a_call(tiny_config, tmp_path):
+    states, metrics = [], []
+    for steps_per_call in (1, 2):
+        tiny_config.training.steps_per_call = steps_per_call
+        workdir = tmp_path / str(steps_per_call)
+        states.append(train_and_evaluate(tiny_config, workdir))
+        metrics.append(without_speed(lines(workdir)))
+    for a, b in zip(*(jax.tree.leaves(s.params) for s in states), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    for a, b in zip(*metrics, strict=True):
+        assert a == pytest.approx(b, rel=1e-4, abs=1e-4)
+
+
+def test_ema_and_clipping(tiny_config, tmp_path):
+    tiny_config.training.ema_decay = 0.5
+    tiny_config.optimizer.clip_norm = 1e-3
+    tiny_config.optimizer.name = "sgd"
+    tiny_config.optimizer.learning_rate = 1.0
+    tiny_config.training.num_steps = 2
+    from memjax.training import build, init_state
+
+    start = init_state(build(tiny_config)).params
+    state = train_and_evaluate(tiny_config, tmp_path)
+    moved = jax.tree.map(lambda a, b: a - b, state.params, start)
+    norm = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(moved)))
+    assert 0 < norm <= 2.001e-3  # two steps of at most 1e-3
+    # With decay 1/2 the average of start, p1, p2 has the weights 1/4, 1/4, 1/2.
+    tiny_config.training.num_steps = 1
+    tiny_config.training.log_every = tiny_config.training.eval_every = 1
+    one = train_and_evaluate(tiny_config, tmp_path / "one").params
+    expected = jax.tree.map(lambda s, a, b: 0.25 * s + 0.25 * a + 0.5 * b, start, one, state.params)
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(state.ema_params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "field,value,message",
+    [
+        ("training.num_steps", 0, "training.num_steps is 0; it must be at least 1"),
+        (
+            "training.eval_every",
+            3,
+            "eval_every is 3; it must be a multiple of training.log_every, 2",
+        ),
+        ("training.steps_per_call", 3, "steps_per_call is 3; it must divide training.num_steps, 8"),
+        ("dataset.name", "mnits", "mnits"),
+        ("dataset.train_split", "tarin", "tarin"),
+        (
+            "dataset.binarization",
+            "yes",
+            "binarization is 'yes'; it must be among none, static, dyn",
+        ),
+        ("episodes.name", "recal", "episodes.name is 'recal'; it must be one of minibatch, recall"),
+        ("episodes.num_slots", 0, "num_slots is 0; it must be at least 1"),
+        ("episodes.num_slots", 1501, "wants 1501 distinct items; there are 1500"),
+        ("model.name", "vma.VMAA", "model.name is 'vma.VMAA'; it must be 'file.Class'"),
+        ("model.similarity", "dot", "similarity is 'dot'; it must be one of key_normalized"),
+        ("model.num_samples", 1, "num_samples is 1; VIMCO needs at least 2"),
+        ("model.num_slots", -1, "num_slots is -1"),
+        ("model.address_prior", "none", "address_prior is 'none'; it must be 'learned' or 'flat'"),
+        ("model.width", 3, "unexpected keyword argument 'width'"),
+        ("optimizer.name", "adamm", "optimizer.name is 'adamm'"),
+        (
+            "optimizer.momentun",
+            0.1,
+            "optimizer adam: got an unexpected keyword argument 'momentun'",
+        ),
+    ],
+)
+def test_bad_configs_are_refused_before_anything_is_written(
+    tiny_config, tmp_path, field, value, message
+):
+    with tiny_config.unlocked():
+        tiny_config.update_from_flattened_dict({field: value})
+    workdir = tmp_path / "run"
+    with pytest.raises(UserError) as error:
+        train_and_evaluate(tiny_config, workdir)
+    assert message in str(error.value) and "\n" not in str(error.value)
+    assert not workdir.exists()
+
+
+def test_a_few_shot_config_with_too_many_classes(tiny_config, tmp_path):
+    tiny_config.episodes = {
+        "name": "few_shot",
+        "num_classes": 11,
+        "num_support": 1,
+        "num_queries": 1,
+    }
+    with pytest.raises(UserError, match="num_classes is 11; the data set has 10"):
+        train_and_evaluate(tiny_config, tmp_path)
+
+
+def test_a_model_that_needs_a_memory_without_one(tiny_config, tmp_path):
+    tiny_config.episodes = {"name": "minibatch", "batch_size": 8}
+    with pytest.raises(UserError, match="the memory is empty"):
+        train_and_evaluate(tiny_config, tmp_path)
+
+
+def test_another_configs_workdir_is_left_alone(tiny_config, tmp_path):
+    train_and_evaluate(tiny_config, tmp_path)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    tiny_config.seed = 1
+    with pytest.raises(UserError, match=r"holds another config's run: its seed is 0, this .* is 1"):
+        train_and_evaluate(tiny_config, tmp_path)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_a_workdir_that_cannot_be_written(tiny_config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"workdir .*file.run can't be written: Not a directory"):
+        train_and_evaluate(tiny_config, tmp_path / "file" / "run")
+
+
+def test_an_unreadable_config_file(tiny_config, tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config.json can't be read"):
+        train_and_evaluate(tiny_config, tmp_path)
+    assert (tmp_path / "config.json").read_text() == "{"
+
+
+def newest_files(tmp_path, step):
+    files = [p for p in (tmp_path / "checkpoints" / str(step)).rglob("*") if p.is_file()]
+    return sorted(files, key=lambda p: p.stat().st_size)
+
+
+def test_a_corrupt_checkpoint_falls_back_to_the_one_before(tiny_config, tmp_path, caplog):
+    expected = train_and_evaluate(tiny_config, tmp_path)
+    for path in newest_files(tmp_path, 8):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with caplog.at_level("WARNING", logger="memjax"):
+        resumed = train_and_evaluate(tiny_config, tmp_path)
+    assert "checkpoint 8 is unreadable" in caplog.text
+    assert "falling back to the checkpoint of step 4" in caplog.text
+    assert_states_equal(expected, resumed)
+    assert [entry["step"] for entry in lines(tmp_path)] == [2, 4, 6, 8]
+    assert (tmp_path / "unreadable_checkpoints/8").is_dir()
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["4", "8"]
+
+
+def test_no_readable_checkpoint_is_an_error_and_nothing_is_lost(tiny_config, tmp_path):
+    train_and_evaluate(tiny_config, tmp_path)
+    metrics = (tmp_path / "metrics.jsonl").read_bytes()
+    for step in (4, 8):
+        for path in newest_files(tmp_path, step):
+            path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"none of the checkpoints \[8, 4\] in .* can be read"):
+        train_and_evaluate(tiny_config, tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == metrics
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["4", "8"]
+
+
+def test_a_metrics_line_cut_short_is_dropped(tiny_config, tmp_path):
+    train_and_evaluate(tiny_config, tmp_path)
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"step": 10, "nl')
+    assert [entry["step"] for entry in metrics_lib.read(tmp_path)] == [2, 4, 6, 8]
+    tiny_config.training.num_steps = 12
+    train_and_evaluate(tiny_config, tmp_path)
+    assert [entry["step"] for entry in lines(tmp_path)] == [2, 4, 6, 8, 10, 12]
