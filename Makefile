@@ -6,7 +6,7 @@ DEMO_DIR ?= runs/demo
 
 # Compiled JAX programs are kept, so that a second run of the tests or the demo starts at once.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
-export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
 .PHONY: help setup demo test test-slow lint clean
 

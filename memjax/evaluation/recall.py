@@ -18,7 +18,7 @@ _PICTURES = 10
 def evaluate(
     run: Run,
     *,
-    num_slots: Sequence[int] = (256, 512, 1024, 2048),
+    num_slots: int | Sequence[int] = (256, 512, 1024, 2048),
     num_memories: int = 4,
     seed: int = 0,
 ) -> Report:
@@ -29,21 +29,28 @@ def evaluate(
 
     Args:
       run: the trained run of a model with the support as memory.
-      num_slots: the sizes of memory to try.
+      num_slots: the sizes of memory to try, or the only one.
       num_memories: memories of each size.
       seed: of the memories and of the model's samples.
+
+    Raises:
+      UserError: a model that does not address the support, or a memory of a size not to be had.
     """
+    if not hasattr(run.model, "address_logits") or run.experiment.config.model.get("num_slots"):
+        name = run.experiment.config.model.name
+        raise UserError(f"task recall needs a model that addresses the support; this is a {name}")
     stage = run.experiment.eval
     largest = len(stage.arrays.images)
+    sizes = [num_slots] if isinstance(num_slots, int) else list(num_slots)
     table = []
-    for size in num_slots:
+    for size in sizes:
         if not 1 <= size <= largest:
             raise UserError(f"num_slots is {size}; it must be between 1 and {largest}")
         rng_keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), size), num_memories)
         memories = [_recall_all(run, rng_key, size) for rng_key in rng_keys]
         row = {name: float(np.mean([m[name] for m in memories])) for name in memories[0]}
         table.append({"num_slots": size, **row, "excess": row["nll"] - row["floor"]})
-    return Report(table, {"recall": _pictures(run, jax.random.key(seed), num_slots[0])})
+    return Report(table, {"recall": _pictures(run, jax.random.key(seed), sizes[0])})
 
 
 def lookup_table_nll(images: chex.Array) -> float:

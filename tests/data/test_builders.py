@@ -28,7 +28,7 @@ def small_originals(monkeypatch, tmp_path):
 
 
 def letter_lines():
-    """The layout of letter.data: id, letter, next id, word id, position, fold, 128 pixels, a tab."""
+    """As in letter.data: id, letter, next id, word id, position, fold, 128 pixels, a tab."""
     for i, (image, label) in enumerate(zip(_LETTERS, _LABELS, strict=True)):
         pixels = "\t".join(str(pixel) for pixel in image.reshape(-1) // 255)
         yield f"{i + 1}\t{chr(97 + label)}\t-1\t1\t1\t0\t{pixels}\t\n"
