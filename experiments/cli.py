@@ -6,14 +6,18 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from absl import app, flags
+from absl import logging as absl_logging
 
 from memjax.errors import UserError
+
+_CONFIG_ERROR = "Configuration is not available because of an earlier failure to load: "
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Parses the flags and runs `main`, which gets the arguments that are no flags: none."""
 
     def checked_main(argv: Sequence[str]) -> None:
+        _quiet_libraries()
         with exit_on_user_error():
             if len(argv) > 1:
                 raise UserError(f"unexpected argument {argv[1]!r}; flags begin with --")
@@ -32,8 +36,14 @@ def exit_on_user_error() -> Iterator[None]:
         _exit(str(error))
 
 
+def _quiet_libraries() -> None:
+    """Shows warnings only of what logs through absl, such as Orbax, unless --verbosity is given."""
+    if not flags.FLAGS["verbosity"].present:
+        absl_logging.set_verbosity(absl_logging.WARNING)
+
+
 def _show_log() -> None:
-    """Shows memjax's own log; of the libraries beneath it, warnings only."""
+    """Shows memjax's own log."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logger = logging.getLogger("memjax")
@@ -44,10 +54,13 @@ def _show_log() -> None:
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
-        return flags.FLAGS(argv)
+        arguments = flags.FLAGS(argv)
+        if "config" in flags.FLAGS:
+            flags.FLAGS.config.to_dict()  # a file that could not be loaded says so at first use
+        return arguments
     # ml_collections loads the config file and sets its fields while the flags are parsed.
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        return _exit(str(error))
+        return _exit(str(error).removeprefix(_CONFIG_ERROR))
 
 
 def _exit(message: str):

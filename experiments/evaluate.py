@@ -5,8 +5,6 @@ Prints a table, writes DIR/eval_TASK.json and figures. Options of the task are g
 """
 
 import inspect
-import json
-import os
 from ast import literal_eval
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,19 +26,19 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data sets are, if the
 def main(argv: Sequence[str]) -> None:
     """Loads the newest checkpoint, evaluates, reports."""
     del argv
-    from experiments import figures
+    from experiments import reporting
     from memjax import evaluation
 
     evaluate = evaluation.task(_TASK.value)
     options = parse_options(evaluate, _OPTION.value)
     run = evaluation.load_run(_WORKDIR.value, _DATA_DIR.value)
     report = evaluate(run, **options)
-    print(format_table(report.table))
-    write_json(
+    print(reporting.format_table(report.table))
+    reporting.write_json(
         Path(_WORKDIR.value) / f"eval_{_TASK.value}.json",
         {"task": _TASK.value, "step": run.step, "options": options, "table": report.table},
     )
-    figures.draw_report(_WORKDIR.value, report, f"{_TASK.value}, step {run.step}")
+    reporting.draw_report(_WORKDIR.value, report, f"{_TASK.value}, step {run.step}")
 
 
 def parse_options(evaluate: Callable, options: Sequence[str]) -> dict[str, Any]:
@@ -58,26 +56,6 @@ def parse_options(evaluate: Callable, options: Sequence[str]) -> dict[str, Any]:
         except (ValueError, SyntaxError) as error:
             raise UserError(f"option {name} is {value!r}; it must be a number or a list") from error
     return parsed
-
-
-def format_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows as aligned text."""
-    cells = [list(rows[0])]
-    cells += [
-        [f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows
-    ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in cells
-    )
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes `content` whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)
 
 
 if __name__ == "__main__":

@@ -19,13 +19,13 @@ _CONFIGS = ("vae_digits", "vma_digits_recall")
 def main(argv: Sequence[str]) -> None:
     """Trains, evaluates, draws."""
     del argv
-    from experiments.evaluate import format_table, write_json
+    from experiments import reporting
 
     start = time.perf_counter()
     rows = [train(name, Path(_WORKDIR.value) / name) for name in _CONFIGS]
-    write_json(Path(_WORKDIR.value) / "results.json", {"table": rows})
+    reporting.write_json(Path(_WORKDIR.value) / "results.json", {"table": rows})
     print("\nOn held-out digits, in nats an image:\n")
-    print(format_table(rows))
+    print(reporting.format_table(rows))
     print(
         "\nThe VMA's memory holds 64 of the held-out digits and is asked for one of them: no model "
         f"can do better than {rows[1]['floor']:.3f}, the NLL of a look-up table.\n"
@@ -39,20 +39,20 @@ def train(name: str, workdir: Path) -> dict[str, Any]:
     """Trains the config `name`, draws its figures, and returns its row of the table."""
     import importlib
 
-    from experiments import figures
+    from experiments import reporting
     from memjax import evaluation
     from memjax.training import metrics, train_and_evaluate
 
     config = importlib.import_module(f"experiments.configs.{name}").get_config()
     print(f"\n{name}: {config.training.num_steps} steps", flush=True)
     train_and_evaluate(config, workdir)
-    figures.draw_run(workdir)
+    reporting.draw_run(workdir)
     run = evaluation.load_run(workdir)
     if config.episodes.name == "recall":
         report = evaluation.task("recall")(run, num_slots=(config.episodes.num_slots,))
     else:
         report = evaluation.task("likelihood")(run, num_samples=100)
-    figures.draw_report(workdir, report)
+    reporting.draw_report(workdir, report)
     result = report.table[0]
     speeds = [entry["steps_per_second"] for entry in metrics.read(workdir)]
     columns = ("nll", "floor", "reconstruction", "kl_address", "kl_latent")

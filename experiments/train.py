@@ -25,11 +25,11 @@ def main(argv: Sequence[str]) -> None:
     """Trains, then draws the figures."""
     del argv
     # Imported after the flags are parsed, so that --help and a wrong flag answer at once.
-    from experiments import figures
+    from experiments import reporting
     from memjax.training import train_and_evaluate
 
     train_and_evaluate(_CONFIG.value, _WORKDIR.value)
-    figures.draw_run(_WORKDIR.value)
+    reporting.draw_run(_WORKDIR.value)
 
 
 if __name__ == "__main__":

@@ -111,6 +111,8 @@ def recall(
     """Train to recall (VMA section 4.1): a memory of distinct images, and queries drawn from it."""
     _check_positive(num_slots=num_slots, batch_size=batch_size)
     support_rng_key, query_rng_key = jax.random.split(rng_key)
+    if num_slots > len(data.images):
+        raise UserError(f"num_slots is {num_slots}; the data set has {len(data.images)} images")
     support = sample_without_replacement(support_rng_key, len(data.images), num_slots)
     addresses = jax.random.randint(query_rng_key, (batch_size,), 0, num_slots)
     return EpisodeIndices(support[addresses], support, addresses)
@@ -218,7 +220,7 @@ def sample_without_replacement(rng_key: chex.PRNGKey, population: int, count: in
     there are fewer distinct with a probability below 1e-30.
     """
     if count > population:
-        raise UserError(f"the memory wants {count} distinct items; there are {population}")
+        raise ValueError(f"count is {count}; there are {population} to choose from")
     if population <= _DENSE_PERMUTATION or 16 * count > population:
         return jax.random.permutation(rng_key, population)[:count]
     draws = jax.random.randint(rng_key, (2 * count + 16,), 0, population)

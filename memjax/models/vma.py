@@ -125,7 +125,7 @@ class VMA(nn.Module):
         latent = self._latent_posterior(query, slot).sample(latent_rng_key)
         pictures = {"query": query}
         if not self.num_slots:
-            pictures["retrieved slot"] = slot.reshape(query.shape)
+            pictures["read slot"] = slot.reshape(query.shape)
         return pictures | {"reconstruction": self._decode(slot, latent).base_dist.probs}
 
     def address_logits(

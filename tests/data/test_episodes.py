@@ -135,7 +135,7 @@ def test_impossible_episodes_are_refused(arrays):
     key = jax.random.key(0)
     with pytest.raises(UserError, match="num_slots is 0; it must be at least 1"):
         data.recall(key, arrays, num_slots=0, batch_size=1)
-    with pytest.raises(UserError, match="61 distinct items; there are 60"):
+    with pytest.raises(UserError, match="num_slots is 61; the data set has 60 images"):
         data.recall(key, arrays, num_slots=61, batch_size=1)
     with pytest.raises(UserError, match="num_classes is 5; the data set has 4"):
         data.few_shot(key, arrays, num_classes=5, num_support=1, num_queries=1)

@@ -181,7 +181,7 @@ def test_generated_and_explained_images():
         params, query, support = initialize(model), images(2, 1)[0], images(1, _SLOTS)
         generated = model.apply(params, jax.random.key(0), support, method="generate")
         pictures = model.apply(params, jax.random.key(0), query, support, method="explain")
-        assert ("retrieved slot" in pictures) == (num_slots == 0)
+        assert ("read slot" in pictures) == (num_slots == 0)
         for image in [generated, *pictures.values()]:
             assert image.shape == _SHAPE and jnp.all((image >= 0) & (image <= 1))
 

@@ -170,7 +170,7 @@ def test_ema_and_clipping(tiny_config, tmp_path):
         ),
         ("episodes.name", "recal", "episodes.name is 'recal'; it must be one of minibatch, recall"),
         ("episodes.num_slots", 0, "num_slots is 0; it must be at least 1"),
-        ("episodes.num_slots", 1501, "wants 1501 distinct items; there are 1500"),
+        ("episodes.num_slots", 1501, "num_slots is 1501; the data set has 1500 images"),
         ("model.name", "vma.VMAA", "model.name is 'vma.VMAA'; it must be 'file.Class'"),
         ("model.similarity", "dot", "similarity is 'dot'; it must be one of key_normalized"),
         ("model.num_samples", 1, "num_samples is 1; VIMCO needs at least 2"),

@@ -1,6 +1,10 @@
-"""Draws what a run or an evaluation leaves in `figures/`."""
+"""What a run or an evaluation leaves behind: figures, tables, JSON."""
 
+import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from memjax import plotting
 from memjax.evaluation import Report, load_run, task
@@ -20,6 +24,26 @@ def draw_report(workdir: str | Path, report: Report, title: str = "") -> None:
     """The pictures of an evaluation."""
     for name, rows in report.grids.items():
         plotting.image_grid(_folder(workdir) / f"{name}.png", rows, title)
+
+
+def format_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as aligned text."""
+    cells = [list(rows[0])]
+    cells += [
+        [f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in cells
+    )
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes `content` whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(temporary, path)
 
 
 def _folder(workdir: str | Path) -> Path:

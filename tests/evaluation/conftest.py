@@ -1,0 +1,28 @@
+import pytest
+
+from memjax.evaluation import load_run
+from memjax.training import train_and_evaluate
+from tests.conftest import make_tiny_config
+
+
+@pytest.fixture(scope="session")
+def recall_run(tmp_path_factory):
+    """A VMA that has begun to recall digits."""
+    workdir = tmp_path_factory.mktemp("vma")
+    config = make_tiny_config()
+    config.optimizer.learning_rate = 1e-2
+    config.training.num_steps = config.training.eval_every = config.training.log_every = 1_000
+    config.training.checkpoint_every = 1_000
+    train_and_evaluate(config, workdir)
+    return load_run(workdir)
+
+
+@pytest.fixture(scope="session")
+def vae_run(tmp_path_factory):
+    """A VAE of digits with a latent of one dimension."""
+    workdir = tmp_path_factory.mktemp("vae")
+    config = make_tiny_config()
+    config.episodes = config.eval.episodes = {"name": "minibatch", "batch_size": 8}
+    config.model = {"name": "vae.VAE", "hidden_sizes": (16, 8), "latent_size": 1}
+    train_and_evaluate(config, workdir)
+    return load_run(workdir)

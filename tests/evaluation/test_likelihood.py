@@ -1,0 +1,69 @@
+import jax
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+
+from memjax.evaluation import likelihood
+from tests import oracles
+
+_GRID = np.linspace(-8, 8, 801)
+
+
+def exact_nll(run, images):
+    """By quadrature over the latent."""
+    decoder = run.model.bind(run.variables).decoder
+    probs = scipy.special.expit(np.asarray(decoder(_GRID[:, None].astype(np.float32)), np.float64))
+    pixels = np.asarray(images, np.float64).reshape(len(images), 1, -1)
+    log_likelihood = np.sum(np.log(np.where(pixels == 1, probs, 1 - probs)), axis=2)
+    log_joint = log_likelihood + scipy.stats.norm.logpdf(_GRID)
+    return -scipy.special.logsumexp(log_joint, axis=1) - np.log(_GRID[1] - _GRID[0])
+
+
+def test_nll_of_a_vae_is_exact_with_many_samples(vae_run):
+    row = likelihood.evaluate(vae_run, num_samples=450, num_queries=40, batch_size=25).table[0]
+    assert row["samples"] == 500 and row["queries"] == 40
+    stage = vae_run.experiment.eval
+    exact = exact_nll(vae_run, np.asarray(stage.arrays.images[:40]) / 255)
+    assert row["nll"] == pytest.approx(exact.mean(), abs=0.05)
+    assert row["standard_error"] == pytest.approx(exact.std() / np.sqrt(40), rel=0.05)
+
+
+def test_every_image_is_scored_once_unless_told_otherwise(vae_run):
+    row = likelihood.evaluate(vae_run, num_samples=1).table[0]
+    assert row["queries"] == 297
+    assert {"nll", "kl_latent", "reconstruction"} <= row.keys()
+
+
+def test_one_sample_is_the_elbo_and_more_are_tighter(vae_run):
+    nll = [
+        likelihood.evaluate(vae_run, num_samples=n, seed=1).table[0]["nll"] for n in (1, 10, 100)
+    ]
+    assert nll[0] > nll[1] > nll[2]
+
+
+def test_chunks_are_averaged_in_the_log_domain(recall_run):
+    episode = recall_run.eval_episode(jax.random.key(0))
+    score, num_samples = likelihood.make_score(recall_run, 300)
+    rng_key = jax.random.key(1)
+    found = score(rng_key, episode.query, episode.support)["nll"]
+    chunks = [
+        recall_run.map(
+            "log_weights",
+            jax.random.fold_in(rng_key, i),
+            episode.query,
+            episode.support,
+            num_samples=100,
+        )
+        for i in range(3)
+    ]
+    log_weights = np.concatenate(chunks, axis=1)
+    assert log_weights.shape == (len(found), num_samples) == (8, 300)
+    expected = [-oracles.log_mean_exp(row) for row in log_weights]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_episodes_make_up_the_number_of_queries(recall_run):
+    row = likelihood.evaluate(recall_run, num_samples=10, num_queries=20).table[0]
+    assert row["queries"] == 24  # three batches of 8
+    assert row["nll"] >= np.log(16) - 4 * row["standard_error"]

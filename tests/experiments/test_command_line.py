@@ -1,0 +1,119 @@
+"""The commands as a user types them, in processes of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[2]
+_TINY = _ROOT / "tests/experiments/tiny_config.py"
+
+
+def run(command, *arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", f"experiments.{command}", *map(str, arguments)],
+        cwd=_ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def assert_refused(finished, *words):
+    """One line that says `error: ...`, and exit status 2."""
+    lines = finished.stderr.strip().splitlines()
+    assert finished.returncode == 2, finished.stderr
+    assert len(lines) == 1 and lines[0].startswith("error: "), finished.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([f"--config={_TINY}"], ["workdir"]),
+        (["--workdir=W", "--config=nothing.py"], ["nothing.py"]),
+        (["--workdir=W", f"--config={_TINY}", "--config.training.num_stepz=1"], ["num_steps"]),
+        (["--workdir=W", f"--config={_TINY}", "--config.training.num_steps=many"], ["many"]),
+        (["--workdir=W", f"--config={_TINY}", "--steps=1"], ["steps"]),
+        (["--workdir=W", f"--config={_TINY}", "extra"], ["'extra'"]),
+    ],
+)
+def test_wrong_flags_are_refused(tmp_path, arguments, words):
+    arguments = [argument.replace("=W", f"={tmp_path / 'run'}") for argument in arguments]
+    assert_refused(run("train", *arguments), *words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("dataset.name=mnits", ["'mnits'", "digits, mnist"]),
+        ("dataset.train_split=valid", ["'valid'", "train, test"]),
+        ("dataset.name=mnist", ["mnist is not in", "experiments.prepare --name=mnist"]),
+        ("model.name=vma.VAM", ["vma.VAM"]),
+        ("episodes.num_slots=0", ["num_slots is 0"]),
+        ("episodes.num_slots=1501", ["num_slots is 1501", "1500"]),
+    ],
+)
+def test_configs_that_do_not_fit_are_refused(tmp_path, field, words):
+    finished = run(
+        "train",
+        f"--config={_TINY}",
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.{field}",
+        MEMJAX_DATA_DIR=str(tmp_path / "empty"),
+        MEMJAX_CACHE_DIR=str(tmp_path / "empty"),
+    )
+    assert_refused(finished, *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_evaluate_and_what_they_leave(tmp_path):
+    workdir = tmp_path / "run"
+    train = ("train", f"--config={_TINY}", f"--workdir={workdir}")
+    finished = run(*train)
+    assert finished.returncode == 0, finished.stderr
+    left = {path.name for path in workdir.iterdir()}
+    assert {"config.json", "metrics.jsonl", "checkpoints", "figures"} <= left
+    assert any(name.startswith("events.out.tfevents") for name in left)
+    figures = {path.name for path in (workdir / "figures").iterdir()}
+    assert figures == {"learning_curves.png", "samples.png", "reconstructions.png"}
+
+    finished = run("evaluate", f"--workdir={workdir}", "--task=recall", "--option=num_slots=16")
+    assert finished.returncode == 0, finished.stderr
+    result = json.loads((workdir / "eval_recall.json").read_text())
+    assert result["step"] == 8 and result["options"] == {"num_slots": 16}
+    assert f"{result['table'][0]['nll']:.3f}" in finished.stdout
+    assert (workdir / "figures/recall.png").exists()
+
+    for arguments, words in [
+        (["--task=recal"], ["task is 'recal'", "likelihood, recall, samples"]),
+        (["--task=recall", "--option=slots=3"], ["'slots=3'", "num_slots, num_memories, seed"]),
+        (["--task=recall", "--option=num_slots=x"], ["num_slots", "'x'"]),
+        (["--task=recall", "--option=num_slots=0"], ["num_slots is 0"]),
+    ]:
+        assert_refused(run("evaluate", f"--workdir={workdir}", *arguments), *words)
+    assert json.loads((workdir / "eval_recall.json").read_text()) == result
+
+    before = (workdir / "config.json").read_text()
+    assert_refused(run(*train, "--config.seed=1"), "another config's run", "seed")
+    assert (workdir / "config.json").read_text() == before
+    finished = run(*train, "--config.training.num_steps=12")
+    assert finished.returncode == 0, finished.stderr
+    steps = [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").open()]
+    assert steps == [2, 4, 6, 8, 10, 12]
+
+
+def test_evaluating_nothing_is_refused(tmp_path):
+    finished = run("evaluate", f"--workdir={tmp_path}", "--task=samples")
+    assert_refused(finished, str(tmp_path), "no config.json")
+
+
+def test_preparing_an_unknown_set_is_refused(tmp_path):
+    finished = run("prepare", "--name=mnits", f"--data_dir={tmp_path}")
+    assert_refused(finished, "'mnits'")

@@ -1,0 +1,32 @@
+import json
+
+import pytest
+from absl import flags
+
+from experiments import quickstart
+from experiments.configs import vae_digits, vma_digits_recall
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    """Lets the quickstart's configs train for a few steps."""
+    for module in (vae_digits, vma_digits_recall):
+        config = module.get_config()
+        config.training.num_steps = config.training.log_every = 4
+        config.training.eval_every = config.training.checkpoint_every = 4
+        monkeypatch.setattr(module, "get_config", lambda config=config: config)
+
+
+def test_a_table_and_figures(tmp_path, few_steps, capsys):
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(["quickstart", f"--workdir={tmp_path}"])
+    quickstart.main([])
+    printed = capsys.readouterr().out
+    rows = json.loads((tmp_path / "results.json").read_text())["table"]
+    assert [row["config"] for row in rows] == ["vae_digits", "vma_digits_recall"]
+    for row in rows:
+        assert f"{row['nll']:.3f}" in printed and row["steps_per_second"] > 0
+    for figure in ("samples", "reconstructions", "learning_curves"):
+        for name in ("vae_digits", "vma_digits_recall"):
+            assert (tmp_path / name / "figures" / f"{figure}.png").exists()
+    assert (tmp_path / "vma_digits_recall/figures/recall.png").exists()
