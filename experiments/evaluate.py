@@ -27,18 +27,21 @@ def main(argv: Sequence[str]) -> None:
     """Loads the newest checkpoint, evaluates, reports."""
     del argv
     from experiments import reporting
-    from memjax import evaluation
+    from memjax import evaluation, files
 
+    workdir = Path(_WORKDIR.value)
+    if not files.is_writable(workdir):
+        raise UserError(f"workdir {workdir} can't be written: results have to go there")
     evaluate = evaluation.task(_TASK.value)
     options = parse_options(evaluate, _OPTION.value)
-    run = evaluation.load_run(_WORKDIR.value, _DATA_DIR.value)
+    run = evaluation.load_run(workdir, _DATA_DIR.value)
     report = evaluate(run, **options)
     print(reporting.format_table(report.table))
     reporting.write_json(
-        Path(_WORKDIR.value) / f"eval_{_TASK.value}.json",
+        workdir / f"eval_{_TASK.value}.json",
         {"task": _TASK.value, "step": run.step, "options": options, "table": report.table},
     )
-    reporting.draw_report(_WORKDIR.value, report, f"{_TASK.value}, step {run.step}")
+    reporting.draw_report(workdir, report, f"{_TASK.value}, step {run.step}")
 
 
 def parse_options(evaluate: Callable, options: Sequence[str]) -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """What a run or an evaluation leaves behind: figures, tables, JSON."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from memjax import plotting
+from memjax import files, plotting
 from memjax.evaluation import Report, load_run, task
 from memjax.training import metrics
 
@@ -41,9 +40,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes `content` whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)
+    files.write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def _folder(workdir: str | Path) -> Path:

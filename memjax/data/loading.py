@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from memjax import files
 from memjax.data import sources
 from memjax.data.sources import Spec, Table
 from memjax.errors import UserError
@@ -104,9 +105,7 @@ def first_writable(folders: Sequence[Path]) -> Path:
       UserError: if none can.
     """
     for folder in folders:
-        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-        # The system lets an administrator write everywhere; a mode that lets nobody is meant.
-        if existing.is_dir() and os.access(existing, os.W_OK) and existing.stat().st_mode & 0o222:
+        if files.is_writable(folder):
             folder.mkdir(parents=True, exist_ok=True)
             return folder
     raise UserError(

@@ -2,12 +2,13 @@
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from tqdm import tqdm
+
+from memjax import files
 
 _LOG = logging.getLogger("memjax")
 
@@ -69,6 +70,4 @@ def _drop_lines_after(path: Path, step: int) -> None:
     entries = [entry for entry in read(path.parent) if entry["step"] <= step]
     kept = "".join(json.dumps(entry) + "\n" for entry in entries)
     if path.exists() and path.read_text() != kept:
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(kept)
-        os.replace(temporary, path)
+        files.write_text(path, kept)

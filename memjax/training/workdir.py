@@ -1,12 +1,12 @@
 """A run's folder: one config, one run; made before the first step, checked on every start."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from memjax import files
 from memjax.errors import UserError
 
 # What may change between two starts of the same run.
@@ -20,19 +20,13 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
       UserError: the folder can't be written, or holds another config's run.
     """
     path = Path(workdir).absolute()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".probe{os.getpid()}"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"workdir {workdir} can't be written: {error.strerror}") from error
+    if not files.is_writable(path):
+        raise UserError(f"workdir {workdir} can't be written: choose another folder")
+    path.mkdir(parents=True, exist_ok=True)
     config_path = path / "config.json"
     if config_path.exists():
         _check_same(load_config(path), config, path)
-    temporary = config_path.with_suffix(".tmp")
-    temporary.write_text(config.to_json(indent=2) + "\n")
-    os.replace(temporary, config_path)
+    files.write_text(config_path, config.to_json(indent=2) + "\n")
     return path
 
 

@@ -225,8 +225,12 @@ def test_another_configs_workdir_is_left_alone(tiny_config, tmp_path):
 
 def test_a_workdir_that_cannot_be_written(tiny_config, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"workdir .*file.run can't be written: Not a directory"):
-        train_and_evaluate(tiny_config, tmp_path / "file" / "run")
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "locked").chmod(0o555)
+    for workdir in (tmp_path / "file/run", tmp_path / "locked", tmp_path / "locked/run"):
+        with pytest.raises(UserError, match=f"workdir {workdir} can't be written"):
+            train_and_evaluate(tiny_config, workdir)
+    assert not list((tmp_path / "locked").iterdir())
 
 
 def test_an_unreadable_config_file(tiny_config, tmp_path):

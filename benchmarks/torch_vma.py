@@ -1,0 +1,87 @@
+"""The VMA of `vma_mnist_recall` in eager PyTorch: the peer of `train_step`."""
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+from torch.distributions import Bernoulli, Normal, kl_divergence
+
+_BATCH, _SAMPLES, _LATENT = 32, 4, 32
+
+
+class VMA(nn.Module):
+    """Same nets, similarity, priors and direct path as `memjax.models.vma.VMA`."""
+
+    def __init__(self):
+        """Creates the parameters."""
+        super().__init__()
+        self.slot_embedding = _mlp(784, 128, 128)
+        self.query_embedding = _mlp(784, 128, 128)
+        self.prior_query = nn.Parameter(0.01 * torch.randn(128))
+        self.latent_prior = _mlp(784, 256, 128, 2 * _LATENT)
+        self.latent_posterior = _mlp(2 * 784, 256, 128, 2 * _LATENT)
+        self.decoder = _mlp(784 + _LATENT, 128, 256, 784)
+        self.log_gain = nn.Parameter(torch.zeros(784))
+
+    def forward(self, query: torch.Tensor, support: torch.Tensor) -> torch.Tensor:
+        """The mean over `query` `[B, 784]` of VIMCO's loss; memory `[N, 784]`."""
+        embeddings = nn.functional.normalize(self.slot_embedding(support), dim=-1)
+        log_q = torch.log_softmax(self.query_embedding(query) @ embeddings.T, dim=-1)
+        log_p = torch.log_softmax(embeddings @ self.prior_query, dim=-1)
+        addresses = torch.multinomial(log_q.detach().exp(), _SAMPLES, replacement=True)
+        address_log_probs = log_q.gather(1, addresses)
+        slots = support[addresses]
+        both = torch.cat([query[:, None].expand_as(slots), slots], dim=-1)
+        prior = _normal(self.latent_prior(slots))
+        posterior = _normal(self.latent_posterior(both))
+        latent = posterior.rsample()
+        logits = self.decoder(torch.cat([slots, latent], dim=-1))
+        logits = logits + self.log_gain.exp() * (2 * slots - 1)
+        log_likelihood = Bernoulli(logits=logits).log_prob(query[:, None]).sum(-1)
+        kl_divergence(posterior, prior).sum(-1).mean().detach()  # a metric
+        log_ratio = (prior.log_prob(latent) - posterior.log_prob(latent)).sum(-1)
+        log_weights = log_likelihood + log_p[addresses] - address_log_probs + log_ratio
+        return -_vimco(log_weights, address_log_probs).mean()
+
+
+def torch_steps(images: np.ndarray, num_slots: int) -> Callable[[int], None]:
+    """A function that takes training steps, on all cores."""
+    torch.set_num_threads(torch.get_num_threads())
+    arrays = torch.from_numpy(images.reshape(len(images), 784))
+    model = VMA()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+
+    def take_steps(num_steps: int) -> None:
+        for _ in range(num_steps):
+            rows = torch.randint(len(arrays), (num_slots,))
+            support = arrays[rows].float() / 255
+            query = support[torch.randint(num_slots, (_BATCH,))]
+            optimizer.zero_grad()
+            model(query, support).backward()
+            optimizer.step()
+
+    take_steps(5)
+    return take_steps
+
+
+def _mlp(*sizes: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(sizes[:-1]):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
+
+
+def _normal(parameters: torch.Tensor) -> Normal:
+    loc, log_scale = parameters.chunk(2, dim=-1)
+    return Normal(loc, torch.exp(7 * torch.tanh(log_scale / 7)))
+
+
+def _vimco(log_weights: torch.Tensor, address_log_probs: torch.Tensor) -> torch.Tensor:
+    count = log_weights.shape[1]
+    bound = log_weights.logsumexp(1) - np.log(count)
+    own = torch.eye(count, dtype=torch.bool)
+    others = log_weights[:, None].masked_fill(own, -torch.inf).logsumexp(2) - np.log(count - 1)
+    score = ((bound[:, None] - others).detach() * address_log_probs).sum(1)
+    return bound + score - score.detach()

@@ -1,0 +1,117 @@
+"""Training steps a second beside the floor and a peer: python -m benchmarks.train_step.
+
+The floor is the same matrix products alone: every one of a step's, forward and backward, in the
+same shapes, nothing in between. The peer is the same VMA in eager PyTorch, if it is installed.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import numpy as np
+from absl import flags
+
+from experiments import cli
+from experiments.configs import vma_mnist_recall
+from memjax import data, training
+from memjax.training import step as step_lib
+
+_SLOTS = flags.DEFINE_multi_integer("num_slots", [256, 1024], "Slots; repeatable.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Interleaved rounds; the median counts.")
+_STEPS = flags.DEFINE_integer("steps", 200, "Steps in a round.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures each contestant in turn, round by round, and prints the medians and ratios."""
+    del argv
+    rng = np.random.default_rng(0)  # the speed does not depend on what the images show
+    images = rng.integers(0, 2, (60_000, 28, 28, 1), np.uint8) * 255
+    data.load = lambda *args: data.Dataset(images, np.zeros(60_000, np.int32))
+    print("vma_mnist_recall, steps a second; ratio to the floor")
+    for num_slots in _SLOTS.value:
+        contestants = {
+            "matrix products alone": matrix_products(num_slots),
+            "memjax": memjax_steps(num_slots),
+        }
+        try:
+            from benchmarks.torch_vma import torch_steps
+
+            contestants["PyTorch, eager"] = torch_steps(images, num_slots)
+        except ImportError:
+            print("PyTorch is not installed: no peer")
+        speeds: dict[str, list[float]] = {name: [] for name in contestants}
+        for _ in range(_ROUNDS.value):
+            for name, take_steps in contestants.items():
+                start = time.perf_counter()
+                take_steps(_STEPS.value)
+                speeds[name].append(_STEPS.value / (time.perf_counter() - start))
+        floor = np.median(speeds["matrix products alone"])
+        for name, values in speeds.items():
+            median = np.median(values)
+            print(f"{num_slots:5d} slots  {name:22s} {median:7.1f}  {median / floor:5.2f}")
+
+
+def memjax_steps(num_slots: int) -> Callable[[int], None]:
+    """The loop's own compiled call."""
+    experiment = _experiment(num_slots)
+    state, arrays = step_lib.replicate((training.init_state(experiment), experiment.train.arrays))
+    devices = step_lib.device_indices()
+    call = step_lib.make_train_call(experiment, _STEPS.value)
+    call = call.lower(state, arrays, devices).compile()
+
+    def take_steps(num_steps: int) -> None:
+        del num_steps
+        jax.block_until_ready(call(state, arrays, devices))
+
+    take_steps(0)
+    return take_steps
+
+
+def matrix_products(num_slots: int) -> Callable[[int], None]:
+    """Every matrix product of a training step, and nothing else."""
+    experiment = _experiment(num_slots)
+    state = training.init_state(experiment)
+    one_step = step_lib.make_train_call(experiment, 1)
+    jaxpr = jax.make_jaxpr(one_step)(state, experiment.train.arrays, step_lib.device_indices())
+    products = list(_products(jaxpr.jaxpr))
+    operands = [
+        tuple(jax.random.normal(jax.random.key(i), v.aval.shape) for v in equation.invars)
+        for i, equation in enumerate(products)
+    ]
+    parameters = [equation.params["dimension_numbers"] for equation in products]
+
+    @jax.jit
+    def call(operands):
+        return [
+            jax.lax.dot_general(*pair, numbers)
+            for pair, numbers in zip(operands, parameters, strict=True)
+        ]
+
+    def take_steps(num_steps: int) -> None:
+        for _ in range(num_steps):
+            results = call(operands)
+        jax.block_until_ready(results)
+
+    take_steps(2)
+    return take_steps
+
+
+def _experiment(num_slots: int) -> training.Experiment:
+    config = vma_mnist_recall.get_config()
+    config.episodes.num_slots = num_slots
+    return training.build(config)
+
+
+def _products(jaxpr: jax.extend.core.Jaxpr) -> Iterator[jax.extend.core.JaxprEqn]:
+    """All matrix products of `jaxpr` and of the functions that it calls."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            yield equation
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from _products(inner)
+
+
+if __name__ == "__main__":
+    cli.run(main)
