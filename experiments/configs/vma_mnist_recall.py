@@ -19,9 +19,10 @@ def get_config() -> ConfigDict:
     config.model.hidden_sizes = (256, 128)
     config.model.embedding_size = 128
     config.model.similarity = "key_normalized"
+    config.model.tied_embeddings = True
     config.model.address_prior = "learned"
     config.model.num_samples = 4
     config.optimizer.learning_rate = 3e-3
-    config.optimizer.decay_steps = 20_000
-    config.training.num_steps = 20_000
+    config.optimizer.decay_steps = 10_000
+    config.training.num_steps = 10_000
     return config

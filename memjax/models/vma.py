@@ -45,6 +45,9 @@ class VMA(nn.Module):
       hidden_sizes: units of the encoder's hidden layers; the decoder has them in reverse.
       embedding_size: E, of the matching space, behind one hidden layer of `hidden_sizes[-1]` units.
       similarity: one of `addressing.KINDS`.
+      tied_embeddings: whether query and slots share one embedding net, so that under a similarity
+        that is normalised by the slot a slot that equals the query scores highest; the paper's
+        are two. Only for the support's images as contents.
       address_prior: "learned", by a query point e^p in the matching space, or "flat".
       num_slots: 0 for the support's images as contents, else the number of learned slots.
       slot_size: size of a learned slot.
@@ -56,6 +59,7 @@ class VMA(nn.Module):
     hidden_sizes: Sequence[int] = (256, 128)
     embedding_size: int = 128
     similarity: str = "key_normalized"
+    tied_embeddings: bool = False
     address_prior: str = "learned"
     num_slots: int = 0
     slot_size: int = 256
@@ -67,7 +71,8 @@ class VMA(nn.Module):
         latent_parameters = 2 * self.latent_size
         num_pixels = self.image_shape[0] * self.image_shape[1] * self.image_shape[2]
         self.slot_embedding = MLP(self.hidden_sizes[-1:], self.embedding_size)
-        self.query_embedding = MLP(self.hidden_sizes[-1:], self.embedding_size)
+        if not self.tied_embeddings:
+            self.query_embedding = MLP(self.hidden_sizes[-1:], self.embedding_size)
         self.latent_prior = MLP(self.hidden_sizes, latent_parameters)
         self.latent_posterior = MLP(self.hidden_sizes, latent_parameters)
         self.decoder = MLP(tuple(self.hidden_sizes)[::-1], num_pixels)
@@ -168,7 +173,8 @@ class VMA(nn.Module):
         return image_to_vector(support)
 
     def _posterior_logits(self, query: chex.Array, slot_embeddings: chex.Array) -> chex.Array:
-        query_embedding = self.query_embedding(image_to_vector(query))
+        embedding = self.slot_embedding if self.tied_embeddings else self.query_embedding
+        query_embedding = embedding(image_to_vector(query))
         return addressing.similarity(query_embedding, slot_embeddings, self.similarity)
 
     def _prior_logits(self, slot_embeddings: chex.Array) -> chex.Array:
@@ -191,6 +197,8 @@ def _check(model: VMA) -> None:
         raise UserError(f"num_samples is {model.num_samples}; VIMCO needs at least 2")
     if model.num_slots < 0:
         raise UserError(f"num_slots is {model.num_slots}; it must be 0 (the support) or more")
+    if model.tied_embeddings and model.num_slots:
+        raise UserError(f"tied_embeddings needs num_slots 0 (the support); it is {model.num_slots}")
     if model.address_prior not in ("learned", "flat"):
         raise UserError(f"address_prior is {model.address_prior!r}; it must be 'learned' or 'flat'")
     if model.similarity not in addressing.KINDS:

@@ -102,6 +102,16 @@ def test_the_bound_rises_with_samples_towards_the_likelihood():
     assert bounds[2] < exact_log_likelihood(model, params, query, support) + 0.01
 
 
+@pytest.mark.parametrize("similarity", ["key_normalized", "cosine"])
+def test_tied_embeddings_find_the_slot_that_equals_the_query(similarity):
+    model = tiny(tied_embeddings=True, similarity=similarity, embedding_size=8)
+    params, support = initialize(model), images(1, 4)
+    assert "query_embedding" not in params["params"]
+    for n, query in enumerate(support):
+        logits = model.apply(params, jax.random.key(0), query, support, method="address_logits")
+        assert logits[n] == logits.max()
+
+
 @pytest.mark.parametrize("num_slots", [1, 2, 8])
 def test_no_bound_below_the_log_of_the_number_of_distinct_images(num_slots):
     """p(x|M) sums to 1 over x: averaged over distinct x, -log p(x|M) is at least log N.
@@ -191,6 +201,7 @@ def test_generated_and_explained_images():
     [
         ({"num_samples": 1}, "num_samples is 1; VIMCO needs at least 2"),
         ({"num_slots": -1}, "num_slots is -1"),
+        ({"num_slots": 4, "tied_embeddings": True}, "tied_embeddings needs num_slots 0"),
         (
             {"address_prior": "uniform"},
             "address_prior is 'uniform'; it must be 'learned' or 'flat'",
