@@ -80,3 +80,35 @@ def exact_bound_gradient(log_joint, logits, num_samples):
             # d log q(a) enters through the sampling probability and through -log q in the weight.
             gradient += probability * (value - weight) * score
     return bound, gradient
+
+
+def matrix_posterior(mean, row_cov, write_weights, codes, noise_vars):
+    """p(M | Z) by dense conditioning of vec(M), an N C-vector with covariance U kron I.
+
+    Returns (mean `[N, C]`, covariance of vec(M) `[N C, N C]`, row-major).
+    """
+    mean, row_cov, write_weights, codes = (
+        np.asarray(array, np.float64) for array in (mean, row_cov, write_weights, codes)
+    )
+    num_slots, code_size = mean.shape
+    identity = np.eye(code_size)
+    prior_cov = np.kron(row_cov, identity)
+    design = np.kron(write_weights, identity)  # vec(W M) = (W kron I) vec(M)
+    noise_cov = np.kron(np.diag(np.broadcast_to(noise_vars, len(codes))), identity)
+    code_cov = design @ prior_cov @ design.T + noise_cov
+    gain = np.linalg.solve(code_cov, design @ prior_cov).T
+    posterior_mean = mean.reshape(-1) + gain @ (codes - write_weights @ mean).reshape(-1)
+    posterior_cov = prior_cov - gain @ design @ prior_cov
+    return posterior_mean.reshape(num_slots, code_size), posterior_cov
+
+
+def gaussian_kl(mean_q, cov_q, mean_p, cov_p):
+    """KL between two dense multivariate Gaussians, in nats."""
+    difference = mean_q - mean_p
+    return 0.5 * (
+        np.trace(np.linalg.solve(cov_p, cov_q))
+        + difference @ np.linalg.solve(cov_p, difference)
+        - len(mean_q)
+        + np.linalg.slogdet(cov_p)[1]
+        - np.linalg.slogdet(cov_q)[1]
+    )

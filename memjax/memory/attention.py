@@ -1,0 +1,136 @@
+"""Soft reads of a memory of slots, and ways to combine what was read with what asked.
+
+Everything here takes one memory; leading axes of the query are kept. Source: Li et al., Learning to
+Generate with Memory, 2016 (MEM-VAE below), section 3.3.
+"""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from memjax.memory import checks
+
+KINDS = ("softmax", "sigmoid")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Composition:
+    """Parameters of `combine_mlp`, each `[D]`, named as in MEM-VAE section 3.3."""
+
+    a1: chex.Array
+    a2: chex.Array
+    a3: chex.Array
+    a4: chex.Array
+    b1: chex.Array
+    c1: chex.Array
+    c2: chex.Array
+    c3: chex.Array
+    c4: chex.Array
+
+
+def attention_weights(
+    query: chex.Array,
+    slot_keys: chex.Array,
+    bias: chex.Array | None = None,
+    *,
+    kind: str = "softmax",
+    num_heads: int = 1,
+) -> chex.Array:
+    """How much of each slot each head reads: kind(slot_keys query + bias).
+
+    With several heads the query and the keys are cut into H equal parts, one for each head.
+    MEM-VAE's weights are one head's sigmoid; a softmax's sum to 1. A slot whose bias is -inf is
+    not read.
+
+    Args:
+      query: `[..., E]`.
+      slot_keys: `[N, E]`; MEM-VAE's matrix A.
+      bias: `[N]`, MEM-VAE's b_A; None is zero.
+      kind: one of `KINDS`.
+      num_heads: H, a divisor of E.
+
+    Returns:
+      `[..., H, N]`.
+
+    Raises:
+      ValueError: an unknown kind, shapes that do not fit, heads that do not divide E.
+    """
+    checks.one_of("kind", kind, KINDS)
+    checks.num_axes("slot_keys", slot_keys, "[N, E]")
+    num_slots, size = slot_keys.shape
+    checks.last_axis("query", query, "E", size)
+    checks.divides("num_heads", num_heads, "E", size)
+    queries = query.reshape(*query.shape[:-1], num_heads, size // num_heads)
+    keys = slot_keys.reshape(num_slots, num_heads, size // num_heads)
+    logits = jnp.einsum("...he,nhe->...hn", queries, keys)
+    if bias is not None:
+        checks.last_axis("bias", bias, "N", num_slots)
+        logits = logits + jnp.expand_dims(bias, range(logits.ndim - 1))
+    return jax.nn.softmax(logits, axis=-1) if kind == "softmax" else jax.nn.sigmoid(logits)
+
+
+def read(weights: chex.Array, contents: chex.Array) -> chex.Array:
+    """The weighted sum of slots; head h reads the h-th of H equal parts of every slot.
+
+    Args:
+      weights: `[..., H, N]`.
+      contents: `[N, C]`.
+
+    Returns:
+      `[..., C]`.
+
+    Raises:
+      ValueError: shapes that do not fit, heads that do not divide C.
+    """
+    checks.num_axes("contents", contents, "[N, C]")
+    num_slots, size = contents.shape
+    checks.last_axis("weights", weights, "N", num_slots)
+    num_heads = weights.shape[-2]
+    checks.divides("num_heads", num_heads, "C", size)
+    parts = contents.reshape(num_slots, num_heads, size // num_heads)
+    return jnp.einsum("...hn,nhc->...hc", weights, parts).reshape(*weights.shape[:-2], size)
+
+
+def init_composition(size: int) -> Composition:
+    """The paper's initial values, at which `combine_mlp` gives the top-down signal; section 5."""
+    zeros, ones = jnp.zeros(size), jnp.ones(size)
+    return Composition(
+        a1=zeros, a2=zeros, a3=ones, a4=zeros, b1=zeros, c1=zeros, c2=zeros, c3=ones, c4=zeros
+    )
+
+
+def combine_sum(generated: chex.Array, retrieved: chex.Array) -> chex.Array:
+    """h_g + h_m: the memory holds the residual; both `[..., D]`."""
+    return generated + retrieved
+
+
+def combine_mlp(
+    composition: Composition, generated: chex.Array, retrieved: chex.Array
+) -> chex.Array:
+    """The element-wise MLP a + b1 c of MEM-VAE section 3.3, before the caller's nonlinearity.
+
+        a = a1 + a2 h_m + a3 h_g + a4 h_g h_m
+        c = sigmoid(c1 + c2 h_m + c3 h_g + c4 h_g h_m)
+
+    Args:
+      composition: `[D]` each.
+      generated: h_g, the top-down signal, `[..., D]`.
+      retrieved: h_m, what was read, `[..., D]`.
+
+    Returns:
+      `[..., D]`.
+
+    Raises:
+      ValueError: shapes that do not fit.
+    """
+    checks.last_axis("generated", generated, "D", len(composition.a1))
+    checks.same_shape("retrieved", retrieved, "generated", generated)
+    axes = range(generated.ndim - 1)
+    p = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, axes), composition)
+    cross = generated * retrieved
+    linear = p.a1 + p.a2 * retrieved + p.a3 * generated + p.a4 * cross
+    inner = p.c1 + p.c2 * retrieved + p.c3 * generated + p.c4 * cross
+    return linear + p.b1 * jax.nn.sigmoid(inner)

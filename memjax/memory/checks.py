@@ -1,0 +1,68 @@
+"""Checks at the boundaries of the memory functions: one line with the name, the value, the wish.
+
+They look at shapes and types only, so they speak while tracing and cost nothing after it.
+"""
+
+from collections.abc import Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Refuses a word that is not among `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
+
+
+def at_least(name: str, value: int, least: int = 1) -> None:
+    """Refuses a number that is too small."""
+    if value < least:
+        raise ValueError(f"{name} is {value}; it must be at least {least}")
+
+
+def divides(name: str, value: int, whole_name: str, whole: int) -> None:
+    """Refuses a count that does not cut `whole` into equal parts."""
+    if value < 1 or whole % value:
+        raise ValueError(f"{name} is {value}; it must divide {whole_name} = {whole}")
+
+
+def num_axes(name: str, array: chex.Array, wanted: str) -> None:
+    """Refuses an array with another number of axes than `wanted`, such as "[N, C]"."""
+    if array.ndim != wanted.count(",") + 1:
+        raise ValueError(f"{name} is {array.shape}; it must be {wanted}")
+
+
+def shape(name: str, array: chex.Array, wanted: Sequence[int], letters: str = "") -> None:
+    """Refuses an array of another shape than `wanted`."""
+    if array.shape != tuple(wanted):
+        letters = f"{letters} = " if letters else ""
+        raise ValueError(f"{name} is {array.shape}; it must be {letters}{tuple(wanted)}")
+
+
+def last_axis(name: str, array: chex.Array, letter: str, size: int) -> None:
+    """Refuses an array whose last axis is not `size` long."""
+    if array.shape[-1:] != (size,):
+        raise ValueError(
+            f"{name} is {array.shape}; it must be [..., {letter}] with {letter} = {size}"
+        )
+
+
+def same_shape(name: str, array: chex.Array, other_name: str, other: chex.Array) -> None:
+    """Refuses two arrays of different shapes."""
+    if array.shape != other.shape:
+        raise ValueError(f"{name} is {array.shape}; it must be as {other_name}, {other.shape}")
+
+
+def floating(name: str, array: chex.Array) -> None:
+    """Refuses integers, which are most often pixels that were not scaled."""
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"{name} is {array.dtype}; it must be floating-point")
+
+
+def not_negative(name: str, value: chex.Numeric) -> None:
+    """Refuses a negative number, if it is known while tracing."""
+    if not isinstance(value, jax.core.Tracer) and np.any(np.asarray(value) < 0):
+        raise ValueError(f"{name} is {value}; it must not be negative")

@@ -1,0 +1,170 @@
+"""The memory of the Differentiable Neural Computer, as functions from state to state.
+
+One memory, H read heads, one write head; add batch axes with `jax.vmap`. What a controller emits
+comes in as arguments, already through its nonlinearity. Source: Graves et al., Hybrid computing
+using a neural network with dynamic external memory, 2016, Methods (DNC below).
+"""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from memjax.memory import checks
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DNCState:
+    """A DNC's memory between two steps.
+
+    Attributes:
+      contents: `[N, C]`.
+      usage: `[N]`, from 0, free, to 1, in use.
+      link: `[N, N]`; link[i, j] is how much slot i was written right after slot j.
+      precedence_weights: `[N]`, how much each slot was the last one written.
+      write_weights: `[N]` of the last write.
+      read_weights: `[H, N]` of the last read.
+    """
+
+    contents: chex.Array
+    usage: chex.Array
+    link: chex.Array
+    precedence_weights: chex.Array
+    write_weights: chex.Array
+    read_weights: chex.Array
+
+
+def init(num_slots: int, code_size: int, num_heads: int = 1) -> DNCState:
+    """An empty memory of N slots of size C with H read heads."""
+    for name, value in (
+        ("num_slots", num_slots),
+        ("code_size", code_size),
+        ("num_heads", num_heads),
+    ):
+        checks.at_least(name, value)
+    return DNCState(
+        contents=jnp.zeros((num_slots, code_size)),
+        usage=jnp.zeros(num_slots),
+        link=jnp.zeros((num_slots, num_slots)),
+        precedence_weights=jnp.zeros(num_slots),
+        write_weights=jnp.zeros(num_slots),
+        read_weights=jnp.zeros((num_heads, num_slots)),
+    )
+
+
+def write(
+    memory: DNCState,
+    code: chex.Array,
+    *,
+    write_key: chex.Array,
+    write_strength: chex.Numeric,
+    erase: chex.Array,
+    free_gate: chex.Array,
+    allocation_gate: chex.Numeric,
+    write_gate: chex.Numeric,
+) -> DNCState:
+    """Frees what was read, chooses where to write, erases and adds, and links in temporal order.
+
+        w = write_gate (allocation_gate allocation + (1 - allocation_gate) content)
+        M <- M (1 - w erase') + w code'
+
+    Args:
+      memory: the state after the last read.
+      code: `[C]`, what is added.
+      write_key: `[C]`, for content addressing.
+      write_strength: scalar, at least 1: the inverse temperature of content addressing.
+      erase: `[C]` in [0, 1].
+      free_gate: `[H]` in [0, 1]: whether what each head read last may be overwritten.
+      allocation_gate: scalar in [0, 1]: a free slot against one that holds something like the key.
+      write_gate: scalar in [0, 1]: whether to write at all.
+
+    Raises:
+      ValueError: shapes that do not fit.
+    """
+    num_heads, num_slots = memory.read_weights.shape
+    size = memory.contents.shape[1]
+    for name, array in (("code", code), ("write_key", write_key), ("erase", erase)):
+        checks.shape(name, array, (size,), "[C]")
+    checks.shape("free_gate", free_gate, (num_heads,), "[H]")
+    usage = update_usage(memory, free_gate)
+    content = content_weights(memory.contents, write_key[None], jnp.reshape(write_strength, 1))[0]
+    allocation = allocation_weights(usage)
+    weights = write_gate * (allocation_gate * allocation + (1.0 - allocation_gate) * content)
+    kept = 1.0 - jnp.outer(weights, erase)
+    # Slot i follows slot j as far as i is written now and j was the last one before.
+    fading = 1.0 - weights[:, None] - weights[None, :]
+    link = fading * memory.link + jnp.outer(weights, memory.precedence_weights)
+    return DNCState(
+        contents=kept * memory.contents + jnp.outer(weights, code),
+        usage=usage,
+        link=jnp.where(jnp.eye(num_slots, dtype=bool), 0.0, link),
+        precedence_weights=(1.0 - jnp.sum(weights)) * memory.precedence_weights + weights,
+        write_weights=weights,
+        read_weights=memory.read_weights,
+    )
+
+
+def read(
+    memory: DNCState,
+    *,
+    read_keys: chex.Array,
+    read_strengths: chex.Array,
+    read_modes: chex.Array,
+) -> tuple[chex.Array, DNCState]:
+    """Reads by content, or what was written before or after what each head read last.
+
+    Args:
+      memory: the state after the last write.
+      read_keys: `[H, C]`.
+      read_strengths: `[H]`, at least 1.
+      read_modes: `[H, 3]`, each head's shares of backward, content and forward; they sum to 1.
+
+    Returns:
+      What was read, `[H, C]`, and the state.
+
+    Raises:
+      ValueError: shapes that do not fit.
+    """
+    num_heads, _ = memory.read_weights.shape
+    checks.shape("read_keys", read_keys, (num_heads, memory.contents.shape[1]), "[H, C]")
+    checks.shape("read_strengths", read_strengths, (num_heads,), "[H]")
+    checks.shape("read_modes", read_modes, (num_heads, 3), "[H, 3]")
+    content = content_weights(memory.contents, read_keys, read_strengths)
+    backward = memory.read_weights @ memory.link
+    forward = memory.read_weights @ memory.link.T
+    weights = jnp.einsum("hm,mhn->hn", read_modes, jnp.stack([backward, content, forward]))
+    return weights @ memory.contents, dataclasses.replace(memory, read_weights=weights)
+
+
+def content_weights(contents: chex.Array, keys: chex.Array, strengths: chex.Array) -> chex.Array:
+    """Softmax of strength times cosine similarity: `[N, C]`, `[H, C]`, `[H]` to `[H, N]`.
+
+    A slot or a key of zeros has similarity 0.
+    """
+    similarity = _unit_norm(keys) @ _unit_norm(contents).T
+    return jax.nn.softmax(strengths[:, None] * similarity, axis=-1)
+
+
+def update_usage(memory: DNCState, free_gate: chex.Array) -> chex.Array:
+    """The usage `[N]` after the last write, and after freeing what was read: `[H]` gates."""
+    written = memory.usage + (1.0 - memory.usage) * memory.write_weights
+    retention = jnp.prod(1.0 - free_gate[:, None] * memory.read_weights, axis=0)
+    return written * retention
+
+
+def allocation_weights(usage: chex.Array) -> chex.Array:
+    """Weights `[N]` on free slots: in order of usage, each takes of what is left what it has free.
+
+    The order itself passes no gradient (DNC, Methods).
+    """
+    order = jnp.argsort(jax.lax.stop_gradient(usage), stable=True)
+    ascending = usage[order]
+    taken = jnp.concatenate([jnp.ones(1, usage.dtype), jnp.cumprod(ascending)[:-1]])
+    return jnp.zeros_like(usage).at[order].set((1.0 - ascending) * taken)
+
+
+def _unit_norm(vectors: chex.Array) -> chex.Array:
+    squared_norm = jnp.sum(jnp.square(vectors), axis=-1, keepdims=True)
+    return vectors * jax.lax.rsqrt(jnp.where(squared_norm > 0, squared_norm, 1.0))

@@ -1,0 +1,104 @@
+"""Least-recently-used access: the memory of memory-augmented meta-learning.
+
+One memory, H heads that read and write; add batch axes with `jax.vmap`. Source: Santoro et al.,
+Meta-Learning with Memory-Augmented Neural Networks, 2016, section 3.2 (LRUA below).
+"""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from memjax.memory import checks, dnc
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LRUAState:
+    """A memory with least-recently-used access between two steps.
+
+    Attributes:
+      contents: `[N, C]`.
+      usage_weights: `[N]`, how much and how lately each slot was read or written.
+      read_weights: `[H, N]` of the last read.
+      write_weights: `[H, N]` of the last write.
+    """
+
+    contents: chex.Array
+    usage_weights: chex.Array
+    read_weights: chex.Array
+    write_weights: chex.Array
+
+
+def init(num_slots: int, code_size: int, num_heads: int = 1) -> LRUAState:
+    """An empty memory of N slots of size C with H heads, H at most N."""
+    checks.at_least("code_size", code_size)
+    checks.at_least("num_heads", num_heads)
+    checks.at_least("num_slots", num_slots, num_heads)
+    return LRUAState(
+        contents=jnp.zeros((num_slots, code_size)),
+        usage_weights=jnp.zeros(num_slots),
+        read_weights=jnp.zeros((num_heads, num_slots)),
+        write_weights=jnp.zeros((num_heads, num_slots)),
+    )
+
+
+def write(memory: LRUAState, codes: chex.Array, write_gate: chex.Array) -> LRUAState:
+    """Writes each head's code where it read last, or to a least used slot; LRUA eqs. 7-8.
+
+        w_h = write_gate_h read_weights_h + (1 - write_gate_h) least_used_h
+
+    The least used slots are emptied first. Head h takes the h-th least used, so that heads do not
+    overwrite each other (the paper lets all of them share the H least used).
+
+    Args:
+      memory: the state after the last read.
+      codes: `[H, C]`.
+      write_gate: `[H]` in [0, 1]; the sigmoid of the paper's alpha.
+
+    Raises:
+      ValueError: shapes that do not fit.
+    """
+    num_heads, _ = memory.read_weights.shape
+    checks.shape("codes", codes, (num_heads, memory.contents.shape[1]), "[H, C]")
+    checks.shape("write_gate", write_gate, (num_heads,), "[H]")
+    least_used = least_used_weights(memory.usage_weights, num_heads)
+    gate = write_gate[:, None]
+    weights = gate * memory.read_weights + (1.0 - gate) * least_used
+    kept = 1.0 - jnp.sum(least_used, axis=0)[:, None]
+    return dataclasses.replace(
+        memory, contents=kept * memory.contents + weights.T @ codes, write_weights=weights
+    )
+
+
+def read(
+    memory: LRUAState, read_keys: chex.Array, usage_decay: chex.Numeric = 0.95
+) -> tuple[chex.Array, LRUAState]:
+    """Reads by the softmax of cosine similarity, and ages the usage; LRUA eqs. 2-5.
+
+    Args:
+      memory: the state after the last write.
+      read_keys: `[H, C]`.
+      usage_decay: gamma in [0, 1], the share of its usage that a slot keeps in a step.
+
+    Returns:
+      What was read, `[H, C]`, and the state.
+
+    Raises:
+      ValueError: keys that do not fit.
+    """
+    num_heads, _ = memory.read_weights.shape
+    checks.shape("read_keys", read_keys, (num_heads, memory.contents.shape[1]), "[H, C]")
+    weights = dnc.content_weights(memory.contents, read_keys, jnp.ones(num_heads))
+    accessed = jnp.sum(weights + memory.write_weights, axis=0)
+    state = dataclasses.replace(
+        memory, usage_weights=usage_decay * memory.usage_weights + accessed, read_weights=weights
+    )
+    return weights @ memory.contents, state
+
+
+def least_used_weights(usage_weights: chex.Array, num_heads: int) -> chex.Array:
+    """One-hot weights `[H, N]` of the H least used slots, the least used first; LRUA eq. 6."""
+    order = jnp.argsort(jax.lax.stop_gradient(usage_weights), stable=True)[:num_heads]
+    return jax.nn.one_hot(order, len(usage_weights), dtype=usage_weights.dtype)

@@ -1,0 +1,94 @@
+"""Kanerva's sparse distributed memory: fixed random addresses, counters that patterns are added to.
+
+Patterns are vectors of -1 and 1. Everything here takes one memory and one query; add batch axes
+with `jax.vmap`. Source: Kanerva, Sparse Distributed Memory, 1988, as in appendix B of Wu et al.
+2018.
+"""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from memjax.memory import checks
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SparseState:
+    """A sparse distributed memory.
+
+    Attributes:
+      address_matrix: `[N, D]` of -1 and 1; never written.
+      contents: `[N, D]`, sums of the patterns that were written where they were selected.
+    """
+
+    address_matrix: chex.Array
+    contents: chex.Array
+
+
+def init(rng_key: chex.PRNGKey, num_slots: int, pattern_size: int) -> SparseState:
+    """An empty memory with addresses drawn uniformly from {-1, 1}^D."""
+    checks.at_least("num_slots", num_slots)
+    checks.at_least("pattern_size", pattern_size)
+    addresses = jax.random.rademacher(rng_key, (num_slots, pattern_size), jnp.float32)
+    return SparseState(address_matrix=addresses, contents=jnp.zeros_like(addresses))
+
+
+def select(memory: SparseState, query: chex.Array, radius: chex.Numeric) -> chex.Array:
+    """Which slots answer: those within Hamming distance `radius` of the query; eq. 13.
+
+    Args:
+      memory: N slots.
+      query: `[D]` of -1 and 1.
+      radius: how many elements may differ, at most.
+
+    Returns:
+      bool `[N]`.
+
+    Raises:
+      ValueError: a query that does not fit.
+    """
+    size = memory.address_matrix.shape[1]
+    checks.shape("query", query, (size,), "[D]")
+    distance = 0.5 * (size - memory.address_matrix @ query.astype(jnp.float32))
+    return distance <= radius
+
+
+def write(memory: SparseState, pattern: chex.Array, radius: chex.Numeric) -> SparseState:
+    """Adds a pattern to every slot that it selects.
+
+    Args:
+      memory: N slots.
+      pattern: `[D]` of -1 and 1; for many, `jax.lax.scan` over them, in any order.
+      radius: as in `select`.
+    """
+    selected = select(memory, pattern, radius).astype(memory.contents.dtype)
+    return dataclasses.replace(memory, contents=memory.contents + jnp.outer(selected, pattern))
+
+
+def read(
+    memory: SparseState, query: chex.Array, radius: chex.Numeric, num_iterations: int = 1
+) -> chex.Array:
+    """The sign of the sum over selected slots, fed back `num_iterations` times; eq. 14.
+
+    From a query inside the critical distance of a stored pattern it converges to that pattern, from
+    one outside it diverges. An element whose sum is 0 reads as -1.
+
+    Args:
+      memory: N slots.
+      query: `[D]` of -1 and 1.
+      radius: as in `select`.
+      num_iterations: at least 1.
+
+    Returns:
+      `[D]` of -1 and 1.
+    """
+    checks.at_least("num_iterations", num_iterations)
+
+    def once(_, query: chex.Array) -> chex.Array:
+        selected = select(memory, query, radius).astype(memory.contents.dtype)
+        return jnp.where(selected @ memory.contents > 0, 1.0, -1.0)
+
+    return jax.lax.fori_loop(0, num_iterations, once, query.astype(jnp.float32))

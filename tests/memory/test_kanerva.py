@@ -1,0 +1,354 @@
+import dataclasses
+from functools import partial
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from hypothesis import strategies
+
+from memjax.memory import kanerva
+from memjax.memory.kanerva import KanervaState
+from tests import oracles
+
+_METHODS = kanerva.WRITE_METHODS
+_SHAPES = [(1, 1, 1), (1, 4, 3), (6, 1, 2), (3, 7, 2), (9, 4, 3), (5, 5, 5)]
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def episode(num_writes, num_slots, code_size, seed=0, dtype=np.float64):
+    """A memory with correlated rows, write weights, codes, and a noise variance for each write."""
+    rng = np.random.default_rng(seed)
+    root = rng.normal(size=(num_slots, num_slots))
+    row_cov = root @ root.T / num_slots + 0.3 * np.eye(num_slots)
+    mean = rng.normal(size=(num_slots, code_size))
+    memory = KanervaState(jnp.asarray(mean, dtype), jnp.asarray(row_cov, dtype))
+    weights = jnp.asarray(rng.normal(size=(num_writes, num_slots)), dtype)
+    codes = jnp.asarray(rng.normal(size=(num_writes, code_size)), dtype)
+    return memory, weights, codes, jnp.asarray(rng.uniform(0.2, 2.0, num_writes), dtype)
+
+
+def as_dense(memory):
+    code_size = memory.mean.shape[1]
+    return np.asarray(memory.mean), np.kron(np.asarray(memory.row_cov), np.eye(code_size))
+
+
+@pytest.mark.parametrize("method", _METHODS)
+@pytest.mark.parametrize("shape", _SHAPES)
+def test_write_is_dense_gaussian_conditioning(x64, method, shape):
+    memory, weights, codes, noise_vars = episode(*shape)
+    for noise_var in (noise_vars, 0.7):
+        found = as_dense(kanerva.write(memory, weights, codes, noise_var, method=method))
+        expected = oracles.matrix_posterior(memory.mean, memory.row_cov, weights, codes, noise_var)
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-9, atol=1e-10)
+        np.testing.assert_allclose(found[1], expected[1], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("method", _METHODS)
+@pytest.mark.parametrize("shape", [(4, 3, 2), (3, 6, 2)])
+def test_gradients_are_those_of_the_plain_formula(x64, method, shape):
+    """Against autodiff of eqs. 9-11 as written, with an explicit inverse; in both modes, twice."""
+    memory, weights, codes, noise_vars = episode(*shape)
+
+    def plain(mean, row_cov, weights, codes, noise_vars):
+        row_cov = 0.5 * (row_cov + row_cov.T)
+        cross_cov = weights @ row_cov
+        inverse = jnp.linalg.inv(cross_cov @ weights.T + jnp.diag(noise_vars))
+        return (
+            mean + cross_cov.T @ inverse @ (codes - weights @ mean),
+            row_cov - cross_cov.T @ inverse @ cross_cov,
+        )
+
+    def ours(mean, row_cov, weights, codes, noise_vars):
+        memory = KanervaState(mean, row_cov)
+        posterior = kanerva.write(memory, weights, codes, noise_vars, method=method)
+        return posterior.mean, posterior.row_cov
+
+    def scalar(function, *arguments):
+        mean, row_cov = function(*arguments)
+        twist = jnp.arange(row_cov.size, dtype=row_cov.dtype).reshape(row_cov.shape)
+        return jnp.sum(jnp.sin(mean)) + jnp.sum(jnp.cos(row_cov) * twist)
+
+    arguments = (memory.mean, memory.row_cov, weights, codes, noise_vars)
+    every = tuple(range(5))
+    expected = jax.grad(partial(scalar, plain), every)(*arguments)
+    found = jax.jit(jax.grad(partial(scalar, ours), every))(*arguments)
+    forward = jax.jacfwd(partial(scalar, ours), every)(*arguments)
+    for a, b, c in zip(found, forward, expected, strict=True):
+        np.testing.assert_allclose(a, c, rtol=1e-8, atol=1e-9)
+        np.testing.assert_allclose(b, c, rtol=1e-8, atol=1e-9)
+    second = [
+        jax.grad(
+            lambda z, f=f: jnp.sum(
+                jax.grad(partial(scalar, f), 3)(*arguments[:3], z, noise_vars) ** 2
+            )
+        )(codes)
+        for f in (plain, ours)
+    ]
+    np.testing.assert_allclose(second[1], second[0], rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("method", _METHODS)
+def test_float32_is_close_and_exactly_symmetric(method):
+    memory, weights, codes, noise_vars = episode(40, 16, 8, dtype=np.float32)
+    posterior = kanerva.write(memory, weights, codes, noise_vars, method=method)
+    expected = oracles.matrix_posterior(memory.mean, memory.row_cov, weights, codes, noise_vars)
+    np.testing.assert_allclose(posterior.mean, expected[0], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(as_dense(posterior)[1], expected[1], rtol=1e-3, atol=1e-5)
+    np.testing.assert_array_equal(posterior.row_cov, posterior.row_cov.T)
+    assert posterior.mean.dtype == posterior.row_cov.dtype == jnp.float32
+
+
+_SIZES = strategies.tuples(*(strategies.integers(1, 6),) * 3)
+
+
+@hypothesis.settings(max_examples=15, deadline=None)
+@hypothesis.given(shape=_SIZES, seed=strategies.integers(0, 10**6), data=strategies.data())
+def test_writes_commute_and_halves_are_a_whole(shape, seed, data):
+    with jax.enable_x64(True):
+        memory, weights, codes, noise_vars = episode(*shape, seed=seed)
+        method = data.draw(strategies.sampled_from(_METHODS))
+        order = np.array(data.draw(strategies.permutations(range(shape[0]))))
+        cut = data.draw(strategies.integers(0, shape[0]))
+        write = partial(kanerva.write, method=method)
+        whole = write(memory, weights, codes, noise_vars)
+        permuted = write(memory, weights[order], codes[order], noise_vars[order])
+        halves = memory
+        for part in (slice(cut), slice(cut, None)):
+            if len(weights[part]):
+                halves = write(halves, weights[part], codes[part], noise_vars[part])
+        for other in (permuted, halves):
+            np.testing.assert_allclose(other.mean, whole.mean, rtol=1e-7, atol=1e-8)
+            np.testing.assert_allclose(other.row_cov, whole.row_cov, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("method", _METHODS)
+def test_variance_never_rises_and_what_was_written_is_read(x64, method):
+    memory, weights, codes, _ = episode(4, 6, 3)
+    posterior = kanerva.write(memory, weights, codes, 1e-8, method=method)
+    directions = np.random.default_rng(1).normal(size=(50, 6))
+    _, before = kanerva.read(memory, directions)
+    _, after = kanerva.read(posterior, directions)
+    assert np.all(after <= before + 1e-12)
+    read, var = kanerva.read(posterior, weights)
+    np.testing.assert_allclose(read, codes, atol=1e-5)
+    np.testing.assert_allclose(var, 0, atol=1e-7)
+
+
+@pytest.mark.parametrize("method", ["batch", "online"])
+def test_no_noise_at_all(x64, method):
+    memory, weights, codes, _ = episode(3, 6, 2)
+    posterior = kanerva.write(memory, weights, codes, 0.0, method=method)
+    np.testing.assert_allclose(weights @ posterior.mean, codes, atol=1e-9)
+    gradient = jax.grad(lambda z: kanerva.write(memory, weights, z, 0.0, method=method).mean.sum())(
+        codes
+    )
+    assert np.all(np.isfinite(gradient))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("condition", [1.0, 1e3, 1e6])
+def test_100_000_online_writes_keep_the_covariance_positive_definite(condition):
+    rng = np.random.default_rng(0)
+    assert_stays_positive_definite(rng, condition, num_calls=100, num_writes=1_000)
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e6])
+def test_online_writes_keep_the_covariance_positive_definite(condition):
+    assert_stays_positive_definite(np.random.default_rng(0), condition, 5, 1_000)
+
+
+def assert_stays_positive_definite(rng, condition, num_calls, num_writes):
+    num_slots = 16
+    basis, _ = np.linalg.qr(rng.normal(size=(num_slots, num_slots)))
+    eigenvalues = np.geomspace(1.0, 1.0 / condition, num_slots)
+    row_cov = jnp.asarray((basis * eigenvalues) @ basis.T, jnp.float32)
+    memory = KanervaState(jnp.zeros((num_slots, 2)), 0.5 * (row_cov + row_cov.T))
+    write = jax.jit(partial(kanerva.write, method="online"))
+    for _ in range(num_calls):
+        weights = jnp.asarray(rng.normal(size=(num_writes, num_slots)), jnp.float32)
+        memory = write(memory, weights, jnp.ones((num_writes, 2)), 1.0)
+        np.testing.assert_array_equal(memory.row_cov, memory.row_cov.T)
+        assert np.linalg.eigvalsh(np.asarray(memory.row_cov, np.float64)).min() > 0
+
+
+@pytest.mark.parametrize("shape", _SHAPES)
+def test_prefixes_are_the_posteriors_after_each_write(x64, shape):
+    memory, weights, codes, noise_vars = episode(*shape)
+    for diagonal in (False, True):
+        if diagonal:
+            memory = dataclasses.replace(memory, row_cov=jnp.diagonal(memory.row_cov))
+        prefixes = kanerva.write_prefix(memory, weights, codes, noise_vars)
+        for t in range(shape[0]):
+            expected = kanerva.write(memory, weights[: t + 1], codes[: t + 1], noise_vars[: t + 1])
+            np.testing.assert_allclose(prefixes.mean[t], expected.mean, rtol=1e-8, atol=1e-9)
+            np.testing.assert_allclose(prefixes.row_cov[t], expected.row_cov, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", _METHODS)
+def test_the_diagonal_variant_projects_the_full_posterior(x64, method):
+    memory, weights, codes, noise_vars = episode(5, 4, 3)
+    diagonal = dataclasses.replace(memory, row_cov=jnp.diagonal(memory.row_cov))
+    found = kanerva.write(diagonal, weights, codes, noise_vars, method=method)
+    full = dataclasses.replace(memory, row_cov=jnp.diag(diagonal.row_cov))
+    parts = [slice(t, t + 1) for t in range(5)] if method == "online" else [slice(None)]
+    for part in parts:
+        full = kanerva.write(full, weights[part], codes[part], noise_vars[part])
+        full = dataclasses.replace(full, row_cov=jnp.diag(jnp.diagonal(full.row_cov)))
+    np.testing.assert_allclose(found.mean, full.mean, rtol=1e-9)
+    np.testing.assert_allclose(found.row_cov, jnp.diagonal(full.row_cov), rtol=1e-9)
+
+
+def test_read_is_the_marginal_of_samples():
+    memory, weights, _, _ = episode(3, 5, 2, dtype=np.float32)
+    mean, var = kanerva.read(memory, weights, noise_var=0.5)
+    samples = jax.vmap(lambda k: weights @ kanerva.sample(k, memory))(
+        jax.random.split(jax.random.key(0), 40_000)
+    )
+    np.testing.assert_allclose(samples.mean(axis=0), mean, atol=0.05)
+    np.testing.assert_allclose(samples.var(axis=0), (var - 0.5)[:, None].repeat(2, 1), rtol=0.05)
+    single_mean, single_var = kanerva.read(memory, weights[0], 0.5)
+    np.testing.assert_allclose(single_mean, mean[0], rtol=1e-5)
+    np.testing.assert_allclose(single_var, var[0], rtol=1e-5)
+
+
+def test_samples_are_a_matrix_normals(x64):
+    """Their covariance is U kron I, and numpyro's density agrees with the dense one."""
+    memory, *_ = episode(1, 3, 2)
+    samples = jax.vmap(partial(kanerva.sample, memory=memory))(
+        jax.random.split(jax.random.key(0), 50_000)
+    ).reshape(-1, 6)
+    mean, cov = as_dense(memory)
+    np.testing.assert_allclose(samples.mean(axis=0), mean.reshape(-1), atol=0.03)
+    np.testing.assert_allclose(np.cov(samples.T), cov, atol=0.05)
+    matrix_normal = dist.MatrixNormal(memory.mean, jnp.linalg.cholesky(memory.row_cov), jnp.eye(2))
+    density = dist.MultivariateNormal(mean.reshape(-1), cov)
+    np.testing.assert_allclose(
+        matrix_normal.log_prob(samples[0].reshape(3, 2)), density.log_prob(samples[0])
+    )
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_kl_divergence_is_the_dense_one(x64, diagonal):
+    memories = []
+    for seed in (0, 1):
+        memory, *_ = episode(1, 4, 3, seed=seed)
+        if diagonal:
+            memory = dataclasses.replace(memory, row_cov=jnp.diagonal(memory.row_cov))
+        memories.append(memory)
+    dense = []
+    for memory in memories:
+        cov = np.diag(memory.row_cov) if diagonal else np.asarray(memory.row_cov)
+        dense += [np.ravel(memory.mean), np.kron(cov, np.eye(3))]
+    np.testing.assert_allclose(kanerva.kl_divergence(*memories), oracles.gaussian_kl(*dense))
+    np.testing.assert_allclose(kanerva.kl_divergence(memories[0], memories[0]), 0, atol=1e-9)
+
+
+def test_prior():
+    memory = kanerva.prior(3, 2, scale=4.0)
+    np.testing.assert_array_equal(memory.row_cov, 4 * np.eye(3))
+    assert memory.mean.shape == (3, 2) and not np.any(memory.mean)
+    np.testing.assert_array_equal(kanerva.prior(3, 2, diagonal=True).row_cov, np.ones(3))
+
+
+def test_address_weights_scale_rows_to_unit_norm():
+    rng = np.random.default_rng(0)
+    keys, matrix = rng.normal(size=(2, 5, 4)), rng.normal(size=(3, 4))
+    expected = keys @ (matrix / np.linalg.norm(matrix, axis=1, keepdims=True)).T
+    np.testing.assert_allclose(kanerva.address_weights(keys, matrix), expected, rtol=1e-5)
+    matrix = jnp.zeros((3, 4))
+    gradient = jax.grad(lambda a: kanerva.address_weights(keys[0, 0], a).sum())(matrix)
+    assert np.all(np.isfinite(gradient))
+
+
+@pytest.mark.parametrize(("num_slots", "code_size"), [(3, 7), (7, 3), (4, 4), (1, 1)])
+def test_least_squares_weights_are_the_mode(x64, num_slots, code_size):
+    rng = np.random.default_rng(0)
+    memory, *_ = episode(1, num_slots, code_size)
+    codes = rng.normal(size=(2, 5, code_size))
+    found = kanerva.least_squares_weights(memory, codes, 0.3, prior_var=2.0)
+    assert found.shape == (2, 5, num_slots)
+
+    def log_joint(weights, code):
+        return -jnp.sum((code - weights @ memory.mean) ** 2) / 0.6 - jnp.sum(weights**2) / 4
+
+    gradients = jax.vmap(jax.vmap(jax.grad(log_joint)))(found, codes)
+    np.testing.assert_allclose(gradients, 0, atol=1e-9)
+    single = kanerva.least_squares_weights(memory, codes[0, 0], 0.3, prior_var=2.0)
+    np.testing.assert_allclose(single, found[0, 0])
+
+
+@pytest.mark.parametrize("method", _METHODS)
+def test_under_jit_and_vmap_and_no_retrace(method):
+    traces = 0
+
+    @jax.jit
+    def write(memory, weights, codes, noise_var):
+        nonlocal traces
+        traces += 1
+        return kanerva.write(memory, weights, codes, noise_var, method=method)
+
+    with jax.numpy_rank_promotion("raise"):
+        episodes = [episode(4, 5, 3, seed, np.float32) for seed in range(3)]
+        singles = [write(*e) for e in episodes]
+        batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *episodes)
+        batched = jax.vmap(partial(kanerva.write, method=method))(*batch)
+        eager = kanerva.write(*episodes[0], method=method)
+    assert traces == 1
+    for i, single in enumerate(singles):
+        np.testing.assert_allclose(batched.mean[i], single.mean, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(batched.row_cov[i], single.row_cov, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(eager.mean, singles[0].mean, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_gives_float32():
+    memory, weights, codes, _ = episode(4, 5, 3, dtype=jnp.bfloat16)
+    posterior = kanerva.write(memory, weights, codes, 0.5)
+    assert posterior.mean.dtype == posterior.row_cov.dtype == jnp.float32
+    assert kanerva.read(memory, weights)[0].dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"write_weights": jnp.ones((4, 6))}, r"write_weights is \(4, 6\).* N = 5"),
+        ({"write_weights": jnp.ones(5)}, r"write_weights is \(5,\); it must be \[T, N\]"),
+        ({"codes": jnp.ones((3, 3))}, r"codes is \(3, 3\); it must be \[T, C\] = \(4, 3\)"),
+        ({"codes": jnp.ones((4, 3), int)}, "codes is int32; it must be floating-point"),
+        ({"noise_var": jnp.ones(3)}, r"noise_var is \(3,\); it must be \[T\] = \(4,\)"),
+        ({"noise_var": -1.0}, "noise_var is -1.0; it must not be negative"),
+        ({"method": "fast"}, "method is 'fast'; it must be one of auto, batch"),
+        (
+            {"memory": KanervaState(jnp.ones((5, 3)), jnp.ones((5, 4)))},
+            r"memory.row_cov is \(5, 4\); it must be \[N\] or \[N, N\] = \(5, 5\)",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_while_tracing(changes, message):
+    memory, weights, codes, _ = episode(4, 5, 3, dtype=np.float32)
+    arguments = {"memory": memory, "write_weights": weights, "codes": codes, "noise_var": 1.0}
+    arguments |= changes
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(lambda: kanerva.write(**arguments))
+
+
+def test_sizes_and_pairs_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="num_slots is 0; it must be at least 1"):
+        kanerva.prior(0, 3)
+    with pytest.raises(ValueError, match=r"scale is -1\.0; it must not be negative"):
+        kanerva.prior(2, 3, scale=-1.0)
+    with pytest.raises(ValueError, match=r"memory_posterior.row_cov is \(2,\)"):
+        kanerva.kl_divergence(kanerva.prior(2, 3, diagonal=True), kanerva.prior(2, 3))
+    with pytest.raises(ValueError, match=r"read_weights is \(3,\)"):
+        kanerva.read(kanerva.prior(2, 3), jnp.ones(3))
+    with pytest.raises(ValueError, match=r"lookup_key is \(3,\)"):
+        kanerva.address_weights(jnp.ones(3), jnp.ones((2, 4)))
+    with pytest.raises(ValueError, match=r"codes is \(2,\)"):
+        kanerva.least_squares_weights(kanerva.prior(2, 3), jnp.ones(2), 1.0)
