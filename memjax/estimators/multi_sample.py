@@ -27,8 +27,8 @@ def iwae(log_weights: chex.Array) -> chex.Array:
     Raises:
       ValueError: no samples, or a batch of them.
     """
-    _check_samples(log_weights)
-    return _log_mean_exp(log_weights)
+    check_samples(log_weights)
+    return log_mean_exp(log_weights)
 
 
 def vimco(
@@ -58,28 +58,23 @@ def vimco(
     Raises:
       ValueError: fewer than 2 samples, shapes that differ, an unknown baseline.
     """
-    _check_samples(log_weights)
+    check_pair(log_weights, address_log_probs)
     if log_weights.shape[0] < 2:
         raise ValueError(
             "log_weights has 1 sample; vimco needs at least 2: each is the others' baseline"
-        )
-    if address_log_probs.shape != log_weights.shape:
-        raise ValueError(
-            f"address_log_probs {address_log_probs.shape} and log_weights {log_weights.shape} "
-            "must both be [L]"
         )
     if baseline not in BASELINES:
         raise ValueError(f"baseline is {baseline!r}; it must be one of {', '.join(BASELINES)}")
     # The signal is a small difference: take it of weights near 1, where floats are dense.
     largest = jax.lax.stop_gradient(jnp.max(log_weights))
     shifted = log_weights - jnp.where(jnp.isfinite(largest), largest, 0.0)
-    learning_signal = _log_mean_exp(shifted) - _leave_one_out_baseline(shifted, baseline)
+    learning_signal = log_mean_exp(shifted) - _leave_one_out_baseline(shifted, baseline)
     # Where all the weights, or all but one, are zero the difference is infinite or undefined. What
     # the other samples say may fix the signal at no bias, so such a sample teaches nothing.
     learning_signal = jnp.where(jnp.isfinite(learning_signal), learning_signal, 0.0)
     score = jax.lax.stop_gradient(learning_signal) * address_log_probs
     score = jnp.where(learning_signal == 0, 0.0, score)
-    return _log_mean_exp(log_weights) + jnp.sum(score - jax.lax.stop_gradient(score))
+    return log_mean_exp(log_weights) + jnp.sum(score - jax.lax.stop_gradient(score))
 
 
 def _leave_one_out_baseline(log_weights: chex.Array, baseline: str) -> chex.Array:
@@ -95,7 +90,8 @@ def _leave_one_out_baseline(log_weights: chex.Array, baseline: str) -> chex.Arra
     return jax.vmap(_log_sum_exp)(others) - math.log(count)
 
 
-def _log_mean_exp(log_weights: chex.Array) -> chex.Array:
+def log_mean_exp(log_weights: chex.Array) -> chex.Array:
+    """log(1/L sum_l w_l) of `[L]`, with a gradient of zero where all weights are zero."""
     return _log_sum_exp(log_weights) - math.log(log_weights.shape[0])
 
 
@@ -105,6 +101,17 @@ def _log_sum_exp(values: chex.Array) -> chex.Array:
     return jnp.where(all_zero, -jnp.inf, jax.nn.logsumexp(jnp.where(all_zero, 0.0, values)))
 
 
-def _check_samples(log_weights: chex.Array) -> None:
+def check_pair(log_weights: chex.Array, address_log_probs: chex.Array) -> None:
+    """Refuses anything but two `[L]` with L at least 1."""
+    check_samples(log_weights)
+    if address_log_probs.shape != log_weights.shape:
+        raise ValueError(
+            f"address_log_probs {address_log_probs.shape} and log_weights {log_weights.shape} "
+            "must both be [L]"
+        )
+
+
+def check_samples(log_weights: chex.Array) -> None:
+    """Refuses anything but `[L]` with L at least 1."""
     if log_weights.ndim != 1 or log_weights.shape[0] < 1:
         raise ValueError(f"log_weights is {log_weights.shape}; it must be [L] with L >= 1")

@@ -1,0 +1,175 @@
+"""Estimators that VIMCO is compared with, and the enumeration that judges them all.
+
+As in `multi_sample`: L log weights of one data point in, a scalar to maximise out, whose value is
+the bound and whose gradient is the estimator's. VMA (Bornschein et al. 2017) names them in section
+2.2 as alternatives that it did not investigate; `python -m benchmarks.estimators` does.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from memjax.estimators.multi_sample import check_pair, log_mean_exp
+
+
+def reinforce(
+    log_weights: chex.Array, address_log_probs: chex.Array, baseline: chex.Numeric = 0.0
+) -> chex.Array:
+    """The multi-sample bound with the score-function gradient; Williams 1992.
+
+    With normalised weights v, the gradient is
+
+        sum_l v_l d log_weights[l] + (bound - baseline) sum_l d address_log_probs[l].
+
+    Unbiased for any baseline that does not depend on the samples; its variance is what VIMCO cuts.
+
+    Args:
+      log_weights: `[L]`, in nats; -inf is a weight of zero.
+      address_log_probs: `[L]`, log q(a) of the samples, with their gradient.
+      baseline: a constant scalar, such as a running mean of the bound; passes no gradient.
+
+    Returns:
+      The bound, a scalar in nats.
+
+    Raises:
+      ValueError: no samples, shapes that differ.
+    """
+    check_pair(log_weights, address_log_probs)
+    bound = log_mean_exp(log_weights)
+    signal = jax.lax.stop_gradient(bound - baseline)
+    return bound + _score(jnp.where(jnp.isfinite(signal), signal, 0.0), address_log_probs)
+
+
+def nvil(
+    log_weights: chex.Array, address_log_probs: chex.Array, baseline: chex.Numeric
+) -> chex.Array:
+    """`reinforce` with a learned baseline b(x), a net of the data; Mnih and Gregor 2014.
+
+    The gradient has the further term -d (bound - baseline)^2 / 2, by which the baseline learns to
+    predict the bound; it adds nothing to the value.
+
+    Args:
+      log_weights: `[L]`, in nats.
+      address_log_probs: `[L]`, log q(a) of the samples, with their gradient.
+      baseline: a scalar, with its gradient.
+
+    Returns:
+      The bound, a scalar in nats.
+
+    Raises:
+      ValueError: no samples, shapes that differ.
+    """
+    objective = reinforce(log_weights, address_log_probs, jax.lax.stop_gradient(baseline))
+    bound = jax.lax.stop_gradient(objective)
+    error = 0.5 * jnp.square(jnp.where(jnp.isfinite(bound), bound, baseline) - baseline)
+    return objective - (error - jax.lax.stop_gradient(error))
+
+
+def reweighted_wake_sleep(log_weights: chex.Array, address_log_probs: chex.Array) -> chex.Array:
+    """The multi-sample bound for p, the wake-phase update for q(a); Bornschein and Bengio 2015.
+
+    The gradient is sum_l v_l d log p(x, a_l, z_l) for the model, the bound's own but for its score
+    terms, and sum_l v_l d address_log_probs[l] for the posterior: q(a) is drawn to the posterior
+    that the normalised weights v stand for, not up the bound. Biased at any finite L, with no score
+    terms and so with little variance.
+
+    Args:
+      log_weights: `[L]`, in nats; must hold -log q(a) with its gradient.
+      address_log_probs: `[L]`, log q(a) of the samples, with their gradient.
+
+    Returns:
+      The bound, a scalar in nats.
+
+    Raises:
+      ValueError: no samples, shapes that differ.
+    """
+    check_pair(log_weights, address_log_probs)
+    bound = log_mean_exp(log_weights)
+    weights = jnp.where(jnp.isneginf(bound), 0.0, jnp.exp(log_weights - bound) / len(log_weights))
+    # log_weights holds -log q(a) with the weight -v: twice v makes it v.
+    return bound + _score(2.0 * jax.lax.stop_gradient(weights), address_log_probs)
+
+
+def gumbel_softmax(
+    rng_key: chex.PRNGKey,
+    address_logits: chex.Array,
+    num_samples: int,
+    temperature: chex.Numeric = 1.0,
+    *,
+    straight_through: bool = False,
+) -> chex.Array:
+    """Relaxed one-hot addresses; Jang et al. 2017, Maddison et al. 2017.
+
+        y = softmax((address_logits + Gumbel noise) / temperature)
+
+    `y @ contents` stands for a read slot, and the pathwise gradient through y for the score's: use
+    `iwae` on the log weights that come of it. Biased for the categorical model, less at lower
+    temperature, where the variance grows. Straight-through, y is the exact one-hot sample,
+    a ~ q(a), and only the gradient is the relaxed one's.
+
+    Args:
+      rng_key: a JAX random key.
+      address_logits: `[N]`; a slot at -inf gets no weight.
+      num_samples: L, at least 1.
+      temperature: positive scalar.
+      straight_through: whether the value is one-hot.
+
+    Returns:
+      `[L, N]`, rows that sum to 1.
+
+    Raises:
+      ValueError: no slots, a batch of logits, or `num_samples` below 1.
+    """
+    if address_logits.ndim != 1 or address_logits.shape[0] < 1:
+        raise ValueError(f"address_logits is {address_logits.shape}; it must be [N] with N >= 1")
+    if num_samples < 1:
+        raise ValueError(f"num_samples is {num_samples}; it must be at least 1")
+    num_slots = len(address_logits)
+    noise = jax.random.gumbel(rng_key, (num_samples, num_slots), address_logits.dtype)
+    perturbed = address_logits[None, :] + noise
+    relaxed = jax.nn.softmax(perturbed / temperature, axis=-1)
+    if not straight_through:
+        return relaxed
+    hard = jax.nn.one_hot(jnp.argmax(perturbed, axis=-1), num_slots, dtype=relaxed.dtype)
+    return hard + relaxed - jax.lax.stop_gradient(relaxed)
+
+
+def exact(
+    log_weights: chex.Array, address_log_probs: chex.Array, num_samples: int = 1
+) -> chex.Array:
+    """The expected multi-sample bound and its exact gradient, by enumeration of all addresses.
+
+        sum over a_1..a_L of q(a_1) ... q(a_L) log(1/L sum_l w(a_l))
+
+    Takes time and memory N^L. With L = 1 it is the exact ELBO over the addresses.
+
+    Args:
+      log_weights: `[N]`, of every address.
+      address_log_probs: `[N]`, log q(a) of every address, with their gradient; -inf is never drawn.
+      num_samples: L, at least 1.
+
+    Returns:
+      The expected bound, a scalar in nats.
+
+    Raises:
+      ValueError: no addresses, shapes that differ, or `num_samples` below 1.
+    """
+    check_pair(log_weights, address_log_probs)
+    if num_samples < 1:
+        raise ValueError(f"num_samples is {num_samples}; it must be at least 1")
+    num_slots = len(log_weights)
+    draws = jnp.stack(jnp.meshgrid(*[jnp.arange(num_slots)] * num_samples), -1)
+    draws = draws.reshape(-1, num_samples)  # [N^L, L]
+    drawn_log_probs = address_log_probs[draws]
+    possible = jnp.all(jnp.isfinite(drawn_log_probs), axis=1)
+    probs = jnp.exp(jnp.sum(jnp.where(possible[:, None], drawn_log_probs, 0.0), axis=1))
+    drawn_weights = jnp.where(possible[:, None], log_weights[draws], 0.0)
+    bounds = jax.vmap(log_mean_exp)(drawn_weights)
+    return jnp.sum(jnp.where(possible, probs * bounds, 0.0))
+
+
+def _score(signal: chex.Array, address_log_probs: chex.Array) -> chex.Array:
+    """Zero, with the gradient sum_l signal[l] d address_log_probs[l]."""
+    signal = jnp.broadcast_to(signal, address_log_probs.shape)
+    score = jnp.where(signal == 0, 0.0, signal * address_log_probs)
+    return jnp.sum(score - jax.lax.stop_gradient(score))
