@@ -1,0 +1,91 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memjax.memory import lrua
+from tests.memory.test_dnc import cosine_softmax
+
+
+@pytest.fixture(autouse=True)
+def _float64_and_strict_ranks():
+    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
+        yield
+
+
+def oracle_step(state, codes, write_gate, read_keys, decay):
+    """Santoro et al. 2016, eqs. 2-8, by loops; head h takes the h-th least used slot."""
+    contents, usage, read_weights, _ = state
+    num_heads = len(codes)
+    order = np.argsort(usage, kind="stable")[:num_heads]
+    contents = contents.copy()
+    contents[order] = 0
+    write_weights = np.zeros_like(read_weights)
+    for h in range(num_heads):
+        write_weights[h] = write_gate[h] * read_weights[h]
+        write_weights[h, order[h]] += 1 - write_gate[h]
+        contents += np.outer(write_weights[h], codes[h])
+    read_weights = np.array([cosine_softmax(contents, key, 1.0) for key in read_keys])
+    usage = decay * usage + read_weights.sum(axis=0) + write_weights.sum(axis=0)
+    return (contents, usage, read_weights, write_weights), read_weights @ contents
+
+
+@pytest.mark.parametrize(("num_slots", "code_size", "num_heads"), [(6, 3, 2), (1, 2, 1), (3, 2, 3)])
+def test_steps_follow_the_paper(num_slots, code_size, num_heads):
+    rng = np.random.default_rng(0)
+    memory = lrua.init(num_slots, code_size, num_heads)
+    expected = tuple(np.asarray(leaf) for leaf in jax.tree.leaves(memory))
+
+    @jax.jit
+    def step(memory, codes, gate, keys):
+        return lrua.read(lrua.write(memory, codes, gate), keys, 0.9)
+
+    for _ in range(8):
+        codes, keys = rng.normal(size=(2, num_heads, code_size))
+        gate = rng.uniform(size=num_heads)
+        found, memory = step(memory, codes, gate, keys)
+        expected, expected_read = oracle_step(expected, codes, gate, keys, 0.9)
+        np.testing.assert_allclose(found, expected_read, rtol=1e-9)
+        for a, b in zip(jax.tree.leaves(memory), expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_codes_fill_the_memory_before_anything_is_overwritten():
+    memory = lrua.init(3, 2)
+    codes = np.random.default_rng(0).normal(size=(4, 1, 2))
+    for t, code in enumerate(codes):
+        memory = lrua.write(memory, code, np.zeros(1))
+        memory = dataclasses.replace(
+            memory, usage_weights=0.9 * memory.usage_weights + memory.write_weights.sum(axis=0)
+        )
+        if t == 2:
+            np.testing.assert_allclose(memory.contents, codes[:3, 0])
+    np.testing.assert_allclose(memory.contents, [codes[3, 0], codes[1, 0], codes[2, 0]])
+
+
+def test_gradients_are_finite_and_vmap_is_a_loop():
+    memory = lrua.init(4, 3, 2)
+    keys = np.random.default_rng(0).normal(size=(3, 2, 3))
+
+    def total(code):
+        state = lrua.write(memory, code, jnp.full(2, 0.5))
+        return jnp.sum(lrua.read(state, code)[0] ** 2)
+
+    batched = jax.vmap(jax.grad(total))(jnp.asarray(keys))
+    for key, gradient in zip(keys, batched, strict=True):
+        assert np.all(np.isfinite(gradient))
+        np.testing.assert_allclose(gradient, jax.grad(total)(jnp.asarray(key)), rtol=1e-9)
+
+
+def test_what_does_not_fit_is_refused():
+    memory = lrua.init(4, 3, 2)
+    with pytest.raises(ValueError, match=r"codes is \(3,\); it must be \[H, C\] = \(2, 3\)"):
+        lrua.write(memory, jnp.ones(3), jnp.ones(2))
+    with pytest.raises(ValueError, match=r"write_gate is \(1,\); it must be \[H\] = \(2,\)"):
+        lrua.write(memory, jnp.ones((2, 3)), jnp.ones(1))
+    with pytest.raises(ValueError, match=r"read_keys is \(1, 3\)"):
+        lrua.read(memory, jnp.ones((1, 3)))
+    with pytest.raises(ValueError, match="num_slots is 1; it must be at least 2"):
+        lrua.init(1, 3, 2)

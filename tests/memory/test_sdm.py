@@ -1,0 +1,92 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memjax.memory import sdm
+
+# 4,000 slots of 256 bits, of which a query selects about 2 %, and 10 patterns.
+_SIZE, _RADIUS = 256, 112
+
+
+@pytest.fixture(scope="module")
+def stored():
+    address_rng_key, pattern_rng_key = jax.random.split(jax.random.key(0))
+    memory = sdm.init(address_rng_key, 4_000, _SIZE)
+    patterns = jax.random.rademacher(pattern_rng_key, (10, _SIZE), jnp.float32)
+    memory, _ = jax.lax.scan(lambda m, x: (sdm.write(m, x, _RADIUS), None), memory, patterns)
+    return memory, patterns
+
+
+def corrupt(pattern, num_flips, seed=0):
+    flips = np.random.default_rng(seed).choice(_SIZE, num_flips, replace=False)
+    return pattern.at[flips].multiply(-1)
+
+
+def test_select_is_by_hamming_distance(stored):
+    memory, patterns = stored
+    distance = np.sum(np.asarray(memory.address_matrix) != np.asarray(patterns[0]), axis=1)
+    for radius in (0, 100, _RADIUS, 128, 256):
+        selected = sdm.select(memory, patterns[0], radius)
+        np.testing.assert_array_equal(selected, distance <= radius)
+    assert 40 < np.sum(distance <= _RADIUS) < 160  # sparse and distributed
+
+
+def test_write_and_read_against_loops(stored):
+    _, patterns = stored
+    memory = sdm.init(jax.random.key(1), 30, _SIZE)
+    contents = np.zeros((30, _SIZE))
+    for pattern in np.asarray(patterns[:3]):
+        memory = jax.jit(sdm.write)(memory, pattern, 128)
+        for n, address in enumerate(np.asarray(memory.address_matrix)):
+            if np.sum(address != pattern) <= 128:
+                contents[n] += pattern
+    np.testing.assert_array_equal(memory.contents, contents)
+    query = np.asarray(patterns[4])
+    total = sum(contents[n] for n in range(30) if np.sum(memory.address_matrix[n] != query) <= 128)
+    np.testing.assert_array_equal(sdm.read(memory, query, 128), np.where(total > 0, 1, -1))
+
+
+def test_inside_the_critical_distance_reading_converges(stored):
+    memory, patterns = stored
+    read = jax.jit(partial(sdm.read, radius=_RADIUS, num_iterations=8))
+    for i, pattern in enumerate(patterns):
+        np.testing.assert_array_equal(read(memory, pattern), pattern)
+        np.testing.assert_array_equal(read(memory, corrupt(pattern, 50, seed=i)), pattern)
+
+
+def test_outside_it_reading_does_not(stored):
+    memory, patterns = stored
+    read = jax.jit(partial(sdm.read, radius=_RADIUS, num_iterations=8))
+    recalled = [
+        np.array_equal(read(memory, corrupt(pattern, 120, seed=i)), pattern)
+        for i, pattern in enumerate(patterns)
+    ]
+    assert np.mean(recalled) < 0.4  # by chance it ends at any of the 10
+
+
+def test_iterating_is_feeding_back(stored):
+    memory, patterns = stored
+    query = corrupt(patterns[0], 60)
+    once = sdm.read(memory, query, _RADIUS)
+    twice = sdm.read(memory, once, _RADIUS)
+    np.testing.assert_array_equal(sdm.read(memory, query, _RADIUS, num_iterations=2), twice)
+    batched = jax.vmap(lambda q: sdm.read(memory, q, _RADIUS))(jnp.stack([query, patterns[1]]))
+    np.testing.assert_array_equal(batched[0], once)
+
+
+def test_nothing_selected_reads_as_minus_one():
+    memory = sdm.init(jax.random.key(0), 3, 8)
+    np.testing.assert_array_equal(sdm.read(memory, jnp.ones(8), -1), -np.ones(8))
+
+
+def test_what_does_not_fit_is_refused():
+    memory = sdm.init(jax.random.key(0), 3, 8)
+    with pytest.raises(ValueError, match=r"query is \(7,\); it must be \[D\] = \(8,\)"):
+        sdm.write(memory, jnp.ones(7), 2)
+    with pytest.raises(ValueError, match="num_iterations is 0; it must be at least 1"):
+        sdm.read(memory, jnp.ones(8), 2, num_iterations=0)
+    with pytest.raises(ValueError, match="num_slots is 0; it must be at least 1"):
+        sdm.init(jax.random.key(0), 0, 8)
