@@ -35,15 +35,15 @@ class KanervaState:
     row_cov: chex.Array
 
 
-def _full_precision(function: _Function) -> _Function:
+def full_precision(function: _Function) -> _Function:
     """GPUs and TPUs round the inputs of matrix products unless told otherwise."""
 
     @wraps(function)
-    def at_full_precision(*args, **kwargs):
+    def atfull_precision(*args, **kwargs):
         with jax.default_matmul_precision("highest"):
             return function(*args, **kwargs)
 
-    return at_full_precision  # type: ignore[return-value]
+    return atfull_precision  # type: ignore[return-value]
 
 
 def prior(
@@ -70,7 +70,7 @@ def prior(
     )
 
 
-@_full_precision
+@full_precision
 def write(
     memory: KanervaState,
     write_weights: chex.Array,
@@ -133,7 +133,7 @@ def write(
     return KanervaState(*state)
 
 
-@_full_precision
+@full_precision
 def write_prefix(
     memory: KanervaState, write_weights: chex.Array, codes: chex.Array, noise_var: chex.Numeric
 ) -> KanervaState:
@@ -174,7 +174,7 @@ def write_prefix(
     return jax.vmap(posterior)(*sums)
 
 
-@_full_precision
+@full_precision
 def read(
     memory: KanervaState, read_weights: chex.Array, noise_var: chex.Numeric = 0.0
 ) -> tuple[chex.Array, chex.Array]:
@@ -200,7 +200,7 @@ def read(
     return read_weights @ mean, var
 
 
-@_full_precision
+@full_precision
 def sample(rng_key: chex.PRNGKey, memory: KanervaState) -> chex.Array:
     """Draws a memory matrix M `[N, C]` from MN(mean, row_cov, I)."""
     _check_state(memory)
@@ -211,7 +211,7 @@ def sample(rng_key: chex.PRNGKey, memory: KanervaState) -> chex.Array:
     return mean + jnp.linalg.cholesky(row_cov) @ noise
 
 
-@_full_precision
+@full_precision
 def kl_divergence(memory_posterior: KanervaState, memory_prior: KanervaState) -> chex.Array:
     """KL(q(M) || p(M)) in nats, over all N x C entries: a scalar.
 
@@ -264,7 +264,7 @@ def address_weights(lookup_key: chex.Array, address_matrix: chex.Array) -> chex.
     return (lookup_key @ address_matrix.T) * jnp.expand_dims(scale, range(lookup_key.ndim - 1))
 
 
-@_full_precision
+@full_precision
 def least_squares_weights(
     memory: KanervaState,
     codes: chex.Array,

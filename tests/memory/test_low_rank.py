@@ -1,0 +1,116 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memjax.memory import kanerva, low_rank
+
+
+@pytest.fixture(autouse=True)
+def _float64_and_strict_ranks():
+    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
+        yield
+
+
+def episode(num_writes, num_slots=8, code_size=3, seed=0):
+    rng = np.random.default_rng(seed)
+    weights = jnp.asarray(rng.normal(size=(num_writes, num_slots)))
+    codes = jnp.asarray(rng.normal(size=(num_writes, code_size)))
+    return weights, codes, jnp.asarray(rng.uniform(0.2, 2.0, num_writes))
+
+
+@pytest.mark.parametrize(("num_writes", "rank"), [(1, 1), (3, 3), (3, 5), (8, 8), (20, 8)])
+def test_exact_when_the_rank_is_large_enough(num_writes, rank):
+    weights, codes, noise_vars = episode(num_writes)
+    found = low_rank.write(low_rank.prior(8, 3, rank, 1.5), weights, codes, noise_vars)
+    expected = kanerva.write(kanerva.prior(8, 3, 1.5), weights, codes, noise_vars)
+    np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(low_rank.to_dense(found).row_cov, expected.row_cov, atol=1e-9)
+    for read_weights in (weights[0], weights):
+        for a, b in zip(
+            low_rank.read(found, read_weights, 0.3),
+            kanerva.read(expected, read_weights, 0.3),
+            strict=True,
+        ):
+            np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-9)
+
+
+def test_exact_for_many_writes_in_few_directions():
+    weights, codes, noise_vars = episode(12)
+    weights = weights[:, :2] @ weights[:2]  # of rank 2
+    found = low_rank.write(low_rank.prior(8, 3, 4), weights, codes, noise_vars)
+    expected = kanerva.write(kanerva.prior(8, 3), weights, codes, noise_vars)
+    np.testing.assert_allclose(found.mean, expected.mean, atol=1e-8)
+    np.testing.assert_allclose(low_rank.to_dense(found).row_cov, expected.row_cov, atol=1e-8)
+
+
+@pytest.mark.parametrize(("num_writes", "rank"), [(3, 3), (4, 6), (8, 8)])
+def test_gradients_are_exact_where_nothing_is_dropped(num_writes, rank):
+    weights, codes, noise_vars = episode(num_writes)
+
+    def total(memory):
+        twist = jnp.arange(64.0).reshape(8, 8)
+        return jnp.sum(jnp.sin(memory.mean)) + jnp.sum(jnp.cos(memory.row_cov) * twist)
+
+    def ours(*arguments):
+        memory = low_rank.write(low_rank.prior(8, 3, rank), *arguments)
+        return total(low_rank.to_dense(memory))
+
+    def dense(*arguments):
+        return total(kanerva.write(kanerva.prior(8, 3), *arguments))
+
+    arguments = (weights, codes, noise_vars)
+    found, expected = (jax.grad(f, argnums=(0, 1, 2))(*arguments) for f in (ours, dense))
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 4])
+def test_the_error_of_too_small_a_rank_is_bounded_and_never_overconfident(rank):
+    """One part of r writes from a memory that is full: the bound of the docstring, met exactly."""
+    full = low_rank.write(low_rank.prior(8, 3, rank), *episode(rank))
+    weights, codes, noise_vars = episode(rank, seed=1)
+    found = low_rank.to_dense(low_rank.write(full, weights, codes, noise_vars))
+    exact = kanerva.write(low_rank.to_dense(full), weights, codes, noise_vars)
+    np.testing.assert_allclose(found.mean, exact.mean, atol=1e-10)
+    error = np.linalg.eigvalsh(found.row_cov - exact.row_cov)
+    assert error.min() > -1e-10  # never too small
+    taken = np.linalg.svd(np.eye(8) - exact.row_cov, compute_uv=False)  # squares of s
+    np.testing.assert_allclose(error.max(), taken[rank], rtol=1e-6)
+
+
+def test_a_larger_rank_is_nearer():
+    weights, codes, noise_vars = episode(30)
+    exact = kanerva.write(kanerva.prior(8, 3), weights, codes, noise_vars)
+    errors = []
+    for rank in (2, 4, 6, 8):
+        found = low_rank.write(low_rank.prior(8, 3, rank), weights, codes, noise_vars)
+        difference = low_rank.to_dense(found).row_cov - exact.row_cov
+        assert np.linalg.eigvalsh(difference).min() > -1e-9
+        errors.append(np.linalg.norm(difference, 2))
+    assert errors[0] > errors[1] > errors[2] > errors[3]
+    assert errors[3] < 1e-9
+
+
+def test_under_jit_vmap_and_float32():
+    weights, codes, _ = episode(4)
+    write = jax.jit(lambda w, z: low_rank.write(low_rank.prior(8, 3, 4), w, z, 0.5))
+    batched = jax.vmap(write)(jnp.stack([weights, -weights]), jnp.stack([codes, codes]))
+    for i, signed in enumerate((weights, -weights)):
+        single = low_rank.to_dense(write(signed, codes))
+        dense = jax.tree.map(lambda leaf, i=i: leaf[i], batched)
+        np.testing.assert_allclose(low_rank.to_dense(dense).row_cov, single.row_cov, atol=1e-9)
+    with jax.enable_x64(False):
+        memory = low_rank.prior(8, 3, 4)
+        found = low_rank.write(memory, weights.astype(np.float32), codes.astype(np.float32), 0.5)
+        assert found.factor.dtype == jnp.float32
+
+
+def test_what_does_not_fit_is_refused():
+    memory = low_rank.prior(4, 3, 2)
+    with pytest.raises(ValueError, match=r"codes is \(2, 2\); it must be \[T, C\] = \(2, 3\)"):
+        low_rank.write(memory, jnp.ones((2, 4)), jnp.ones((2, 2)), 1.0)
+    with pytest.raises(ValueError, match="rank is 0; it must be at least 1"):
+        low_rank.prior(4, 3, 0)
+    with pytest.raises(ValueError, match="must not be negative"):
+        low_rank.write(memory, jnp.ones((2, 4)), jnp.ones((2, 3)), -0.5)
