@@ -1,7 +1,7 @@
 """Training steps a second beside the floor and a peer: python -m benchmarks.train_step.
 
 The floor is the same matrix products alone: every one of a step's, forward and backward, in the
-same shapes, nothing in between. The peer is the same VMA in eager PyTorch, if it is installed.
+same shapes, nothing in between. The peer is the same VMA in eager PyTorch.
 """
 
 import time
@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from benchmarks import peer
 from experiments import cli
 from experiments.configs import vma_mnist_recall
 from memjax import data, training
@@ -33,12 +34,6 @@ def main(argv: Sequence[str]) -> None:
             "matrix products alone": matrix_products(num_slots),
             "memjax": memjax_steps(num_slots),
         }
-        try:
-            from benchmarks.torch_vma import torch_steps
-
-            contestants["PyTorch, eager"] = torch_steps(images, num_slots)
-        except ImportError:
-            print("PyTorch is not installed: no peer")
         speeds: dict[str, list[float]] = {name: [] for name in contestants}
         for _ in range(_ROUNDS.value):
             for name, take_steps in contestants.items():
@@ -46,6 +41,11 @@ def main(argv: Sequence[str]) -> None:
                 take_steps(_STEPS.value)
                 speeds[name].append(_STEPS.value / (time.perf_counter() - start))
         floor = np.median(speeds["matrix products alone"])
+        torch = peer.run(
+            "torch_vma.py", num_slots=num_slots, rounds=_ROUNDS.value, steps=_STEPS.value // 4
+        )
+        if torch is not None:
+            speeds["PyTorch, eager"] = [torch["steps_per_second"]]
         for name, values in speeds.items():
             median = np.median(values)
             print(f"{num_slots:5d} slots  {name:22s} {median:7.1f}  {median / floor:5.2f}")

@@ -3,17 +3,13 @@
 p(M) = MN(R, U, I) with R `[N, C]` and U `[N, N]`; observed are codes Z = W M + noise, where row t
 of the noise has variance D_t. `kanerva` is the public face of what stands here.
 
-All three forms compute one function, so they share its derivative, which needs none of their
-factorisations. With the gain G = U W' (W U W' + D)^-1, the shrinkage P = I - G W, the posterior
-R+, U+ and the scaled residual E = (W U W' + D)^-1 (Z - W R) = D^-1 (Z - W R+),
-
-    dR+ = P (dR + dU W' E) + U+ dW' E + G (dZ - dW R+ - dD E)
-    dU+ = P dU P' + A + A',   A = G (dD G' / 2 - dW U+).
+The columns of U change as columns of the mean do for which a code of 0 was observed. So the forms
+work on the joint matrix J = [R | U] `[N, C + N]`, in few and large products. Their derivatives are
+written out below, as they need no factorisation once the posterior is known; online has that of the
+cheaper of the others, as all three are one function.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import NamedTuple
 
 import chex
 import jax
@@ -22,25 +18,6 @@ import jax.numpy as jnp
 METHODS = ("batch", "information", "online")
 
 
-class Conditioned(NamedTuple):
-    """A posterior and what its derivative needs.
-
-    Attributes:
-      mean: `[N, C]`.
-      row_cov: `[N, N]`, exactly symmetric.
-      scaled_residual: E, `[T, C]`.
-      gain: applies G, `[T, K] -> [N, K]`.
-      shrink: applies P, `[N, K] -> [N, K]`.
-    """
-
-    mean: chex.Array
-    row_cov: chex.Array
-    scaled_residual: chex.Array
-    gain: Callable[[chex.Array], chex.Array]
-    shrink: Callable[[chex.Array], chex.Array]
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def condition(
     method: str,
     mean: chex.Array,
@@ -49,7 +26,7 @@ def condition(
     codes: chex.Array,
     noise_var: chex.Array,
 ) -> tuple[chex.Array, chex.Array]:
-    """The posterior (R+ `[N, C]`, U+ `[N, N]`).
+    """The posterior (R+ `[N, C]`, U+ `[N, N]`, exactly symmetric).
 
     Args:
       method: one of `METHODS`.
@@ -59,44 +36,22 @@ def condition(
       codes: Z, `[T, C]`.
       noise_var: D, `[T]`.
     """
-    if method == "online":
-        return _online(mean, row_cov, weights, codes, noise_var)
-    conditioned = _FORMS[method](mean, row_cov, weights, codes, noise_var)
-    return conditioned.mean, conditioned.row_cov
-
-
-@condition.defjvp
-def _condition_jvp(method, primals, tangents):
-    if method == "online":  # backward through T dependent updates is what takes long
-        method = cheapest(primals[2].shape, primals[0].shape)
-    posterior = _FORMS[method](*primals)
-    _, _, weights, _, _ = primals
-    d_mean, d_row_cov, d_weights, d_codes, d_noise_var = tangents
-    d_row_cov = symmetrize(d_row_cov)
-    residual = posterior.scaled_residual
-    d_observed = d_codes - d_weights @ posterior.mean - d_noise_var[:, None] * residual
-    d_posterior_mean = (
-        posterior.shrink(d_mean + d_row_cov @ (weights.T @ residual))
-        + posterior.row_cov @ (d_weights.T @ residual)
-        + posterior.gain(d_observed)
-    )
-    gain_transposed = posterior.gain(jnp.eye(len(weights), dtype=weights.dtype)).T
-    half = posterior.gain(
-        0.5 * d_noise_var[:, None] * gain_transposed - d_weights @ posterior.row_cov
-    )
-    d_posterior_cov = posterior.shrink(posterior.shrink(d_row_cov).T) + half + half.T
-    return (posterior.mean, posterior.row_cov), (d_posterior_mean, d_posterior_cov)
+    return _FORMS[method](mean, symmetrize(row_cov), weights, codes, noise_var)
 
 
 def cheapest(weights_shape: Sequence[int], mean_shape: Sequence[int]) -> str:
-    """The form with the fewest multiplications, forward and backward, by shapes [T, N], [N, C]."""
+    """The form with the fewest operations."""
+    count = operations(weights_shape, mean_shape)
+    return min(count, key=count.__getitem__)
+
+
+def operations(weights_shape: Sequence[int], mean_shape: Sequence[int]) -> dict[str, int]:
+    """Multiplications of each form, forward and backward, for weights [T, N] and mean [N, C]."""
     (t, n), (_, c) = weights_shape, mean_shape
-    shared = 5 * t * n * c + 3 * t * n**2 + 2 * n**2 * c
-    operations = {
-        "batch": shared + t**3 // 3 + t**2 * (2 * n + c) + 4 * t * n**2,
-        "information": shared + 7 * n**3,
+    return {
+        "batch": 7 * t * n * (n + c) + 3 * t * n**2 + t**2 * (3 * n + c) + t**3 // 3,
+        "information": t * n * (2 * n + 3 * c) + 5 * n**2 * (n + c) + 4 * n**3,
     }
-    return min(operations, key=operations.__getitem__)
 
 
 def symmetrize(matrix: chex.Array) -> chex.Array:
@@ -104,58 +59,103 @@ def symmetrize(matrix: chex.Array) -> chex.Array:
     return 0.5 * (matrix + jnp.swapaxes(matrix, -1, -2))
 
 
-def _batch(mean, row_cov, weights, codes, noise_var) -> Conditioned:
-    """By a T x T solve; eqs. 9-11 of the Kanerva Machine."""
-    cross_cov = weights @ row_cov
-    code_cov = cross_cov @ weights.T + jnp.diag(noise_var)
-    factor = jnp.linalg.cholesky(symmetrize(code_cov))
-    whitened = jax.scipy.linalg.solve_triangular(
-        factor, jnp.concatenate([codes - weights @ mean, cross_cov], axis=1), lower=True
-    )
-    solved = jax.scipy.linalg.solve_triangular(factor, whitened, lower=True, trans=1)
-    residual, gain_transposed = solved[:, : codes.shape[1]], solved[:, codes.shape[1] :]
-    whitened_cross_cov = whitened[:, codes.shape[1] :]
-
-    def gain(x: chex.Array) -> chex.Array:
-        return gain_transposed.T @ x
-
-    return Conditioned(
-        mean=mean + cross_cov.T @ residual,
-        row_cov=symmetrize(row_cov - whitened_cross_cov.T @ whitened_cross_cov),
-        scaled_residual=residual,
-        gain=gain,
-        shrink=lambda x: x - gain(weights @ x),
-    )
-
-
-def _information(mean, row_cov, weights, codes, noise_var) -> Conditioned:
-    """By an N x N solve: precisions add, U+^-1 = U^-1 + W' D^-1 W. With U = L L',
-
-    U+ = L (I + L' W' D^-1 W L)^-1 L', which inverts nothing that may be singular.
-    """
-    scaled_weights = weights / noise_var[:, None]
-    precision_gain = scaled_weights.T @ weights
-    information_gain = scaled_weights.T @ codes
-    row_cov_after = add_precision(jnp.linalg.cholesky(row_cov), precision_gain)
-    mean_after = mean + row_cov_after @ (information_gain - precision_gain @ mean)
-    shrinkage = jnp.eye(len(row_cov), dtype=row_cov.dtype) - row_cov_after @ precision_gain
-    return Conditioned(
-        mean=mean_after,
-        row_cov=row_cov_after,
-        scaled_residual=(codes - weights @ mean_after) / noise_var[:, None],
-        gain=lambda x: row_cov_after @ (scaled_weights.T @ x),
-        shrink=lambda x: shrinkage @ x,
-    )
-
-
 def add_precision(factor: chex.Array, precision: chex.Array) -> chex.Array:
-    """(U^-1 + precision)^-1 `[N, N]` for U = factor factor', exactly symmetric."""
+    """(U^-1 + precision)^-1 `[N, N]` for U = factor factor', exactly symmetric.
+
+    By factor (I + factor' precision factor)^-1 factor', which inverts nothing that may be singular.
+    """
     identity = jnp.eye(len(factor), dtype=factor.dtype)
-    inner = jnp.linalg.cholesky(identity + symmetrize(factor.T @ precision @ factor))
+    inner = jnp.linalg.cholesky(identity + symmetrize(factor.T @ (precision @ factor)))
     half = jax.scipy.linalg.solve_triangular(inner, factor.T, lower=True)
     return symmetrize(half.T @ half)
 
 
+@jax.custom_jvp
+def _batch(mean, row_cov, weights, codes, noise_var) -> tuple[chex.Array, chex.Array]:
+    """By a T x T solve; eqs. 9-11 of the Kanerva Machine."""
+    return _split(_batch_joint(mean, row_cov, weights, codes, noise_var)[0], mean)
+
+
+def _batch_joint(mean, row_cov, weights, codes, noise_var) -> tuple[chex.Array, chex.Array]:
+    """J+ and the scaled residual E = (W U W' + D)^-1 ([Z | 0] - W J), whose right part is -G'."""
+    joint = jnp.concatenate([mean, row_cov], axis=1)
+    predicted = weights @ joint
+    cross_cov = predicted[:, mean.shape[1] :]
+    code_cov = symmetrize(cross_cov @ weights.T) + jnp.diag(noise_var)
+    factor = jnp.linalg.cholesky(code_cov)
+    residual = jax.scipy.linalg.cho_solve((factor, True), _pad(codes, row_cov) - predicted)
+    return joint + cross_cov.T @ residual, residual
+
+
+@_batch.defjvp
+def _batch_jvp(primals, tangents):
+    """dJ+ = P (dJ + dU W' E) + U+ dW' E + G ([dZ | 0] - dW J+ - dD E), with P = I - G W.
+
+    T is the small size here: no product is of N x N with N x (C + N).
+    """
+    joint_after, residual = _batch_joint(*primals)
+    mean, row_cov, weights, _, _ = primals
+    d_mean, d_row_cov, d_weights, d_codes, d_noise_var = tangents
+    posterior = _split(joint_after, mean)
+    gain = -residual[:, mean.shape[1] :].T
+    d_joint = jnp.concatenate([d_mean, d_row_cov], axis=1) + (d_row_cov @ weights.T) @ residual
+    d_target = _pad(d_codes, row_cov) - d_weights @ joint_after - d_noise_var[:, None] * residual
+    d_joint_after = (
+        d_joint + (posterior[1] @ d_weights.T) @ residual + gain @ (d_target - weights @ d_joint)
+    )
+    return posterior, _split(d_joint_after, mean)
+
+
+def _information(mean, row_cov, weights, codes, noise_var) -> tuple[chex.Array, chex.Array]:
+    """By an N x N solve: precisions add, and so does what codes say in units of them."""
+    return _add_information(mean, row_cov, *_information_in(weights, codes, noise_var))
+
+
+@jax.custom_jvp
+def _information_in(weights, codes, noise_var) -> tuple[chex.Array, chex.Array]:
+    """W' D^-1 W `[N, N]` and W' D^-1 Z `[N, C]`."""
+    both = (weights / noise_var[:, None]).T @ jnp.concatenate([weights, codes], axis=1)
+    return both[:, : weights.shape[1]], both[:, weights.shape[1] :]
+
+
+@_information_in.defjvp
+def _information_in_jvp(primals, tangents):
+    weights, codes, noise_var = primals
+    d_weights, d_codes, d_noise_var = tangents
+    scale = noise_var[:, None]
+    scaled_weights, scaled_codes = weights / scale, codes / scale
+    d_both = scaled_weights.T @ jnp.concatenate(
+        [
+            d_weights - 0.5 * d_noise_var[:, None] * scaled_weights,
+            d_codes - d_noise_var[:, None] * scaled_codes,
+        ],
+        axis=1,
+    )
+    half, d_information = d_both[:, : weights.shape[1]], d_both[:, weights.shape[1] :]
+    d_information = d_information + d_weights.T @ scaled_codes
+    return _information_in(*primals), (half + half.T, d_information)
+
+
+@jax.custom_jvp
+def _add_information(mean, row_cov, precision, information) -> tuple[chex.Array, chex.Array]:
+    row_cov_after = add_precision(jnp.linalg.cholesky(row_cov), precision)
+    return mean + row_cov_after @ (information - precision @ mean), row_cov_after
+
+
+@_add_information.defjvp
+def _add_information_jvp(primals, tangents):
+    """dJ+ = P (dJ + dU (h - S J+)) + U+ (dh - dS J+), P = I - U+ S, h = [information | 0]."""
+    mean, row_cov, precision, information = primals
+    d_mean, d_row_cov, d_precision, d_information = tangents
+    posterior = _add_information(*primals)
+    joint_after = jnp.concatenate(posterior, axis=1)
+    pull = _pad(information, row_cov) - precision @ joint_after  # W' E of the batch form
+    d_joint = jnp.concatenate([d_mean, d_row_cov], axis=1) + d_row_cov @ pull
+    d_pull = _pad(d_information, row_cov) - d_precision @ joint_after - precision @ d_joint
+    return posterior, _split(d_joint + posterior[1] @ d_pull, mean)
+
+
+@jax.custom_jvp
 def _online(mean, row_cov, weights, codes, noise_var) -> tuple[chex.Array, chex.Array]:
     """By T rank-one updates, in order; eqs. 9-11 with T = 1.
 
@@ -176,4 +176,21 @@ def _online(mean, row_cov, weights, codes, noise_var) -> tuple[chex.Array, chex.
     return jax.lax.scan(update, (mean, row_cov), (weights, codes, noise_var))[0]
 
 
-_FORMS = {"batch": _batch, "information": _information}
+@_online.defjvp
+def _online_jvp(primals, tangents):
+    """Backward through T dependent updates is what takes long."""
+    method = cheapest(primals[2].shape, primals[0].shape)
+    return jax.jvp(_FORMS[method], primals, tangents)
+
+
+def _pad(codes: chex.Array, row_cov: chex.Array) -> chex.Array:
+    """[Z | 0]: the codes, and zeros for the columns of U."""
+    return jnp.pad(codes, ((0, 0), (0, len(row_cov))))
+
+
+def _split(joint: chex.Array, mean: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """J back into a mean and a symmetric covariance."""
+    return joint[:, : mean.shape[1]], symmetrize(joint[:, mean.shape[1] :])
+
+
+_FORMS: dict[str, Callable] = {"batch": _batch, "information": _information, "online": _online}
