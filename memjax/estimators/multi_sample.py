@@ -10,6 +10,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from memjax.memory import checks
+
 BASELINES = ("arithmetic", "geometric")
 
 
@@ -63,8 +65,7 @@ def vimco(
         raise ValueError(
             "log_weights has 1 sample; vimco needs at least 2: each is the others' baseline"
         )
-    if baseline not in BASELINES:
-        raise ValueError(f"baseline is {baseline!r}; it must be one of {', '.join(BASELINES)}")
+    checks.one_of("baseline", baseline, BASELINES)
     # The signal is a small difference: take it of weights near 1, where floats are dense.
     largest = jax.lax.stop_gradient(jnp.max(log_weights))
     shifted = log_weights - jnp.where(jnp.isfinite(largest), largest, 0.0)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from memjax.estimators.multi_sample import check_pair, log_mean_exp
+from memjax.memory import checks
 
 
 def reinforce(
@@ -120,10 +121,7 @@ def gumbel_softmax(
     Raises:
       ValueError: no slots, a batch of logits, or `num_samples` below 1.
     """
-    if address_logits.ndim != 1 or address_logits.shape[0] < 1:
-        raise ValueError(f"address_logits is {address_logits.shape}; it must be [N] with N >= 1")
-    if num_samples < 1:
-        raise ValueError(f"num_samples is {num_samples}; it must be at least 1")
+    checks.draws(address_logits, num_samples)
     num_slots = len(address_logits)
     noise = jax.random.gumbel(rng_key, (num_samples, num_slots), address_logits.dtype)
     perturbed = address_logits[None, :] + noise
@@ -155,8 +153,7 @@ def exact(
       ValueError: no addresses, shapes that differ, or `num_samples` below 1.
     """
     check_pair(log_weights, address_log_probs)
-    if num_samples < 1:
-        raise ValueError(f"num_samples is {num_samples}; it must be at least 1")
+    checks.at_least("num_samples", num_samples)
     num_slots = len(log_weights)
     draws = jnp.stack(jnp.meshgrid(*[jnp.arange(num_slots)] * num_samples), -1)
     draws = draws.reshape(-1, num_samples)  # [N^L, L]

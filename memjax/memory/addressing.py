@@ -10,6 +10,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from memjax.memory import checks
+
 KINDS = ("key_normalized", "inner", "cosine")
 
 
@@ -37,13 +39,9 @@ def similarity(
     Raises:
       ValueError: an unknown kind, or embeddings of different sizes.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(KINDS)}")
-    if slot_embeddings.ndim != 2 or query.shape[-1:] != slot_embeddings.shape[1:]:
-        raise ValueError(
-            f"query {query.shape} and slot_embeddings {slot_embeddings.shape} "
-            "must have the shapes [..., E] and [N, E]"
-        )
+    checks.one_of("kind", kind, KINDS)
+    checks.num_axes("slot_embeddings", slot_embeddings, "[N, E]")
+    checks.last_axis("query", query, "E", slot_embeddings.shape[1])
     if kind != "inner":
         slot_embeddings = _unit_norm(slot_embeddings)
     if kind == "cosine":
@@ -70,10 +68,7 @@ def sample(
     Raises:
       ValueError: no slots, a batch of logits, or `num_samples` below 1.
     """
-    if address_logits.ndim != 1 or address_logits.shape[0] < 1:
-        raise ValueError(f"address_logits is {address_logits.shape}; it must be [N] with N >= 1")
-    if num_samples < 1:
-        raise ValueError(f"num_samples is {num_samples}; it must be at least 1")
+    checks.draws(address_logits, num_samples)
     address_log_probs = jax.nn.log_softmax(address_logits)
     probs = jax.lax.stop_gradient(jnp.exp(address_log_probs))
     # The inverse of the distribution function, at L uniforms rather than at L x N Gumbel variables.

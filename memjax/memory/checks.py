@@ -62,6 +62,27 @@ def floating(name: str, array: chex.Array) -> None:
         raise ValueError(f"{name} is {array.dtype}; it must be floating-point")
 
 
+def draws(address_logits: chex.Array, num_samples: int) -> None:
+    """Refuses what no address can be drawn from."""
+    if address_logits.ndim != 1 or len(address_logits) < 1:
+        raise ValueError(f"address_logits is {address_logits.shape}; it must be [N] with N >= 1")
+    at_least("num_samples", num_samples)
+
+
+def episode(
+    mean: chex.Array, write_weights: chex.Array, codes: chex.Array, noise_var: chex.Numeric
+) -> None:
+    """Refuses what can't be written into a memory of mean `[N, C]`; see `kanerva.write`."""
+    num_axes("write_weights", write_weights, "[T, N]")
+    last_axis("write_weights", write_weights, "N", mean.shape[0])
+    num_writes = len(write_weights)
+    shape("codes", codes, (num_writes, mean.shape[1]), "[T, C]")
+    floating("codes", codes)
+    if jnp.shape(noise_var) != ():
+        shape("noise_var", jnp.asarray(noise_var), (num_writes,), "[T]")
+    not_negative("noise_var", noise_var)
+
+
 def not_negative(name: str, value: chex.Numeric) -> None:
     """Refuses a negative number, if it is known while tracing."""
     if not isinstance(value, jax.core.Tracer) and np.any(np.asarray(value) < 0):

@@ -308,17 +308,9 @@ def least_squares_weights(
 def _check_episode(memory, write_weights, codes, noise_var) -> tuple[chex.Array, ...]:
     """Refuses what does not fit; all arrays in one wide type, noise `[T]`."""
     _check_state(memory)
-    num_slots, code_size = memory.mean.shape
-    checks.num_axes("write_weights", write_weights, "[T, N]")
-    checks.last_axis("write_weights", write_weights, "N", num_slots)
-    num_writes = len(write_weights)
-    checks.shape("codes", codes, (num_writes, code_size), "[T, C]")
-    checks.floating("codes", codes)
-    if jnp.shape(noise_var) != ():
-        checks.shape("noise_var", noise_var, (num_writes,), "[T]")
-    checks.not_negative("noise_var", noise_var)
+    checks.episode(memory.mean, write_weights, codes, noise_var)
     arrays = _widen(memory.mean, memory.row_cov, write_weights, codes)
-    noise_vars = jnp.broadcast_to(jnp.asarray(noise_var, arrays[0].dtype), (num_writes,))
+    noise_vars = jnp.broadcast_to(jnp.asarray(noise_var, arrays[0].dtype), (len(codes),))
     return *arrays, noise_vars
 
 

@@ -70,17 +70,10 @@ def write(
     Raises:
       ValueError: shapes that do not fit, codes that are not real numbers, negative noise.
     """
-    num_slots, rank = memory.factor.shape
-    checks.num_axes("write_weights", write_weights, "[T, N]")
-    checks.last_axis("write_weights", write_weights, "N", num_slots)
-    num_writes = len(write_weights)
-    checks.shape("codes", codes, (num_writes, memory.mean.shape[1]), "[T, C]")
-    checks.floating("codes", codes)
-    if jnp.shape(noise_var) != ():
-        checks.shape("noise_var", noise_var, (num_writes,), "[T]")
-    checks.not_negative("noise_var", noise_var)
-    noise_vars = jnp.broadcast_to(jnp.asarray(noise_var, memory.mean.dtype), (num_writes,))
-    for start in range(0, num_writes, rank):
+    checks.episode(memory.mean, write_weights, codes, noise_var)
+    noise_vars = jnp.broadcast_to(jnp.asarray(noise_var, memory.mean.dtype), (len(codes),))
+    rank = memory.factor.shape[1]
+    for start in range(0, len(codes), rank):
         part = slice(start, start + rank)
         memory = _write_part(memory, write_weights[part], codes[part], noise_vars[part])
     return memory

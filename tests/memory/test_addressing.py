@@ -58,7 +58,7 @@ def test_zero_embeddings_have_finite_scores_and_gradients(kind):
 def test_similarity_refuses_bad_input():
     with pytest.raises(ValueError, match="kind is 'dot'; it must be one of key_normalized"):
         addressing.similarity(jnp.zeros(3), jnp.zeros((2, 3)), "dot")
-    with pytest.raises(ValueError, match=r"query \(4,\) and slot_embeddings \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"query is \(4,\); it must be \[\.\.\., E\] with E = 3"):
         addressing.similarity(jnp.zeros(4), jnp.zeros((2, 3)))
 
 
