@@ -44,8 +44,9 @@ def as_dense(memory):
 @pytest.mark.parametrize("shape", _SHAPES)
 def test_write_is_dense_gaussian_conditioning(x64, method, shape):
     memory, weights, codes, noise_vars = episode(*shape)
+    write = jax.jit(partial(kanerva.write, method=method))
     for noise_var in (noise_vars, 0.7):
-        found = as_dense(kanerva.write(memory, weights, codes, noise_var, method=method))
+        found = as_dense(write(memory, weights, codes, noise_var))
         expected = oracles.matrix_posterior(memory.mean, memory.row_cov, weights, codes, noise_var)
         np.testing.assert_allclose(found[0], expected[0], rtol=1e-9, atol=1e-10)
         np.testing.assert_allclose(found[1], expected[1], rtol=1e-9, atol=1e-10)
@@ -78,20 +79,21 @@ def test_gradients_are_those_of_the_plain_formula(x64, method, shape):
 
     arguments = (memory.mean, memory.row_cov, weights, codes, noise_vars)
     every = tuple(range(5))
-    expected = jax.grad(partial(scalar, plain), every)(*arguments)
+    expected = jax.jit(jax.grad(partial(scalar, plain), every))(*arguments)
     found = jax.jit(jax.grad(partial(scalar, ours), every))(*arguments)
-    forward = jax.jacfwd(partial(scalar, ours), every)(*arguments)
+    forward = jax.jit(jax.jacfwd(partial(scalar, ours), every))(*arguments)
     for a, b, c in zip(found, forward, expected, strict=True):
         np.testing.assert_allclose(a, c, rtol=1e-8, atol=1e-9)
         np.testing.assert_allclose(b, c, rtol=1e-8, atol=1e-9)
-    second = [
-        jax.grad(
-            lambda z, f=f: jnp.sum(
-                jax.grad(partial(scalar, f), 3)(*arguments[:3], z, noise_vars) ** 2
-            )
-        )(codes)
-        for f in (plain, ours)
-    ]
+
+    def curvature(function):
+        def slope(codes):
+            inner = jax.grad(partial(scalar, function), 3)
+            return jnp.sum(inner(*arguments[:3], codes, noise_vars) ** 2)
+
+        return jax.jit(jax.grad(slope))(codes)
+
+    second = [curvature(function) for function in (plain, ours)]
     np.testing.assert_allclose(second[1], second[0], rtol=1e-7, atol=1e-8)
 
 
@@ -117,7 +119,7 @@ def test_writes_commute_and_halves_are_a_whole(shape, seed, data):
         method = data.draw(strategies.sampled_from(_METHODS))
         order = np.array(data.draw(strategies.permutations(range(shape[0]))))
         cut = data.draw(strategies.integers(0, shape[0]))
-        write = partial(kanerva.write, method=method)
+        write = jax.jit(partial(kanerva.write, method=method))
         whole = write(memory, weights, codes, noise_vars)
         permuted = write(memory, weights[order], codes[order], noise_vars[order])
         halves = memory
@@ -185,9 +187,10 @@ def test_prefixes_are_the_posteriors_after_each_write(x64, shape):
     for diagonal in (False, True):
         if diagonal:
             memory = dataclasses.replace(memory, row_cov=jnp.diagonal(memory.row_cov))
-        prefixes = kanerva.write_prefix(memory, weights, codes, noise_vars)
-        for t in range(shape[0]):
-            expected = kanerva.write(memory, weights[: t + 1], codes[: t + 1], noise_vars[: t + 1])
+        prefixes = jax.jit(kanerva.write_prefix)(memory, weights, codes, noise_vars)
+        write = jax.jit(kanerva.write)
+        for t in sorted({0, shape[0] // 2, shape[0] - 1}):
+            expected = write(memory, weights[: t + 1], codes[: t + 1], noise_vars[: t + 1])
             np.testing.assert_allclose(prefixes.mean[t], expected.mean, rtol=1e-8, atol=1e-9)
             np.testing.assert_allclose(prefixes.row_cov[t], expected.row_cov, rtol=1e-8, atol=1e-9)
 
