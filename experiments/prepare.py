@@ -29,8 +29,9 @@ def main(argv: Sequence[str]) -> None:
 
     name, data_dir = _NAME.value, _DATA_DIR.value
     folders = loading.find_folders(data_dir)
-    if name in _SERVERS and loading.find_prepared(name, folders) is None:
-        _prepare_official(name, loading.first_writable(folders.tfds))
+    official = name.partition("_")[0]  # the smaller Omniglots are made from the official one
+    if official in _SERVERS and loading.find_prepared(official, folders) is None:
+        _prepare_official(official, loading.first_writable(folders.tfds))
     images, _ = loading.load(name, "train", data_dir)
     print(f"{name} is prepared: its train split holds {len(images)} images")
 

@@ -133,7 +133,7 @@ class OcrLetters(_OriginalFileBuilder):
         if {len(drawing) for drawing in drawings} != {128}:
             raise _wrong_file(path, "a line has not 128 pixels")
         pixels = np.frombuffer(b"".join(drawings), np.uint8) - ord("0")
-        if pixels.max() > 1 or labels.min() < 0 or labels.max() > 25:
+        if np.any(pixels > 1) or labels.min() < 0 or labels.max() > 25:
             raise _wrong_file(path, "a pixel is not 0 or 1, or a letter not a to z")
         return (255 * pixels).reshape(-1, 16, 8, 1), labels
 

@@ -46,17 +46,16 @@ class ImageArrays:
     def create(cls, images: np.ndarray, labels: np.ndarray) -> "ImageArrays":
         """Tabulates the classes of `images` `[D, H, W, C]` with `labels` `[D]`; on the host."""
         classes = [np.flatnonzero(labels == c) for c in np.unique(labels[labels >= 0])]
-        sizes = np.array([len(c) for c in classes], np.int32)
-        members = np.zeros((len(classes), sizes.max(initial=0)), np.int32)
+        sizes = [len(c) for c in classes]
+        members = np.zeros((len(classes), max(sizes, default=0)), np.int32)
         for row, indices in zip(members, classes, strict=True):
             row[: len(indices)] = indices
-        smallest = int(sizes.min()) if len(classes) else 0
         return cls(
             images=jnp.asarray(images),
             labels=jnp.asarray(labels, jnp.int32),
             class_members=jnp.asarray(members),
-            class_sizes=jnp.asarray(sizes),
-            smallest_class=smallest,
+            class_sizes=jnp.asarray(sizes, jnp.int32),
+            smallest_class=min(sizes, default=0),
         )
 
 
