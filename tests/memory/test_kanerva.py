@@ -14,7 +14,7 @@ from memjax.memory.kanerva import KanervaState
 from tests import oracles
 
 _METHODS = kanerva.WRITE_METHODS
-_SHAPES = [(1, 1, 1), (1, 4, 3), (6, 1, 2), (3, 7, 2), (9, 4, 3), (5, 5, 5)]
+_SHAPES = [(1, 1, 1), (1, 4, 3), (6, 1, 2), (3, 7, 2)]
 
 
 @pytest.fixture
@@ -52,8 +52,10 @@ def test_write_is_dense_gaussian_conditioning(x64, method, shape):
         np.testing.assert_allclose(found[1], expected[1], rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize("method", _METHODS)
-@pytest.mark.parametrize("shape", [(4, 3, 2), (3, 6, 2)])
+@pytest.mark.parametrize(
+    ("method", "shape"),
+    [("batch", (3, 5, 2)), ("information", (3, 5, 2)), ("online", (4, 3, 2))],
+)
 def test_gradients_are_those_of_the_plain_formula(x64, method, shape):
     """Against autodiff of eqs. 9-11 as written, with an explicit inverse; in both modes, twice."""
     memory, weights, codes, noise_vars = episode(*shape)
@@ -111,7 +113,7 @@ def test_float32_is_close_and_exactly_symmetric(method):
 _SIZES = strategies.tuples(*(strategies.integers(1, 6),) * 3)
 
 
-@hypothesis.settings(max_examples=15, deadline=None)
+@hypothesis.settings(max_examples=8, deadline=None)
 @hypothesis.given(shape=_SIZES, seed=strategies.integers(0, 10**6), data=strategies.data())
 def test_writes_commute_and_halves_are_a_whole(shape, seed, data):
     with jax.enable_x64(True):

@@ -52,15 +52,15 @@ def test_importance_weights_average_to_the_exact_likelihood():
 def test_the_bound_rises_with_samples_towards_the_likelihood():
     rng_keys = jax.random.split(jax.random.key(0), 5_000)
     bounds = []
-    for num_samples in (1, 5, 25):
+    for num_samples in (1, 16):
         model = tiny(num_samples)
         params = initialize(model)
         objective, _ = jax.jit(
             jax.vmap(lambda k, m=model, p=params: m.apply(p, k, query(), train=True))
         )(rng_keys)
         bounds.append(objective.mean())
-    assert bounds[0] < bounds[1] < bounds[2]
-    assert bounds[2] < exact_log_likelihood(model, params) + 0.01
+    assert bounds[0] < bounds[1]
+    assert bounds[1] < exact_log_likelihood(model, params) + 0.01
 
 
 def test_elbo_is_reconstruction_and_kl():
