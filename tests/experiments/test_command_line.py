@@ -91,7 +91,6 @@ def test_train_evaluate_and_what_they_leave(tmp_path):
     for arguments, words in [
         (["--task=recal"], ["task is 'recal'", "likelihood, recall, samples"]),
         (["--task=recall", "--option=slots=3"], ["'slots=3'", "num_slots, num_memories, seed"]),
-        (["--task=recall", "--option=num_slots=x"], ["num_slots", "'x'"]),
         (["--task=recall", "--option=num_slots=0"], ["num_slots is 0"]),
     ]:
         assert_refused(run("evaluate", f"--workdir={workdir}", *arguments), *words)
@@ -100,10 +99,6 @@ def test_train_evaluate_and_what_they_leave(tmp_path):
     before = (workdir / "config.json").read_text()
     assert_refused(run(*train, "--config.seed=1"), "another config's run", "seed")
     assert (workdir / "config.json").read_text() == before
-    finished = run(*train, "--config.training.num_steps=12")
-    assert finished.returncode == 0, finished.stderr
-    steps = [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").open()]
-    assert steps == [2, 4, 6, 8, 10, 12]
 
 
 def test_evaluating_nothing_is_refused(tmp_path):
