@@ -17,6 +17,19 @@ def few_steps(monkeypatch):
         monkeypatch.setattr(module, "get_config", lambda config=config: config)
 
 
+def test_the_table_is_printed_and_written(tmp_path, monkeypatch, capsys):
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(["quickstart", f"--workdir={tmp_path}"])
+    row = {"nll": 4.321, "floor": 4.159, "steps_per_second": 100.0}
+    monkeypatch.setattr(quickstart, "train", lambda name, workdir: {"config": name} | row)
+    quickstart.main([])
+    printed = capsys.readouterr().out
+    assert printed.count("4.321") == 2 and "4.159" in printed
+    rows = json.loads((tmp_path / "results.json").read_text())["table"]
+    assert [row["config"] for row in rows] == ["vae_digits", "vma_digits_recall"]
+
+
+@pytest.mark.slow
 def test_a_table_and_figures(tmp_path, few_steps, capsys):
     flags.FLAGS.unparse_flags()
     flags.FLAGS(["quickstart", f"--workdir={tmp_path}"])

@@ -101,6 +101,7 @@ def test_steps_follow_the_paper(num_slots, code_size, num_heads):
 def test_allocation_fills_free_slots_and_then_recalls_in_order():
     """Hard gates: three codes are written to free slots and read back in temporal order."""
     memory = dnc.init(4, 3)
+    write_code, read_code = jax.jit(dnc.write), jax.jit(dnc.read)
     codes = np.eye(3) + 1.0
     write = {
         "write_key": np.zeros(3),
@@ -111,18 +112,18 @@ def test_allocation_fills_free_slots_and_then_recalls_in_order():
         "write_gate": 1.0,
     }
     for code in codes:
-        memory = dnc.write(memory, code, **write)
+        memory = write_code(memory, code, **write)
     np.testing.assert_allclose(np.asarray(memory.contents)[:3], codes)
     forward = {
         "read_keys": codes[:1],
         "read_strengths": np.array([200.0]),
         "read_modes": np.array([[0.0, 1.0, 0.0]]),
     }
-    found, memory = dnc.read(memory, **forward)
+    found, memory = read_code(memory, **forward)
     np.testing.assert_allclose(found[0], codes[0], atol=1e-3)
     forward["read_modes"] = np.array([[0.0, 0.0, 1.0]])
     for code in codes[1:]:
-        found, memory = dnc.read(memory, **forward)
+        found, memory = read_code(memory, **forward)
         np.testing.assert_allclose(found[0], code, atol=0.02)
 
 
@@ -154,9 +155,10 @@ def test_vmap_is_a_loop_and_the_empty_memory_has_gradients():
         found, state = dnc.read(dnc.write(memory, **write), **read)
         return jnp.sum(found**2) + jnp.sum(state.link**2)
 
-    gradients = jax.vmap(jax.grad(total))(*batch)
+    gradients = jax.jit(jax.vmap(jax.grad(total)))(*batch)
+    gradient = jax.jit(jax.grad(total))
     for i, step in enumerate(steps):
-        single = jax.grad(total)(*jax.tree.map(jnp.asarray, step))
+        single = gradient(*jax.tree.map(jnp.asarray, step))
         for a, b in zip(jax.tree.leaves(gradients), jax.tree.leaves(single), strict=True):
             assert np.all(np.isfinite(b))
             np.testing.assert_allclose(a[i], b, rtol=1e-9, atol=1e-12)
