@@ -85,25 +85,25 @@ def floor_milliseconds(shape: Sequence[int], rate: float) -> float:
 def vimco_milliseconds() -> float:
     """Addresses' log probabilities to gradient, for a batch of 32."""
 
-    def loss(logits, log_weights):
+    def vimco(log_weights, log_probs):
+        return estimators.vimco(log_weights - log_probs, log_probs)
+
+    def iwae(log_weights, log_probs):
+        return estimators.iwae(log_weights - log_probs)
+
+    def time_with(objective: Callable) -> float:
         def one(rng_key, logits, log_weights):
             _, log_probs = addressing.sample(rng_key, logits, 4)
-            return estimators.vimco(log_weights - log_probs, log_probs)
+            return objective(log_weights, log_probs)
 
-        rng_keys = jax.random.split(jax.random.key(0), 32)
-        return jnp.mean(jax.vmap(one)(rng_keys, logits, log_weights))
+        def loss(logits, log_weights):
+            rng_keys = jax.random.split(jax.random.key(0), 32)
+            return jnp.mean(jax.vmap(one)(rng_keys, logits, log_weights))
 
-    def baseline(logits, log_weights):
-        def one(rng_key, logits, log_weights):
-            _, log_probs = addressing.sample(rng_key, logits, 4)
-            return estimators.iwae(log_weights - log_probs)
+        arguments = (jnp.zeros((32, 256)), jnp.ones((32, 4)))
+        return milliseconds(partial(jax.jit(jax.grad(loss)), *arguments), 200)
 
-        rng_keys = jax.random.split(jax.random.key(0), 32)
-        return jnp.mean(jax.vmap(one)(rng_keys, logits, log_weights))
-
-    arguments = (jnp.zeros((32, 256)), jnp.ones((32, 4)))
-    times = [milliseconds(partial(jax.jit(jax.grad(f)), *arguments), 200) for f in (loss, baseline)]
-    return times[0] - times[1]
+    return time_with(vimco) - time_with(iwae)
 
 
 def matrix_rate() -> float:

@@ -11,7 +11,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from memjax.memory import checks
+from memjax.memory import addressing, checks
 
 
 @jax.tree_util.register_dataclass
@@ -143,7 +143,7 @@ def content_weights(contents: chex.Array, keys: chex.Array, strengths: chex.Arra
 
     A slot or a key of zeros has similarity 0.
     """
-    similarity = _unit_norm(keys) @ _unit_norm(contents).T
+    similarity = addressing.similarity(keys, contents, "cosine")
     return jax.nn.softmax(strengths[:, None] * similarity, axis=-1)
 
 
@@ -163,8 +163,3 @@ def allocation_weights(usage: chex.Array) -> chex.Array:
     ascending = usage[order]
     taken = jnp.concatenate([jnp.ones(1, usage.dtype), jnp.cumprod(ascending)[:-1]])
     return jnp.zeros_like(usage).at[order].set((1.0 - ascending) * taken)
-
-
-def _unit_norm(vectors: chex.Array) -> chex.Array:
-    squared_norm = jnp.sum(jnp.square(vectors), axis=-1, keepdims=True)
-    return vectors * jax.lax.rsqrt(jnp.where(squared_norm > 0, squared_norm, 1.0))

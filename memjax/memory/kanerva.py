@@ -14,7 +14,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from memjax.memory import checks, conditioning
+from memjax.memory import addressing, checks, conditioning
 
 WRITE_METHODS = ("auto", *conditioning.METHODS)
 
@@ -259,9 +259,7 @@ def address_weights(lookup_key: chex.Array, address_matrix: chex.Array) -> chex.
     """
     checks.num_axes("address_matrix", address_matrix, "[N, S]")
     checks.last_axis("lookup_key", lookup_key, "S", address_matrix.shape[1])
-    squared_norm = jnp.sum(jnp.square(address_matrix), axis=1)
-    scale = jax.lax.rsqrt(jnp.where(squared_norm > 0, squared_norm, 1.0))
-    return (lookup_key @ address_matrix.T) * jnp.expand_dims(scale, range(lookup_key.ndim - 1))
+    return addressing.similarity(lookup_key, address_matrix, "key_normalized")
 
 
 @full_precision
