@@ -3,13 +3,15 @@
 p(M) = MN(R, U, I) with R `[N, C]` and U `[N, N]`; observed are codes Z = W M + noise, where row t
 of the noise has variance D_t. `kanerva` is the public face of what stands here.
 
-The columns of U change as columns of the mean do for which a code of 0 was observed. So the forms
-work on the joint matrix J = [R | U] `[N, C + N]`, in few and large products. Their derivatives are
-written out below, as they need no factorisation once the posterior is known; online has that of the
-cheaper of the others, as all three are one function.
+The derivatives are written out, in the fewest products: they need no factorisation once the
+posterior is known. Online has that of the cheaper of the others, as all three are one function.
+
+The LAPACK calls of a form wait for each other: on a CPU of two cores, XLA now and then blocks for
+good when two of them that work on batches may run at the same time.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import chex
 import jax
@@ -36,7 +38,7 @@ def condition(
       codes: Z, `[T, C]`.
       noise_var: D, `[T]`.
     """
-    return _FORMS[method](mean, symmetrize(row_cov), weights, codes, noise_var)
+    return _FORMS[method](mean, row_cov, weights, codes, noise_var)
 
 
 def cheapest(weights_shape: Sequence[int], mean_shape: Sequence[int]) -> str:
@@ -49,8 +51,8 @@ def operations(weights_shape: Sequence[int], mean_shape: Sequence[int]) -> dict[
     """Multiplications of each form, forward and backward, for weights [T, N] and mean [N, C]."""
     (t, n), (_, c) = weights_shape, mean_shape
     return {
-        "batch": 7 * t * n * (n + c) + 3 * t * n**2 + t**2 * (3 * n + c) + t**3 // 3,
-        "information": t * n * (2 * n + 3 * c) + 5 * n**2 * (n + c) + 4 * n**3,
+        "batch": t * n * (6 * c + 5 * n) + t**2 * (5 * n + 2 * c) + t**3 // 3,
+        "information": t * n * (2 * n + 3 * c) + 6 * n**2 * c + 8 * n**3,
     }
 
 
@@ -65,45 +67,55 @@ def add_precision(factor: chex.Array, precision: chex.Array) -> chex.Array:
     By factor (I + factor' precision factor)^-1 factor', which inverts nothing that may be singular.
     """
     identity = jnp.eye(len(factor), dtype=factor.dtype)
-    inner = jnp.linalg.cholesky(identity + symmetrize(factor.T @ (precision @ factor)))
-    half = jax.scipy.linalg.solve_triangular(inner, factor.T, lower=True)
+    inner = cholesky(identity + factor.T @ (precision @ factor))
+    half = jax.lax.linalg.triangular_solve(inner, factor.T, left_side=True, lower=True)
     return symmetrize(half.T @ half)
+
+
+def cholesky(matrix: chex.Array) -> chex.Array:
+    """Of a symmetric matrix; looks at its lower triangle only."""
+    return jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
 
 
 @jax.custom_jvp
 def _batch(mean, row_cov, weights, codes, noise_var) -> tuple[chex.Array, chex.Array]:
     """By a T x T solve; eqs. 9-11 of the Kanerva Machine."""
-    return _split(_batch_joint(mean, row_cov, weights, codes, noise_var)[0], mean)
+    return _solve_batch(mean, row_cov, weights, codes, noise_var)[0]
 
 
-def _batch_joint(mean, row_cov, weights, codes, noise_var) -> tuple[chex.Array, chex.Array]:
-    """J+ and the scaled residual E = (W U W' + D)^-1 ([Z | 0] - W J), whose right part is -G'."""
-    joint = jnp.concatenate([mean, row_cov], axis=1)
-    predicted = weights @ joint
-    cross_cov = predicted[:, mean.shape[1] :]
-    code_cov = symmetrize(cross_cov @ weights.T) + jnp.diag(noise_var)
-    factor = jnp.linalg.cholesky(code_cov)
-    residual = jax.scipy.linalg.cho_solve((factor, True), _pad(codes, row_cov) - predicted)
-    return joint + cross_cov.T @ residual, residual
+def _solve_batch(mean, row_cov, weights, codes, noise_var) -> tuple[Any, chex.Array, chex.Array]:
+    """(R+, U+), the gain G = U W' S^-1 and E = S^-1 (Z - W R), for S = W U W' + D."""
+    cross_cov = weights @ row_cov
+    factor = cholesky(cross_cov @ weights.T + jnp.diag(noise_var))
+    identity = jnp.eye(len(factor), dtype=factor.dtype)
+    inverse = jax.lax.linalg.triangular_solve(factor, identity, left_side=True, lower=True)
+    half_gain, half_residual = inverse @ cross_cov, inverse @ (codes - weights @ mean)
+    posterior = (
+        mean + half_gain.T @ half_residual,
+        symmetrize(row_cov - half_gain.T @ half_gain),
+    )
+    return posterior, half_gain.T @ inverse, inverse.T @ half_residual
 
 
 @_batch.defjvp
 def _batch_jvp(primals, tangents):
-    """dJ+ = P (dJ + dU W' E) + U+ dW' E + G ([dZ | 0] - dW J+ - dD E), with P = I - G W.
+    """The derivative, as linear in the tangents as it is in its transpose.
 
-    T is the small size here: no product is of N x N with N x (C + N).
+        dR+ = dR + (Y - B) E + G (dZ - dW R+ - W dR),    dU+ = dU - X G' - G X',    X = Y - B / 2
+
+    where Y = dU W' + U+ dW' and B = G (W dU W' + dD).
     """
-    joint_after, residual = _batch_joint(*primals)
-    mean, row_cov, weights, _, _ = primals
+    posterior, gain, residual = _solve_batch(*primals)
+    weights = primals[2]
     d_mean, d_row_cov, d_weights, d_codes, d_noise_var = tangents
-    posterior = _split(joint_after, mean)
-    gain = -residual[:, mean.shape[1] :].T
-    d_joint = jnp.concatenate([d_mean, d_row_cov], axis=1) + (d_row_cov @ weights.T) @ residual
-    d_target = _pad(d_codes, row_cov) - d_weights @ joint_after - d_noise_var[:, None] * residual
-    d_joint_after = (
-        d_joint + (posterior[1] @ d_weights.T) @ residual + gain @ (d_target - weights @ d_joint)
-    )
-    return posterior, _split(d_joint_after, mean)
+    d_row_cov = symmetrize(d_row_cov)
+    d_cross_cov = d_row_cov @ weights.T
+    both = d_cross_cov + posterior[1] @ d_weights.T
+    back = gain @ (weights @ d_cross_cov + jnp.diag(d_noise_var))
+    d_innovation = d_codes - d_weights @ posterior[0] - weights @ d_mean
+    d_mean_after = d_mean + (both - back) @ residual + gain @ d_innovation
+    half = (both - 0.5 * back) @ gain.T
+    return posterior, (d_mean_after, d_row_cov - half - half.T)
 
 
 def _information(mean, row_cov, weights, codes, noise_var) -> tuple[chex.Array, chex.Array]:
@@ -114,45 +126,42 @@ def _information(mean, row_cov, weights, codes, noise_var) -> tuple[chex.Array, 
 @jax.custom_jvp
 def _information_in(weights, codes, noise_var) -> tuple[chex.Array, chex.Array]:
     """W' D^-1 W `[N, N]` and W' D^-1 Z `[N, C]`."""
-    both = (weights / noise_var[:, None]).T @ jnp.concatenate([weights, codes], axis=1)
-    return both[:, : weights.shape[1]], both[:, weights.shape[1] :]
+    scaled = weights / noise_var[:, None]
+    return scaled.T @ weights, scaled.T @ codes
 
 
 @_information_in.defjvp
 def _information_in_jvp(primals, tangents):
     weights, codes, noise_var = primals
     d_weights, d_codes, d_noise_var = tangents
-    scale = noise_var[:, None]
-    scaled_weights, scaled_codes = weights / scale, codes / scale
-    d_both = scaled_weights.T @ jnp.concatenate(
-        [
-            d_weights - 0.5 * d_noise_var[:, None] * scaled_weights,
-            d_codes - d_noise_var[:, None] * scaled_codes,
-        ],
-        axis=1,
-    )
-    half, d_information = d_both[:, : weights.shape[1]], d_both[:, weights.shape[1] :]
+    scaled_weights, scaled_codes = weights / noise_var[:, None], codes / noise_var[:, None]
+    d_noise_var = d_noise_var[:, None]
+    half = scaled_weights.T @ (d_weights - 0.5 * d_noise_var * scaled_weights)
+    d_information = scaled_weights.T @ (d_codes - d_noise_var * scaled_codes)
     d_information = d_information + d_weights.T @ scaled_codes
     return _information_in(*primals), (half + half.T, d_information)
 
 
 @jax.custom_jvp
 def _add_information(mean, row_cov, precision, information) -> tuple[chex.Array, chex.Array]:
-    row_cov_after = add_precision(jnp.linalg.cholesky(row_cov), precision)
+    row_cov_after = add_precision(cholesky(row_cov), precision)
     return mean + row_cov_after @ (information - precision @ mean), row_cov_after
 
 
 @_add_information.defjvp
 def _add_information_jvp(primals, tangents):
-    """dJ+ = P (dJ + dU (h - S J+)) + U+ (dh - dS J+), P = I - U+ S, h = [information | 0]."""
-    mean, row_cov, precision, information = primals
+    """dU+ = P dU P' - U+ dS U+ and dR+ = P (dR + dU (h - S R+)) + U+ (dh - dS R+), P = I - U+ S."""
+    _, _, precision, information = primals
     d_mean, d_row_cov, d_precision, d_information = tangents
-    posterior = _add_information(*primals)
-    joint_after = jnp.concatenate(posterior, axis=1)
-    pull = _pad(information, row_cov) - precision @ joint_after  # W' E of the batch form
-    d_joint = jnp.concatenate([d_mean, d_row_cov], axis=1) + d_row_cov @ pull
-    d_pull = _pad(d_information, row_cov) - d_precision @ joint_after - precision @ d_joint
-    return posterior, _split(d_joint + posterior[1] @ d_pull, mean)
+    d_row_cov = symmetrize(d_row_cov)
+    mean_after, row_cov_after = posterior = _add_information(*primals)
+    pull = information - precision @ mean_after  # W' E of the batch form
+    keep = jnp.eye(len(precision), dtype=precision.dtype) - row_cov_after @ precision
+    d_mean_after = keep @ (d_mean + d_row_cov @ pull) + row_cov_after @ (
+        d_information - d_precision @ mean_after
+    )
+    d_row_cov_after = keep @ (d_row_cov @ keep.T) - row_cov_after @ (d_precision @ row_cov_after)
+    return posterior, (d_mean_after, d_row_cov_after)
 
 
 @jax.custom_jvp
@@ -181,16 +190,6 @@ def _online_jvp(primals, tangents):
     """Backward through T dependent updates is what takes long."""
     method = cheapest(primals[2].shape, primals[0].shape)
     return jax.jvp(_FORMS[method], primals, tangents)
-
-
-def _pad(codes: chex.Array, row_cov: chex.Array) -> chex.Array:
-    """[Z | 0]: the codes, and zeros for the columns of U."""
-    return jnp.pad(codes, ((0, 0), (0, len(row_cov))))
-
-
-def _split(joint: chex.Array, mean: chex.Array) -> tuple[chex.Array, chex.Array]:
-    """J back into a mean and a symmetric covariance."""
-    return joint[:, : mean.shape[1]], symmetrize(joint[:, mean.shape[1] :])
 
 
 _FORMS: dict[str, Callable] = {"batch": _batch, "information": _information, "online": _online}

@@ -162,7 +162,7 @@ def write_prefix(
     sums = jax.lax.associative_scan(
         partial(jax.tree.map, jnp.add), (precision_gains, information_gains)
     )
-    factor = jnp.diag(jnp.sqrt(row_cov)) if row_cov.ndim == 1 else jnp.linalg.cholesky(row_cov)
+    factor = jnp.diag(jnp.sqrt(row_cov)) if row_cov.ndim == 1 else conditioning.cholesky(row_cov)
 
     def posterior(precision_gain: chex.Array, information_gain: chex.Array) -> KanervaState:
         row_cov_after = conditioning.add_precision(factor, precision_gain)
@@ -208,7 +208,7 @@ def sample(rng_key: chex.PRNGKey, memory: KanervaState) -> chex.Array:
     noise = jax.random.normal(rng_key, mean.shape, mean.dtype)
     if row_cov.ndim == 1:
         return mean + jnp.sqrt(row_cov)[:, None] * noise
-    return mean + jnp.linalg.cholesky(row_cov) @ noise
+    return mean + conditioning.cholesky(row_cov) @ noise
 
 
 @full_precision
@@ -234,7 +234,7 @@ def kl_divergence(memory_posterior: KanervaState, memory_prior: KanervaState) ->
         ratio = cov_q / cov_p
         slots = jnp.sum(ratio - 1.0 - jnp.log(ratio))
         return 0.5 * (code_size * slots + jnp.sum(jnp.square(difference) / cov_p[:, None]))
-    factor_q, factor_p = jnp.linalg.cholesky(cov_q), jnp.linalg.cholesky(cov_p)
+    factor_q, factor_p = conditioning.cholesky(jnp.stack([cov_q, cov_p]))
     whitened = jax.scipy.linalg.solve_triangular(
         factor_p, jnp.concatenate([factor_q, difference], axis=1), lower=True
     )
@@ -296,7 +296,7 @@ def least_squares_weights(
         gram, projected = mean @ mean.T, codes @ mean.T
     else:
         gram, projected = mean.T @ mean, codes
-    factor = jnp.linalg.cholesky(gram + ridge * jnp.eye(len(gram), dtype=gram.dtype))
+    factor = conditioning.cholesky(gram + ridge * jnp.eye(len(gram), dtype=gram.dtype))
     flat = projected.reshape(-1, len(gram))
     solved = jax.scipy.linalg.cho_solve((factor, True), flat.T).T
     weights = solved if num_slots <= code_size else solved @ mean.T
