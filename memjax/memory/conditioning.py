@@ -85,16 +85,20 @@ def _batch(mean, row_cov, weights, codes, noise_var) -> tuple[chex.Array, chex.A
 
 def _solve_batch(mean, row_cov, weights, codes, noise_var) -> tuple[Any, chex.Array, chex.Array]:
     """(R+, U+), the gain G = U W' S^-1 and E = S^-1 (Z - W R), for S = W U W' + D."""
+    num_slots = len(mean)
     cross_cov = weights @ row_cov
     factor = cholesky(cross_cov @ weights.T + jnp.diag(noise_var))
-    identity = jnp.eye(len(factor), dtype=factor.dtype)
-    inverse = jax.lax.linalg.triangular_solve(factor, identity, left_side=True, lower=True)
-    half_gain, half_residual = inverse @ cross_cov, inverse @ (codes - weights @ mean)
+    both = jnp.concatenate([cross_cov, codes - weights @ mean], axis=1)
+    halves = jax.lax.linalg.triangular_solve(factor, both, left_side=True, lower=True)
+    half_gain, half_residual = halves[:, :num_slots], halves[:, num_slots:]
     posterior = (
         mean + half_gain.T @ half_residual,
         symmetrize(row_cov - half_gain.T @ half_gain),
     )
-    return posterior, half_gain.T @ inverse, inverse.T @ half_residual
+    solved = jax.lax.linalg.triangular_solve(
+        factor, halves, left_side=True, lower=True, transpose_a=True
+    )
+    return posterior, solved[:, :num_slots].T, solved[:, num_slots:]
 
 
 @_batch.defjvp
