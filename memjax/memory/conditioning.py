@@ -11,13 +11,33 @@ good when two of them that work on batches may run at the same time.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar
 
 import chex
 import jax
 import jax.numpy as jnp
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
 METHODS = ("batch", "information", "online")
+
+
+def full_precision(function: _Function) -> _Function:
+    """GPUs and TPUs round the inputs of matrix products unless told otherwise."""
+
+    @wraps(function)
+    def at_full_precision(*args, **kwargs):
+        with jax.default_matmul_precision("highest"):
+            return function(*args, **kwargs)
+
+    return at_full_precision  # type: ignore[return-value]
+
+
+def widen(*arrays: chex.Array) -> list[chex.Array]:
+    """In their common floating-point type, at least float32."""
+    dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
+    return [jnp.asarray(array, dtype) for array in arrays]
 
 
 def condition(

@@ -6,19 +6,17 @@ Kanerva Machine: A Generative Distributed Memory, 2018 (KM below).
 """
 
 import dataclasses
-from collections.abc import Callable
-from functools import partial, wraps
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 
 from memjax.memory import addressing, checks, conditioning
+from memjax.memory.conditioning import full_precision, widen
 
 WRITE_METHODS = ("auto", *conditioning.METHODS)
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 @jax.tree_util.register_dataclass
@@ -33,17 +31,6 @@ class KanervaState:
 
     mean: chex.Array
     row_cov: chex.Array
-
-
-def full_precision(function: _Function) -> _Function:
-    """GPUs and TPUs round the inputs of matrix products unless told otherwise."""
-
-    @wraps(function)
-    def atfull_precision(*args, **kwargs):
-        with jax.default_matmul_precision("highest"):
-            return function(*args, **kwargs)
-
-    return atfull_precision  # type: ignore[return-value]
 
 
 def prior(
@@ -193,10 +180,13 @@ def read(
     """
     _check_state(memory)
     checks.last_axis("read_weights", read_weights, "N", len(memory.mean))
-    mean, row_cov = _widen(memory.mean, memory.row_cov)
-    (read_weights,) = _widen(read_weights)
-    weighted = read_weights * row_cov if row_cov.ndim == 1 else read_weights @ row_cov
-    var = jnp.sum(weighted * read_weights, axis=-1) + jnp.asarray(noise_var, mean.dtype)
+    mean, row_cov = widen(memory.mean, memory.row_cov)
+    (read_weights,) = widen(read_weights)
+    if row_cov.ndim == 1:
+        var = jnp.square(read_weights) @ row_cov
+    else:
+        var = jnp.sum((read_weights @ row_cov) * read_weights, axis=-1)
+    var = var + jnp.asarray(noise_var, var.dtype)
     return read_weights @ mean, var
 
 
@@ -204,7 +194,7 @@ def read(
 def sample(rng_key: chex.PRNGKey, memory: KanervaState) -> chex.Array:
     """Draws a memory matrix M `[N, C]` from MN(mean, row_cov, I)."""
     _check_state(memory)
-    mean, row_cov = _widen(memory.mean, memory.row_cov)
+    mean, row_cov = widen(memory.mean, memory.row_cov)
     noise = jax.random.normal(rng_key, mean.shape, mean.dtype)
     if row_cov.ndim == 1:
         return mean + jnp.sqrt(row_cov)[:, None] * noise
@@ -225,7 +215,7 @@ def kl_divergence(memory_posterior: KanervaState, memory_prior: KanervaState) ->
     for field in ("mean", "row_cov"):
         given, wanted = getattr(memory_posterior, field), getattr(memory_prior, field)
         checks.same_shape(f"memory_posterior.{field}", given, "memory_prior's", wanted)
-    mean_q, cov_q, mean_p, cov_p = _widen(
+    mean_q, cov_q, mean_p, cov_p = widen(
         memory_posterior.mean, memory_posterior.row_cov, memory_prior.mean, memory_prior.row_cov
     )
     num_slots, code_size = mean_q.shape
@@ -289,7 +279,7 @@ def least_squares_weights(
     _check_state(memory)
     checks.last_axis("codes", codes, "C", memory.mean.shape[1])
     checks.floating("codes", codes)
-    mean, codes = _widen(memory.mean, codes)
+    mean, codes = widen(memory.mean, codes)
     num_slots, code_size = mean.shape
     ridge = jnp.asarray(noise_var, mean.dtype) / prior_var
     if num_slots <= code_size:
@@ -307,7 +297,7 @@ def _check_episode(memory, write_weights, codes, noise_var) -> tuple[chex.Array,
     """Refuses what does not fit; all arrays in one wide type, noise `[T]`."""
     _check_state(memory)
     checks.episode(memory.mean, write_weights, codes, noise_var)
-    arrays = _widen(memory.mean, memory.row_cov, write_weights, codes)
+    arrays = widen(memory.mean, memory.row_cov, write_weights, codes)
     noise_vars = jnp.broadcast_to(jnp.asarray(noise_var, arrays[0].dtype), (len(codes),))
     return *arrays, noise_vars
 
@@ -317,9 +307,3 @@ def _check_state(memory: KanervaState) -> None:
     num_slots = len(memory.mean)
     if memory.row_cov.shape != (num_slots,):
         checks.shape("memory.row_cov", memory.row_cov, (num_slots, num_slots), "[N] or [N, N]")
-
-
-def _widen(*arrays: chex.Array) -> list[chex.Array]:
-    """In their common floating-point type, at least float32."""
-    dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
-    return [jnp.asarray(array, dtype) for array in arrays]

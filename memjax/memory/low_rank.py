@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from memjax.memory import checks
-from memjax.memory.kanerva import KanervaState, full_precision
+from memjax.memory.conditioning import cholesky, full_precision, widen
+from memjax.memory.kanerva import KanervaState
 
 
 @jax.tree_util.register_dataclass
@@ -71,6 +72,7 @@ def write(
       ValueError: shapes that do not fit, codes that are not real numbers, negative noise.
     """
     checks.episode(memory.mean, write_weights, codes, noise_var)
+    memory, write_weights, codes = _widen(memory, write_weights, codes)
     noise_vars = jnp.broadcast_to(jnp.asarray(noise_var, memory.mean.dtype), (len(codes),))
     rank = memory.factor.shape[1]
     for start in range(0, len(codes), rank):
@@ -85,8 +87,8 @@ def read(
 ) -> tuple[chex.Array, chex.Array]:
     """mean `[..., C]` and var `[...]` of what weights `[..., N]` read; see `kanerva.read`."""
     checks.last_axis("read_weights", read_weights, "N", len(memory.mean))
-    row_var = jnp.expand_dims(memory.row_var, range(read_weights.ndim - 1))
-    var = jnp.sum(jnp.square(read_weights) * row_var, axis=-1)
+    memory, read_weights = _widen(memory, read_weights)
+    var = jnp.square(read_weights) @ memory.row_var
     var = var - jnp.sum(jnp.square(read_weights @ memory.factor), axis=-1)
     return read_weights @ memory.mean, var + jnp.asarray(noise_var, var.dtype)
 
@@ -94,6 +96,7 @@ def read(
 @full_precision
 def to_dense(memory: LowRankState) -> KanervaState:
     """The same memory with its `[N, N]` covariance written out."""
+    (memory,) = _widen(memory)
     return KanervaState(
         mean=memory.mean, row_cov=jnp.diag(memory.row_var) - memory.factor @ memory.factor.T
     )
@@ -105,10 +108,9 @@ def _write_part(
     """At most r writes: eqs. 9-11, then the r largest directions of what they took away."""
     cross_cov = weights * memory.row_var[None, :] - (weights @ memory.factor) @ memory.factor.T
     code_cov = cross_cov @ weights.T + jnp.diag(noise_vars)
-    root = jnp.linalg.cholesky(0.5 * (code_cov + code_cov.T))
-    residual = codes - weights @ memory.mean
-    whitened = jax.scipy.linalg.solve_triangular(root, residual, lower=True)
-    taken = jax.scipy.linalg.solve_triangular(root, cross_cov, lower=True)  # [T, N]
+    both = jnp.concatenate([cross_cov, codes - weights @ memory.mean], axis=1)
+    halves = jax.scipy.linalg.solve_triangular(cholesky(code_cov), both, lower=True)
+    taken, whitened = jnp.split(halves, [len(memory.mean)], axis=1)  # [T, N], [T, C]
     wide = jnp.concatenate([memory.factor, taken.T], axis=1)  # [N, r + T]
     # The eigenvectors of the small Gram matrix rotate the directions into descending order.
     # They pass no gradient: where nothing is dropped the rotation changes nothing, and where
@@ -120,3 +122,9 @@ def _write_part(
         row_var=memory.row_var,
         factor=wide @ rotation[:, ::-1][:, :rank],
     )
+
+
+def _widen(memory: LowRankState, *arrays: chex.Array) -> tuple:
+    """State and arrays in one wide type."""
+    mean, row_var, factor, *rest = widen(memory.mean, memory.row_var, memory.factor, *arrays)
+    return LowRankState(mean, row_var, factor), *rest

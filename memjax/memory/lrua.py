@@ -90,7 +90,7 @@ def read(
     """
     num_heads, _ = memory.read_weights.shape
     checks.shape("read_keys", read_keys, (num_heads, memory.contents.shape[1]), "[H, C]")
-    weights = dnc.content_weights(memory.contents, read_keys, jnp.ones(num_heads))
+    weights = dnc.content_weights(memory.contents, read_keys, jnp.ones(num_heads, read_keys.dtype))
     accessed = jnp.sum(weights + memory.write_weights, axis=0)
     state = dataclasses.replace(
         memory, usage_weights=usage_decay * memory.usage_weights + accessed, read_weights=weights

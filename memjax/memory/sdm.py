@@ -32,7 +32,8 @@ def init(rng_key: chex.PRNGKey, num_slots: int, pattern_size: int) -> SparseStat
     """An empty memory with addresses drawn uniformly from {-1, 1}^D."""
     checks.at_least("num_slots", num_slots)
     checks.at_least("pattern_size", pattern_size)
-    addresses = jax.random.rademacher(rng_key, (num_slots, pattern_size), jnp.float32)
+    shape = (num_slots, pattern_size)
+    addresses = jax.random.rademacher(rng_key, shape, jnp.result_type(float))
     return SparseState(address_matrix=addresses, contents=jnp.zeros_like(addresses))
 
 
@@ -52,7 +53,7 @@ def select(memory: SparseState, query: chex.Array, radius: chex.Numeric) -> chex
     """
     size = memory.address_matrix.shape[1]
     checks.shape("query", query, (size,), "[D]")
-    distance = 0.5 * (size - memory.address_matrix @ query.astype(jnp.float32))
+    distance = 0.5 * (size - memory.address_matrix @ query.astype(memory.address_matrix.dtype))
     return distance <= radius
 
 
@@ -89,6 +90,6 @@ def read(
 
     def once(_, query: chex.Array) -> chex.Array:
         selected = select(memory, query, radius).astype(memory.contents.dtype)
-        return jnp.where(selected @ memory.contents > 0, 1.0, -1.0)
+        return jnp.where(selected @ memory.contents > 0, 1.0, -1.0).astype(query.dtype)
 
-    return jax.lax.fori_loop(0, num_iterations, once, query.astype(jnp.float32))
+    return jax.lax.fori_loop(0, num_iterations, once, query.astype(memory.contents.dtype))
