@@ -5,9 +5,13 @@ the bound and whose gradient is the estimator's. VMA (Bornschein et al. 2017) na
 2.2 as alternatives that it did not investigate; `python -m benchmarks.estimators` does.
 """
 
+import itertools
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from memjax.estimators.multi_sample import check_pair, log_mean_exp
 from memjax.memory import checks
@@ -139,7 +143,8 @@ def exact(
 
         sum over a_1..a_L of q(a_1) ... q(a_L) log(1/L sum_l w(a_l))
 
-    Takes time and memory N^L. With L = 1 it is the exact ELBO over the addresses.
+    The order of the draws does not matter, so it takes the time and memory of the C(N + L - 1, L)
+    multisets, not of N^L tuples. With L = 1 it is the exact ELBO over the addresses.
 
     Args:
       log_weights: `[N]`, of every address.
@@ -154,15 +159,26 @@ def exact(
     """
     check_pair(log_weights, address_log_probs)
     checks.at_least("num_samples", num_samples)
-    num_slots = len(log_weights)
-    draws = jnp.stack(jnp.meshgrid(*[jnp.arange(num_slots)] * num_samples), -1)
-    draws = draws.reshape(-1, num_samples)  # [N^L, L]
+    draws, log_orders = _multisets(len(log_weights), num_samples)
     drawn_log_probs = address_log_probs[draws]
     possible = jnp.all(jnp.isfinite(drawn_log_probs), axis=1)
-    probs = jnp.exp(jnp.sum(jnp.where(possible[:, None], drawn_log_probs, 0.0), axis=1))
+    log_probs = jnp.sum(jnp.where(possible[:, None], drawn_log_probs, 0.0), axis=1)
+    probs = jnp.exp(log_probs + log_orders.astype(log_probs.dtype))
     drawn_weights = jnp.where(possible[:, None], log_weights[draws], 0.0)
     bounds = jax.vmap(log_mean_exp)(drawn_weights)
     return jnp.sum(jnp.where(possible, probs * bounds, 0.0))
+
+
+def _multisets(num_slots: int, num_samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """All draws of L of N addresses, sorted, `[M, L]`, and the log of how many orders each has."""
+    ascending = itertools.combinations_with_replacement(range(num_slots), num_samples)
+    draws = np.array(list(ascending), np.int32)
+    # The product of 1, 2, ... along each run of equals is the product of the counts' factorials.
+    place, log_repeats = np.ones(len(draws)), np.zeros(len(draws))
+    for left, right in itertools.pairwise(draws.T):
+        place = np.where(left == right, place + 1.0, 1.0)
+        log_repeats += np.log(place)
+    return draws, math.lgamma(num_samples + 1) - log_repeats
 
 
 def _score(signal: chex.Array, address_log_probs: chex.Array) -> chex.Array:
