@@ -103,14 +103,17 @@ def measure(objective, logits, log_joint, num_samples, exact) -> tuple[float, fl
     """Relative bias, its standard error, and relative standard deviation."""
 
     @jax.jit
-    def gradients(rng_keys: jax.Array) -> jax.Array:
-        return jax.vmap(
-            lambda k: jax.grad(lambda x: objective(k, x, log_joint, num_samples))(logits)
-        )(rng_keys)
+    def gradients(rng_keys: jax.Array, logits: jax.Array, log_joint: jax.Array) -> jax.Array:
+        def one(rng_key: jax.Array) -> jax.Array:
+            return jax.grad(lambda x: objective(rng_key, x, log_joint, num_samples))(logits)
+
+        return jax.vmap(one)(rng_keys)
 
     chunks = np.array_split(np.arange(_DRAWS.value), 20)
     rng_keys = jax.random.split(jax.random.key(1), _DRAWS.value)
-    found = np.concatenate([np.asarray(gradients(rng_keys[chunk])) for chunk in chunks])
+    found = np.concatenate(
+        [np.asarray(gradients(rng_keys[chunk], logits, log_joint)) for chunk in chunks]
+    )
     norm = float(jnp.linalg.norm(exact))
     spread = float(np.sqrt(found.var(axis=0).sum())) / norm
     bias = float(np.linalg.norm(found.mean(axis=0) - np.asarray(exact))) / norm

@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
     config.dataset.name = "digits"
     config.dataset.train_split = "train"
     config.dataset.eval_split = "test"
-    config.dataset.binarization = "static"  # none, static, dynamic (anew in each epoch)
+    config.dataset.binarization = "static"  # none, threshold, static, dynamic (anew in each epoch)
 
     # A sampler of memjax.data and its arguments.
     config.episodes = ConfigDict({"name": "minibatch", "batch_size": 32})

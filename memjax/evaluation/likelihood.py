@@ -57,14 +57,16 @@ def make_score(run: Run, num_samples: int) -> tuple[Score, int]:
         rng_key: chex.PRNGKey, queries: chex.Array, support: chex.Array | None
     ) -> dict[str, jax.Array]:
         _, metrics = run.map("__call__", rng_key, queries, support, train=False)
-        total = jnp.full(len(queries), -jnp.inf)
+        total = jnp.full((), -jnp.inf)
         for i in range(num_chunks):
             chunk_rng_key = jax.random.fold_in(rng_key, i)
             log_weights = run.map(
                 "log_weights", chunk_rng_key, queries, support, num_samples=chunk_size
             )
-            total = jnp.logaddexp(total, jax.nn.logsumexp(log_weights, axis=1))
-        return metrics | {"nll": math.log(num_chunks * chunk_size) - total}
+            total = jnp.logaddexp(total, jax.nn.logsumexp(log_weights, axis=-1))
+        nll = math.log(num_chunks * chunk_size) - total
+        # An episode's is the mean over its images, `[B, T]`.
+        return {"bound": metrics["nll"], **metrics, "nll": nll.reshape(len(queries), -1).mean(1)}
 
     return score, num_chunks * chunk_size
 

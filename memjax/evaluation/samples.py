@@ -34,6 +34,10 @@ def evaluate(run: Run, *, num_rows: int = 8, num_columns: int = 10, seed: int = 
         table=[{"step": run.step, "images": num_rows * num_columns}],
         grids={
             "samples": {f"sample {i}": row for i, row in enumerate(samples)},
-            "reconstructions": {name: np.asarray(images) for name, images in explained.items()},
+            "reconstructions": {
+                # Where a query is an episode, its images.
+                name: np.asarray(images).reshape(-1, *images.shape[-3:])[:num_columns]
+                for name, images in explained.items()
+            },
         },
     )

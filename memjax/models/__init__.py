@@ -32,7 +32,10 @@ class Model(Protocol):
     def log_weights(
         self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None, num_samples: int
     ) -> chex.Array:
-        """Importance weights `[L]` in nats, whose log-mean-exp estimates log p(query)."""
+        """Importance weights `[L]` in nats, whose log-mean-exp estimates log p(query).
+
+        Of an episode `[T, H, W, C]`: `[T, L]`, for log p of each of its images.
+        """
         ...
 
     def generate(self, rng_key: chex.PRNGKey, support: chex.Array | None) -> chex.Array:

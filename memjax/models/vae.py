@@ -4,36 +4,48 @@ from collections.abc import Sequence
 
 import chex
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from memjax import estimators
 from memjax.errors import UserError
-from memjax.nets import MLP, distributions, image_to_vector
+from memjax.nets import ImageDecoder, ImageEncoder, add_uniform_noise, distributions
 
 
 class VAE(nn.Module):
-    """p(x) = integral p(z) p(x|z) dz with MLPs; Kingma and Welling 2013, Burda et al. 2015.
+    """p(x) = integral p(z) p(x|z) dz; Kingma and Welling 2013, Burda et al. 2015.
 
     Attributes:
       image_shape: (H, W, C).
       latent_size: size of z.
-      hidden_sizes: units of the encoder's hidden layers; the decoder has them in reverse.
+      num_filters: of the convolutions, the Kanerva Machine's; 0 for MLPs.
+      hidden_sizes: units of the MLP encoder's hidden layers; the decoder has them in reverse.
+      likelihood: "bernoulli", or "gaussian" with one learned scale.
       num_samples: L in training; 1 is the VAE, more is the IWAE.
     """
 
     image_shape: Sequence[int]
     latent_size: int = 32
+    num_filters: int = 0
     hidden_sizes: Sequence[int] = (256, 128)
+    likelihood: str = "bernoulli"
     num_samples: int = 1
 
     def setup(self):
         """Names the parameters; checks what the config says."""
         if self.num_samples < 1:
             raise UserError(f"num_samples is {self.num_samples}; it must be at least 1")
-        num_pixels = self.image_shape[0] * self.image_shape[1] * self.image_shape[2]
-        self.encoder = MLP(self.hidden_sizes, 2 * self.latent_size)
-        self.decoder = MLP(tuple(self.hidden_sizes)[::-1], num_pixels)
+        if self.likelihood not in distributions.IMAGE_LIKELIHOODS:
+            raise UserError(
+                f"likelihood is {self.likelihood!r}; "
+                f"it must be one of {', '.join(distributions.IMAGE_LIKELIHOODS)}"
+            )
+        hidden_sizes = tuple(self.hidden_sizes)
+        self.encoder = ImageEncoder(2 * self.latent_size, self.num_filters, hidden_sizes)
+        self.decoder = ImageDecoder(self.image_shape, self.num_filters, hidden_sizes[::-1])
+        if self.likelihood == "gaussian":
+            self.pixel_log_scale = self.param("pixel_log_scale", nn.initializers.zeros, ())
 
     def __call__(
         self,
@@ -44,7 +56,10 @@ class VAE(nn.Module):
         train: bool,
     ) -> tuple[chex.Array, dict[str, chex.Array]]:
         """The multi-sample bound for one query `[H, W, C]`, and metrics in nats."""
-        del support, train
+        del support
+        if train and self.likelihood == "gaussian":
+            noise_rng_key, rng_key = jax.random.split(rng_key)
+            query = add_uniform_noise(noise_rng_key, query)
         log_likelihood, log_weights = self._sample_joint(rng_key, query, self.num_samples)
         objective = estimators.iwae(log_weights)
         metrics = {
@@ -64,7 +79,7 @@ class VAE(nn.Module):
     def generate(self, rng_key: chex.PRNGKey, support: chex.Array | None = None) -> chex.Array:
         """The mean image `[H, W, C]` of p(x|z) for z drawn from the prior."""
         del support
-        return self._decode(self._prior().sample(rng_key)).base_dist.probs
+        return self._decode(self._prior().sample(rng_key)).mean
 
     def explain(
         self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None = None
@@ -72,7 +87,7 @@ class VAE(nn.Module):
         """Images `[H, W, C]` that show what the model made of one query."""
         del support
         latent = self._posterior(query).sample(rng_key)
-        return {"query": query, "reconstruction": self._decode(latent).base_dist.probs}
+        return {"query": query, "reconstruction": self._decode(latent).mean}
 
     def _sample_joint(self, rng_key, query, num_samples) -> tuple[chex.Array, chex.Array]:
         prior, posterior = self._prior(), self._posterior(query)
@@ -85,8 +100,10 @@ class VAE(nn.Module):
         return distributions.standard_normal(self.latent_size)
 
     def _posterior(self, query: chex.Array) -> dist.Distribution:
-        return distributions.diagonal_normal(self.encoder(image_to_vector(query)))
+        return distributions.diagonal_normal(self.encoder(query))
 
     def _decode(self, latent: chex.Array) -> dist.Distribution:
-        logits = self.decoder(latent)
-        return distributions.bernoulli_image(logits.reshape(*logits.shape[:-1], *self.image_shape))
+        outputs = self.decoder(latent)
+        if self.likelihood == "gaussian":
+            return distributions.gaussian_image(outputs, self.pixel_log_scale)
+        return distributions.bernoulli_image(outputs)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from memjax import data, models
 from memjax.errors import UserError
 
-BINARIZATIONS = ("none", "static", "dynamic")
+BINARIZATIONS = ("none", "threshold", "static", "dynamic")
 _BINARIZATION_SEED = 20170926  # of the static binarisation: part of the data, not of a run's seed
 
 Gather = Callable[[data.ImageArrays, data.EpisodeIndices, chex.Numeric], data.Episode]
@@ -76,6 +76,8 @@ def stage(config: ConfigDict, split: str, episodes: ConfigDict) -> Stage:
     images, rng_key = dataset.images, jax.random.key(_BINARIZATION_SEED)
     if binarization == "static":
         images = np.asarray(jax.jit(data.binarize)(rng_key, images, np.arange(len(images))))
+    elif binarization == "threshold":
+        images = np.where(images > 127, 255, 0).astype(np.uint8)
     arrays = data.ImageArrays.create(images, dataset.labels)
     dynamic_rng_key = rng_key if binarization == "dynamic" else None
     draw = _build_sampler(episodes)

@@ -27,3 +27,23 @@ def vae_run(tmp_path_factory):
     config.model = {"name": "vae.VAE", "hidden_sizes": (16, 8), "latent_size": 1}
     train_and_evaluate(config, workdir)
     return load_run(workdir)
+
+
+@pytest.fixture(scope="session")
+def kanerva_run(tmp_path_factory):
+    """A Kanerva Machine of digits after a few steps of its warm-up."""
+    workdir = tmp_path_factory.mktemp("kanerva")
+    config = make_tiny_config()
+    episodes = {"name": "unstructured", "num_episodes": 8, "episode_length": 4}
+    config.episodes = config.eval.episodes = episodes
+    config.model = {
+        "name": "kanerva_machine.KanervaMachine",
+        "num_slots": 4,
+        "code_size": 4,
+        "num_filters": 0,
+        "hidden_sizes": (16, 8),
+        "mlp_size": 8,
+        "kl_warmup_steps": 16,
+    }
+    train_and_evaluate(config, workdir)
+    return load_run(workdir)

@@ -4,7 +4,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from memjax.evaluation import likelihood
+from memjax.evaluation import likelihood, samples
 from tests import oracles
 
 _GRID = np.linspace(-8, 8, 801)
@@ -13,7 +13,8 @@ _GRID = np.linspace(-8, 8, 801)
 def exact_nll(run, images):
     """By quadrature over the latent."""
     decoder = run.model.bind(run.variables).decoder
-    probs = scipy.special.expit(np.asarray(decoder(_GRID[:, None].astype(np.float32)), np.float64))
+    logits = decoder(_GRID[:, None].astype(np.float32)).reshape(len(_GRID), -1)
+    probs = scipy.special.expit(np.asarray(logits, np.float64))
     pixels = np.asarray(images, np.float64).reshape(len(images), 1, -1)
     log_likelihood = np.sum(np.log(np.where(pixels == 1, probs, 1 - probs)), axis=2)
     log_joint = log_likelihood + scipy.stats.norm.logpdf(_GRID)
@@ -67,3 +68,29 @@ def test_episodes_make_up_the_number_of_queries(recall_run):
     row = likelihood.evaluate(recall_run, num_samples=10, num_queries=20).table[0]
     assert row["queries"] == 24  # three batches of 8
     assert row["nll"] >= np.log(16) - 4 * row["standard_error"]
+
+
+def test_an_episodes_likelihood_is_the_mean_over_its_images(kanerva_run):
+    (row,) = likelihood.evaluate(kanerva_run, num_samples=50, num_queries=16).table
+    assert row["queries"] == 16
+    np.testing.assert_allclose(
+        row["bound"], row["reconstruction"] + row["kl_address"] + row["kl_latent"], rtol=1e-4
+    )
+    assert row["nll"] < row["bound"]
+    assert kanerva_run.variables["schedule"]["steps"] == kanerva_run.step
+    episode = kanerva_run.eval_episode(jax.random.key(0))
+    first_chunk_rng_key = jax.random.fold_in(jax.random.key(0), 0)
+    log_weights = kanerva_run.map(
+        "log_weights", first_chunk_rng_key, episode.query, None, num_samples=50
+    )
+    assert log_weights.shape == (8, 4, 50)
+    log_likelihood = scipy.special.logsumexp(log_weights, axis=2) - np.log(50)
+    score, _ = likelihood.make_score(kanerva_run, 50)
+    found = score(jax.random.key(0), episode.query, None)["nll"]
+    np.testing.assert_allclose(found, -log_likelihood.mean(axis=1), rtol=1e-5)
+
+
+def test_pictures_of_an_episode_are_its_images(kanerva_run):
+    grids = samples.evaluate(kanerva_run, num_rows=1, num_columns=3).grids
+    assert grids["reconstructions"]["query"].shape == (3, 8, 8, 1)
+    assert grids["samples"]["sample 0"].shape == (3, 8, 8, 1)

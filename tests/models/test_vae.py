@@ -32,7 +32,8 @@ def query():
 
 def exact_log_likelihood(model, params):
     decoder = model.bind(params).decoder
-    probs = scipy.special.expit(np.asarray(decoder(_GRID[:, None].astype(np.float32)), np.float64))
+    logits = decoder(_GRID[:, None].astype(np.float32)).reshape(len(_GRID), -1)
+    probs = scipy.special.expit(np.asarray(logits, np.float64))
     likelihood = np.prod(np.where(query().reshape(-1) == 1, probs, 1 - probs), axis=1)
     return np.log(np.sum(scipy.stats.norm.pdf(_GRID) * likelihood) * (_GRID[1] - _GRID[0]))
 
@@ -101,3 +102,24 @@ def test_generated_and_explained_images():
 def test_zero_samples_are_refused():
     with pytest.raises(UserError, match="num_samples is 0; it must be at least 1"):
         initialize(tiny(0))
+
+
+@pytest.mark.parametrize("fields", [{"likelihood": "gaussian"}, {"num_filters": 8}])
+def test_options_have_finite_values_and_gradients_everywhere(fields):
+    shape = (8, 8, 1)
+    model = VAE(shape, latent_size=2, hidden_sizes=(6,), **fields)
+    image = np.random.default_rng(0).integers(0, 2, shape).astype(np.float32)
+    rng_key = jax.random.key(0)
+
+    @jax.jit
+    def gradient():
+        variables = model.init(rng_key, rng_key, image, train=False)
+        return jax.grad(lambda v: model.apply(v, rng_key, image, train=True)[0])(variables)
+
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient()):
+        assert np.all(np.isfinite(leaf)) and np.any(leaf != 0), path
+
+
+def test_an_unknown_likelihood_is_refused():
+    with pytest.raises(UserError, match="likelihood is 'beta'; it must be one of bernoulli"):
+        VAE(_SHAPE, likelihood="beta").init(jax.random.key(0), jax.random.key(0), query(), train=1)

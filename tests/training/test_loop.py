@@ -167,7 +167,7 @@ def test_ema_and_clipping(tiny_config, tmp_path):
         (
             "dataset.binarization",
             "yes",
-            "binarization is 'yes'; it must be among none, static, dyn",
+            "binarization is 'yes'; it must be among none, threshold,",
         ),
         ("episodes.name", "recal", "episodes.name is 'recal'; it must be one of minibatch, recall"),
         ("episodes.num_slots", 0, "num_slots is 0; it must be at least 1"),

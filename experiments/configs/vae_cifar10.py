@@ -1,0 +1,15 @@
+"""The VAE beside `kanerva_cifar10`: the same encoder and decoder, as many images a step."""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import vae_omniglot
+
+
+def get_config() -> ConfigDict:
+    config = vae_omniglot.get_config()
+    config.dataset.name = "cifar10"
+    config.dataset.binarization = "none"
+    config.model.latent_size = 200
+    config.model.num_filters = 32
+    config.model.likelihood = "gaussian"
+    return config

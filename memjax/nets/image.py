@@ -1,0 +1,108 @@
+"""Images to vectors and back: a pyramid of convolutions, or an MLP, by one field of a config."""
+
+from collections.abc import Sequence
+
+import chex
+import flax.linen as nn
+import jax
+
+from memjax.errors import UserError
+from memjax.nets.mlp import MLP, image_to_vector
+
+_NUM_BLOCKS = 3
+
+
+class ImageEncoder(nn.Module):
+    """Images `[..., H, W, C]` to `[..., output_size]`; appendix C of the Kanerva Machine.
+
+    Three blocks of a 4 x 4 convolution of stride 2 and a residual block, then a linear layer.
+
+    Attributes:
+      output_size: units of the linear layer.
+      num_filters: of all convolutions; 0 for an MLP instead.
+      hidden_sizes: of the MLP.
+    """
+
+    output_size: int
+    num_filters: int = 16
+    hidden_sizes: Sequence[int] = ()
+
+    @nn.compact
+    def __call__(self, images: chex.Array) -> chex.Array:
+        """Encodes."""
+        if not self.num_filters:
+            return MLP(self.hidden_sizes, self.output_size)(image_to_vector(images))
+        pyramid_shapes(images.shape[-3:])
+        hidden = images
+        for _ in range(_NUM_BLOCKS):
+            hidden = nn.relu(nn.Conv(self.num_filters, (4, 4), strides=2)(hidden))
+            hidden = _ResidualBlock(self.num_filters)(hidden)
+        return nn.Dense(self.output_size)(image_to_vector(hidden))
+
+
+class ImageDecoder(nn.Module):
+    """Codes `[..., D]` to `[..., H, W, C]`, the encoder mirrored; 0 filters for an MLP.
+
+    Attributes:
+      image_shape: (H, W, C).
+      num_filters: of all transposed convolutions but the last; 0 for an MLP instead.
+      hidden_sizes: of the MLP, in its own order.
+    """
+
+    image_shape: Sequence[int]
+    num_filters: int = 16
+    hidden_sizes: Sequence[int] = ()
+
+    @nn.compact
+    def __call__(self, codes: chex.Array) -> chex.Array:
+        """Decodes."""
+        height, width, channels = self.image_shape
+        if not self.num_filters:
+            pixels = MLP(self.hidden_sizes, height * width * channels)(codes)
+            return pixels.reshape(*codes.shape[:-1], *self.image_shape)
+        *shapes, (top_height, top_width) = pyramid_shapes(self.image_shape)
+        hidden = nn.relu(nn.Dense(top_height * top_width * self.num_filters)(codes))
+        hidden = hidden.reshape(*codes.shape[:-1], top_height, top_width, self.num_filters)
+        for i, (height, width) in reversed(list(enumerate(shapes))):
+            hidden = _ResidualBlock(self.num_filters)(hidden)
+            features = self.num_filters if i else channels
+            hidden = nn.ConvTranspose(features, (4, 4), strides=(2, 2))(hidden)
+            hidden = hidden[..., :height, :width, :]
+            hidden = nn.relu(hidden) if i else hidden
+        return hidden
+
+
+class _ResidualBlock(nn.Module):
+    """He et al. 2016's basic block, without normalisation."""
+
+    num_filters: int
+
+    @nn.compact
+    def __call__(self, inputs: chex.Array) -> chex.Array:
+        hidden = nn.relu(nn.Conv(self.num_filters, (3, 3))(inputs))
+        return nn.relu(inputs + nn.Conv(self.num_filters, (3, 3))(hidden))
+
+
+def pyramid_shapes(image_shape: Sequence[int]) -> list[tuple[int, int]]:
+    """Heights and widths from the image to the top of the pyramid, halved and rounded up.
+
+    Raises:
+      UserError: an image that can't be halved three times.
+    """
+    height, width = image_shape[:2]
+    if min(height, width) <= 2 ** (_NUM_BLOCKS - 1):
+        raise UserError(
+            f"images are {height} x {width}; the convolutions halve them {_NUM_BLOCKS} times, "
+            f"so they must be at least {2 ** (_NUM_BLOCKS - 1) + 1} x {2 ** (_NUM_BLOCKS - 1) + 1} "
+            "(or model.num_filters 0, an MLP)"
+        )
+    shapes = [(height, width)]
+    for _ in range(_NUM_BLOCKS):
+        height, width = -(-height // 2), -(-width // 2)
+        shapes.append((height, width))
+    return shapes
+
+
+def add_uniform_noise(rng_key: chex.PRNGKey, images: chex.Array) -> chex.Array:
+    """Images of 256 levels in [0, 1] made continuous, by U(0, 1/256)."""
+    return images + jax.random.uniform(rng_key, images.shape, images.dtype) / 256.0
