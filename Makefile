@@ -27,6 +27,8 @@ setup: $(VENV)/.ready
 demo: setup
 	$(BIN)/python -m experiments.quickstart --workdir=$(DEMO_DIR)
 
+# Tests compile much and compute little: the compiler's costlier passes are left out.
+test: export XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
 test: setup lint
 	$(BIN)/python -m pytest
 

@@ -31,7 +31,7 @@ def random_images(monkeypatch):
 def test_config_builds_a_step(name, random_images):
     config = importlib.import_module(f"experiments.configs.{name}").get_config()
     experiment = training.build(config.lock())
-    state = training.init_state(experiment)
+    state = jax.eval_shape(lambda: training.init_state(experiment))
     assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) > 100
     for steps in (config.training.eval_every, config.training.checkpoint_every):
         assert steps % config.training.log_every == 0

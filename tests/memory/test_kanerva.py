@@ -290,36 +290,6 @@ def test_least_squares_weights_are_the_mode(x64, num_slots, code_size):
     np.testing.assert_allclose(single, found[0, 0])
 
 
-@pytest.mark.parametrize("method", _METHODS)
-def test_under_jit_and_vmap_and_no_retrace(method):
-    traces = 0
-
-    @jax.jit
-    def write(memory, weights, codes, noise_var):
-        nonlocal traces
-        traces += 1
-        return kanerva.write(memory, weights, codes, noise_var, method=method)
-
-    with jax.numpy_rank_promotion("raise"):
-        episodes = [episode(4, 5, 3, seed, np.float32) for seed in range(3)]
-        singles = [write(*e) for e in episodes]
-        batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *episodes)
-        batched = jax.vmap(partial(kanerva.write, method=method))(*batch)
-        eager = kanerva.write(*episodes[0], method=method)
-    assert traces == 1
-    for i, single in enumerate(singles):
-        np.testing.assert_allclose(batched.mean[i], single.mean, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(batched.row_cov[i], single.row_cov, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(eager.mean, singles[0].mean, rtol=1e-4, atol=1e-5)
-
-
-def test_bfloat16_gives_float32():
-    memory, weights, codes, _ = episode(4, 5, 3, dtype=jnp.bfloat16)
-    posterior = kanerva.write(memory, weights, codes, 0.5)
-    assert posterior.mean.dtype == posterior.row_cov.dtype == jnp.float32
-    assert kanerva.read(memory, weights)[0].dtype == jnp.float32
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
