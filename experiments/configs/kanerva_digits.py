@@ -7,29 +7,18 @@ Beside it, a VAE of the same nets: `vae_digits` with `--config.dataset.binarizat
 
 from ml_collections import ConfigDict
 
-from experiments.configs import default
+from experiments.configs import kanerva_omniglot
 
 
 def get_config() -> ConfigDict:
-    config = default.get_config()
-    config.dataset.binarization = "threshold"
-    config.episodes = ConfigDict({"name": "unstructured", "num_episodes": 16, "episode_length": 32})
-    config.eval.episodes = config.episodes.copy_and_resolve_references()
-    config.model = ConfigDict()
-    config.model.name = "kanerva_machine.KanervaMachine"
-    config.model.num_slots = 64
+    config = kanerva_omniglot.get_config()
+    config.dataset.name = "digits"
     config.model.code_size = 64
     config.model.address_size = 32
     config.model.address_latent_size = 32
     config.model.num_filters = 0
     config.model.hidden_sizes = (256, 128)
-    config.model.mlp_size = 128
     config.model.noise_var = 0.1
-    config.model.address_noise = 0.2
-    config.model.address_scale = 0.1
-    config.model.memory_mode = "mean"
-    config.model.addressing = "key"
-    config.model.diagonal = False
     config.model.kl_warmup_steps = 2_000
     config.optimizer.learning_rate = 2e-3
     config.optimizer.decay_steps = 8_000

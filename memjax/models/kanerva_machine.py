@@ -1,10 +1,7 @@
-"""The Kanerva Machine: a VAE whose prior reads a Gaussian memory that an episode was written into.
+"""The Kanerva Machine: a VAE whose prior reads a Gaussian memory, written by Bayes' rule.
 
 Source: Wu et al., The Kanerva Machine: A Generative Distributed Memory, 2018 (KM below).
 """
-
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import chex
 import flax.linen as nn
@@ -15,135 +12,50 @@ import numpyro.distributions as dist
 from memjax.errors import UserError
 from memjax.memory import kanerva
 from memjax.memory.kanerva import KanervaState
-from memjax.nets import MLP, ImageDecoder, ImageEncoder, add_uniform_noise, distributions
+from memjax.models.episodic import EpisodicVAE
+from memjax.nets import MLP, distributions
 
 MEMORY_MODES = ("mean", "sample", "distribution")
 ADDRESSINGS = ("key", "least_squares")
 
 
-class Joint(NamedTuple):
-    """One sample of (y, z) for each image of an episode, and what it was drawn from; KM eqs. 3, 7.
+class KanervaMachine(EpisodicVAE):
+    """An `EpisodicVAE` with the memory of KM eqs. 4-6.
 
-    Every distribution has batch shape `[T]`.
-    """
-
-    address_prior: dist.Distribution  # p(y)
-    address_posterior: dist.Distribution  # q(y|x)
-    address: chex.Array  # y
-    read_weights: chex.Array  # w [T, N]
-    latent_prior: dist.Distribution  # p(z|y, M)
-    latent_posterior: dist.Distribution  # q(z|x, y, M)
-    latent: chex.Array  # z [T, C]
-    likelihood: dist.Distribution  # p(x|z)
-
-
-class KanervaMachine(nn.Module):
-    """p(X|M) = prod_t integral p(y_t) p(z_t|y_t, M) p(x_t|z_t) dy_t dz_t; KM eqs. 3-6.
-
-    The query is an episode `[T, H, W, C]`: it is written into the memory, then each image is read
-    back. Reading draws its own y, apart from the one by which the image was written: with one draw
-    for both, y would be a free random key that costs nothing. q(z|x, y, M) is the memory's prior
-    moved by what a net makes of x and of the prior's mean.
-
-    Attributes:
-      image_shape: (H, W, C).
+    Attributes, beside `EpisodicVAE`'s:
       num_slots: N, the rows of the memory.
-      code_size: C, of z and of the memory's rows.
       address_size: S, of the keys and of the address matrix's rows.
-      address_latent_size: size of y.
-      num_filters: of the convolutions; 0 for MLPs.
-      hidden_sizes: the MLP encoder's, if that is what it is; the decoder has them in reverse.
-      mlp_size: hidden units of the nets between the vectors.
-      likelihood: "bernoulli", or "gaussian" with one learned scale.
       diagonal: whether the memory's row covariance is diagonal (KM figure 10).
       memory_mode: one of `MEMORY_MODES`: read the memory's mean (the paper's), a sample of it, or
         its distribution, into which codes go with their variance too (KM appendix F).
       addressing: "key", by KM eq. 5, or "least_squares": the weights that best explain the code
         are the mean of q(w|x, M), and p(w) = N(0, I) (the Dynamic Kanerva Machine's).
       noise_var: sigma^2 of KM eq. 6.
-      address_noise: standard deviation of the noise into q(y|x), against overfitting.
-      address_scale: where the standard deviation of q(y|x) starts. At 1, the prior's, an image is
-        read at other weights than it was written by, and training forgets the memory.
-      kl_warmup_steps: steps over which both KL terms of the objective rise from
-        `kl_warmup_start` to 1; 0 for none. Metrics are never scaled.
-      kl_warmup_start: where they begin.
     """
 
-    image_shape: Sequence[int]
     num_slots: int = 64
-    code_size: int = 100
     address_size: int = 50
-    address_latent_size: int = 50
-    num_filters: int = 16
-    hidden_sizes: Sequence[int] = (256, 128)
-    mlp_size: int = 128
-    likelihood: str = "bernoulli"
     diagonal: bool = False
     memory_mode: str = "mean"
     addressing: str = "key"
     noise_var: float = 1.0
-    address_noise: float = 0.2
-    address_scale: float = 0.1
-    kl_warmup_steps: int = 0
-    kl_warmup_start: float = 0.02
 
     def setup(self):
         """Names the parameters; checks what the config says."""
+        super().setup()
         _check(self)
-        hidden_sizes = tuple(self.hidden_sizes)
-        self.encoder = ImageEncoder(2 * self.code_size, self.num_filters, hidden_sizes)
-        self.decoder = ImageDecoder(self.image_shape, self.num_filters, hidden_sizes[::-1])
-        self.latent_posterior = MLP((self.mlp_size,), 2 * self.code_size)
-        normal = nn.initializers.normal
+        normal, zeros = nn.initializers.normal, nn.initializers.zeros
         if self.addressing == "key":
-            self.address_posterior = MLP((self.mlp_size,), 2 * self.address_latent_size)
             self.key = MLP((self.mlp_size,), self.address_size)
             shape = (self.num_slots, self.address_size)
             self.address_matrix = self.param("address_matrix", normal(1.0), shape)
         else:
-            self.address_log_scale = self.param("address_log_scale", nn.initializers.zeros, ())
+            self.address_log_scale = self.param("address_log_scale", zeros, ())
         shape = (self.num_slots, self.code_size)
         self.memory_mean = self.param("memory_mean", normal(0.1), shape)
-        zeros = nn.initializers.zeros
         self.memory_log_scale = self.param("memory_log_scale", zeros, (self.num_slots,))
         if not self.diagonal:
             self.memory_factor = self.param("memory_factor", zeros, (self.num_slots,) * 2)
-        if self.likelihood == "gaussian":
-            self.pixel_log_scale = self.param("pixel_log_scale", zeros, ())
-        if self.kl_warmup_steps:
-            self.steps = self.variable("schedule", "steps", lambda: jnp.zeros(()))
-
-    def __call__(
-        self,
-        rng_key: chex.PRNGKey,
-        query: chex.Array,
-        support: chex.Array | None = None,
-        *,
-        train: bool,
-    ) -> tuple[chex.Array, dict[str, chex.Array]]:
-        """The bound (KM eq. 12) of an episode `[T, H, W, C]`, an image, and metrics in nats."""
-        del support
-        noise_rng_key, write_rng_key, read_rng_key = jax.random.split(rng_key, 3)
-        if train and self.likelihood == "gaussian":
-            query = add_uniform_noise(noise_rng_key, query)
-        embedding = self.encoder(query)
-        memory = self._write(write_rng_key, embedding)
-        joint = self._sample_joint(read_rng_key, memory, embedding)
-        reconstruction = -jnp.mean(joint.likelihood.log_prob(query))
-        kl_address = jnp.mean(dist.kl_divergence(joint.address_posterior, joint.address_prior))
-        kl_latent = jnp.mean(dist.kl_divergence(joint.latent_posterior, joint.latent_prior))
-        objective = -reconstruction - self._kl_scale(train) * (kl_address + kl_latent)
-        metrics = {
-            "nll": reconstruction + kl_address + kl_latent,
-            "reconstruction": reconstruction,
-            "kl_address": kl_address,
-            "kl_latent": kl_latent,
-        }
-        return objective, metrics
-
-    def write(self, rng_key: chex.PRNGKey, images: chex.Array) -> KanervaState:
-        """The memory after an episode `[T, H, W, C]`; KM eq. 8, by one sample of y and z."""
-        return self._write(rng_key, self.encoder(images))
 
     def memory_prior(self) -> KanervaState:
         """p(M): learned, its covariance positive definite by a Cholesky factor; KM eq. 4."""
@@ -153,121 +65,52 @@ class KanervaMachine(nn.Module):
         factor = jnp.tril(self.memory_factor, -1) + jnp.diag(scales)
         return KanervaState(self.memory_mean, factor @ factor.T)
 
-    def read(
+    def weights(
         self, rng_key: chex.PRNGKey, memory: KanervaState, images: chex.Array
-    ) -> dict[str, chex.Array]:
-        """One iteration of reading (KM algorithm 1): images `[T, H, W, C]` in and out.
-
-        Returns:
-          `images`, the mean of p(x|z), and `read_weights` `[T, N]`.
-        """
-        joint = self._sample_joint(rng_key, memory, self.encoder(images))
-        return {"images": joint.likelihood.mean, "read_weights": joint.read_weights}
+    ) -> chex.Array:
+        """Weights `[T, N]` by which images `[T, H, W, C]` are read."""
+        return self._weights(self._sample_joint(rng_key, memory, self.encoder(images)).address)
 
     def decode_weights(self, memory: KanervaState, read_weights: chex.Array) -> chex.Array:
         """Images `[T, H, W, C]` of what weights `[T, N]` read: the means all the way down."""
-        return self._likelihood(kanerva.read(memory, read_weights)[0]).mean
+        return self.decoder(kanerva.read(memory, read_weights)[0]).mean
 
-    def log_weights(
-        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None, num_samples: int
-    ) -> chex.Array:
-        """Importance weights for log p(x_t|M) of an episode, in nats: `[T, L]`.
-
-        One fixed draw writes it, so that the weights of several calls are for the same M.
-        """
-        del support
-        embedding = self.encoder(query)
-        memory = self._write(jax.random.key(0), embedding)
-
-        def one(rng_key: chex.PRNGKey) -> chex.Array:
-            j = self._sample_joint(rng_key, memory, embedding)
-            log_joint = j.likelihood.log_prob(query) + j.latent_prior.log_prob(j.latent)
-            log_joint = log_joint + j.address_prior.log_prob(j.address)
-            log_posterior = j.latent_posterior.log_prob(j.latent)
-            return log_joint - log_posterior - j.address_posterior.log_prob(j.address)
-
-        return jax.vmap(one, out_axes=1)(jax.random.split(rng_key, num_samples))
-
-    def generate(self, rng_key: chex.PRNGKey, support: chex.Array | None = None) -> chex.Array:
-        """The mean image `[H, W, C]` of a read at a random key.
-
-        The memory holds the support `[N, H, W, C]`, or nothing but its prior.
-        """
-        write_rng_key, address_rng_key, latent_rng_key = jax.random.split(rng_key, 3)
-        memory = self.memory_prior() if support is None else self.write(write_rng_key, support)
-        address = self._address_prior().sample(address_rng_key)
-        latent_prior = self._latent_prior(memory, self._weights(address[None]))
-        return self._likelihood(latent_prior.sample(latent_rng_key)).mean[0]
-
-    def explain(
-        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None = None
-    ) -> dict[str, chex.Array]:
-        """An episode `[T, H, W, C]`, and what is read after it was written."""
-        del support
-        write_rng_key, read_rng_key = jax.random.split(rng_key)
-        memory = self.write(write_rng_key, query)
-        return {
-            "query": query,
-            "reconstruction": self.read(read_rng_key, memory, query)["images"],
-        }
-
-    def _write(self, rng_key: chex.PRNGKey, embedding: chex.Array) -> KanervaState:
-        noise_rng_key, address_rng_key, latent_rng_key, memory_rng_key = jax.random.split(
-            rng_key, 4
-        )
-        memory = self.memory_prior()
-        codes = distributions.diagonal_normal(embedding)
-        address_posterior = self._address_posterior(noise_rng_key, memory, embedding)
-        write_weights = self._weights(address_posterior.rsample(address_rng_key))
+    def _write_codes(
+        self,
+        rng_key: chex.PRNGKey,
+        memory: KanervaState,
+        address: chex.Array,
+        codes: dist.Distribution,
+    ) -> KanervaState:
+        write_weights = self._weights(address)
         if self.memory_mode == "distribution":
             # The write knows one variance for each code.
             noise_var = self.noise_var + jnp.mean(codes.variance, axis=-1)
             return kanerva.write(memory, write_weights, codes.mean, noise_var)
+        latent_rng_key, memory_rng_key = jax.random.split(rng_key)
         memory = kanerva.write(memory, write_weights, codes.rsample(latent_rng_key), self.noise_var)
         if self.memory_mode == "sample":
             memory = KanervaState(kanerva.sample(memory_rng_key, memory), memory.row_cov)
         return memory
 
-    def _sample_joint(
-        self, rng_key: chex.PRNGKey, memory: KanervaState, embedding: chex.Array
-    ) -> Joint:
-        """Draws y and z for each image, which the memory holds or nearly holds; KM eq. 7."""
-        noise_rng_key, address_rng_key, latent_rng_key = jax.random.split(rng_key, 3)
-        address_posterior = self._address_posterior(noise_rng_key, memory, embedding)
-        address = address_posterior.rsample(address_rng_key)
-        read_weights = self._weights(address)
-        latent_prior = self._latent_prior(memory, read_weights)
-        correction = distributions.diagonal_normal(
-            self.latent_posterior(embedding, latent_prior.mean)
-        )
-        latent_posterior = dist.Normal(
-            latent_prior.mean + correction.mean, jnp.sqrt(correction.variance)
-        ).to_event(1)
-        latent = latent_posterior.rsample(latent_rng_key)
-        return Joint(
-            address_prior=self._address_prior(),
-            address_posterior=address_posterior,
-            address=address,
-            read_weights=read_weights,
-            latent_prior=latent_prior,
-            latent_posterior=latent_posterior,
-            latent=latent,
-            likelihood=self._likelihood(latent),
-        )
+    def _latent_prior(self, memory: KanervaState, address: chex.Array) -> dist.Distribution:
+        """p(z|y, M), KM eq. 6; or, over the memory's distribution, eq. 19."""
+        mean, var = kanerva.read(memory, self._weights(address), self.noise_var)
+        if self.memory_mode != "distribution":
+            var = jnp.full_like(var, self.noise_var)
+        return dist.Normal(mean, jnp.sqrt(var)[:, None]).to_event(1)
 
     def _address_prior(self) -> dist.Distribution:
-        by_key = self.addressing == "key"
-        return distributions.standard_normal(self.address_latent_size if by_key else self.num_slots)
+        if self.addressing == "key":
+            return super()._address_prior()
+        return distributions.standard_normal(self.num_slots)
 
     def _address_posterior(
         self, noise_rng_key: chex.PRNGKey, memory: KanervaState, embedding: chex.Array
     ) -> dist.Distribution:
         """q(y|x), or q(w|x, M) by least squares."""
         if self.addressing == "key":
-            noise = jax.random.normal(noise_rng_key, embedding.shape)
-            return distributions.diagonal_normal(
-                self.address_posterior(embedding + self.address_noise * noise), self.address_scale
-            )
+            return super()._address_posterior(noise_rng_key, memory, embedding)
         codes = distributions.diagonal_normal(embedding).mean
         loc = kanerva.least_squares_weights(memory, codes, self.noise_var)
         return dist.Normal(loc, jnp.exp(self.address_log_scale)).to_event(1)
@@ -278,43 +121,15 @@ class KanervaMachine(nn.Module):
             return address
         return kanerva.address_weights(self.key(address), self.address_matrix)
 
-    def _latent_prior(self, memory: KanervaState, read_weights: chex.Array) -> dist.Distribution:
-        """p(z|y, M), KM eq. 6; or, over the memory's distribution, eq. 19."""
-        mean, var = kanerva.read(memory, read_weights, self.noise_var)
-        if self.memory_mode != "distribution":
-            var = jnp.full_like(var, self.noise_var)
-        return dist.Normal(mean, jnp.sqrt(var)[:, None]).to_event(1)
-
-    def _likelihood(self, latent: chex.Array) -> dist.Distribution:
-        outputs = self.decoder(latent)
-        if self.likelihood == "gaussian":
-            return distributions.gaussian_image(outputs, self.pixel_log_scale)
-        return distributions.bernoulli_image(outputs)
-
-    def _kl_scale(self, train: bool) -> chex.Numeric:
-        if not self.kl_warmup_steps:
-            return 1.0
-        steps = self.steps.value
-        if train and not self.is_initializing():
-            self.steps.value = steps + 1.0
-        rise = (1.0 - self.kl_warmup_start) * steps / self.kl_warmup_steps
-        return jnp.minimum(1.0, self.kl_warmup_start + rise)
-
 
 def _check(model: KanervaMachine) -> None:
-    for field, allowed in (
-        ("memory_mode", MEMORY_MODES),
-        ("addressing", ADDRESSINGS),
-        ("likelihood", distributions.IMAGE_LIKELIHOODS),
-    ):
+    for field, allowed in (("memory_mode", MEMORY_MODES), ("addressing", ADDRESSINGS)):
         value = getattr(model, field)
         if value not in allowed:
             raise UserError(f"{field} is {value!r}; it must be one of {', '.join(allowed)}")
-    for field in ("num_slots", "code_size", "address_size", "address_latent_size", "mlp_size"):
+    for field in ("num_slots", "address_size"):
         value = getattr(model, field)
         if value < 1:
             raise UserError(f"{field} is {value}; it must be at least 1")
     if model.noise_var <= 0:
         raise UserError(f"noise_var is {model.noise_var}; it must be above 0")
-    if model.address_noise < 0:
-        raise UserError(f"address_noise is {model.address_noise}; it must not be negative")

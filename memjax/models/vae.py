@@ -36,16 +36,11 @@ class VAE(nn.Module):
         """Names the parameters; checks what the config says."""
         if self.num_samples < 1:
             raise UserError(f"num_samples is {self.num_samples}; it must be at least 1")
-        if self.likelihood not in distributions.IMAGE_LIKELIHOODS:
-            raise UserError(
-                f"likelihood is {self.likelihood!r}; "
-                f"it must be one of {', '.join(distributions.IMAGE_LIKELIHOODS)}"
-            )
         hidden_sizes = tuple(self.hidden_sizes)
         self.encoder = ImageEncoder(2 * self.latent_size, self.num_filters, hidden_sizes)
-        self.decoder = ImageDecoder(self.image_shape, self.num_filters, hidden_sizes[::-1])
-        if self.likelihood == "gaussian":
-            self.pixel_log_scale = self.param("pixel_log_scale", nn.initializers.zeros, ())
+        self.decoder = ImageDecoder(
+            self.image_shape, self.num_filters, hidden_sizes[::-1], self.likelihood
+        )
 
     def __call__(
         self,
@@ -79,7 +74,7 @@ class VAE(nn.Module):
     def generate(self, rng_key: chex.PRNGKey, support: chex.Array | None = None) -> chex.Array:
         """The mean image `[H, W, C]` of p(x|z) for z drawn from the prior."""
         del support
-        return self._decode(self._prior().sample(rng_key)).mean
+        return self.decoder(self._prior().sample(rng_key)).mean
 
     def explain(
         self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None = None
@@ -87,12 +82,12 @@ class VAE(nn.Module):
         """Images `[H, W, C]` that show what the model made of one query."""
         del support
         latent = self._posterior(query).sample(rng_key)
-        return {"query": query, "reconstruction": self._decode(latent).mean}
+        return {"query": query, "reconstruction": self.decoder(latent).mean}
 
     def _sample_joint(self, rng_key, query, num_samples) -> tuple[chex.Array, chex.Array]:
         prior, posterior = self._prior(), self._posterior(query)
         latent = posterior.rsample(rng_key, (num_samples,))
-        log_likelihood = self._decode(latent).log_prob(query)
+        log_likelihood = self.decoder(latent).log_prob(query)
         log_weights = log_likelihood + prior.log_prob(latent) - posterior.log_prob(latent)
         return log_likelihood, log_weights
 
@@ -101,9 +96,3 @@ class VAE(nn.Module):
 
     def _posterior(self, query: chex.Array) -> dist.Distribution:
         return distributions.diagonal_normal(self.encoder(query))
-
-    def _decode(self, latent: chex.Array) -> dist.Distribution:
-        outputs = self.decoder(latent)
-        if self.likelihood == "gaussian":
-            return distributions.gaussian_image(outputs, self.pixel_log_scale)
-        return distributions.bernoulli_image(outputs)

@@ -116,7 +116,7 @@ class VMA(nn.Module):
         addresses, _ = addressing.sample(address_rng_key, prior_logits, 1)
         slot = addressing.lookup(contents, addresses[0])
         prior = distributions.diagonal_normal(self.latent_prior(slot))
-        return self._decode(slot, prior.sample(latent_rng_key)).base_dist.probs
+        return self._decode(slot, prior.sample(latent_rng_key)).mean
 
     def explain(
         self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None
@@ -131,7 +131,7 @@ class VMA(nn.Module):
         pictures = {"query": query}
         if not self.num_slots:
             pictures["read slot"] = slot.reshape(query.shape)
-        return pictures | {"reconstruction": self._decode(slot, latent).base_dist.probs}
+        return pictures | {"reconstruction": self._decode(slot, latent).mean}
 
     def address_logits(
         self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None

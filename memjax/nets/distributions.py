@@ -4,6 +4,8 @@ import chex
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
+from memjax.errors import UserError
+
 IMAGE_LIKELIHOODS = ("bernoulli", "gaussian")
 
 
@@ -30,3 +32,11 @@ def bernoulli_image(logits: chex.Array) -> dist.Distribution:
 def gaussian_image(loc: chex.Array, log_scale: chex.Array) -> dist.Distribution:
     """Independent Gaussian pixels over images `[..., H, W, C]` with one scale."""
     return dist.Normal(loc, jnp.exp(log_scale)).to_event(3)
+
+
+def check_likelihood(likelihood: str) -> None:
+    """Refuses a word that is not among `IMAGE_LIKELIHOODS`."""
+    if likelihood not in IMAGE_LIKELIHOODS:
+        raise UserError(
+            f"likelihood is {likelihood!r}; it must be one of {', '.join(IMAGE_LIKELIHOODS)}"
+        )

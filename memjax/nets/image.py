@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import chex
 import flax.linen as nn
 import jax
+import numpyro.distributions as dist
 
 from memjax.errors import UserError
+from memjax.nets import distributions
 from memjax.nets.mlp import MLP, image_to_vector
 
 _NUM_BLOCKS = 3
@@ -41,21 +43,31 @@ class ImageEncoder(nn.Module):
 
 
 class ImageDecoder(nn.Module):
-    """Codes `[..., D]` to `[..., H, W, C]`, the encoder mirrored; 0 filters for an MLP.
+    """Codes `[..., D]` to p(x|code) over `[H, W, C]`, the encoder mirrored; 0 filters for an MLP.
 
     Attributes:
       image_shape: (H, W, C).
       num_filters: of all transposed convolutions but the last; 0 for an MLP instead.
       hidden_sizes: of the MLP, in its own order.
+      likelihood: "bernoulli", or "gaussian" with one learned scale.
     """
 
     image_shape: Sequence[int]
     num_filters: int = 16
     hidden_sizes: Sequence[int] = ()
+    likelihood: str = "bernoulli"
 
     @nn.compact
-    def __call__(self, codes: chex.Array) -> chex.Array:
-        """Decodes."""
+    def __call__(self, codes: chex.Array) -> dist.Distribution:
+        """Decodes; the distribution has batch shape `[...]`."""
+        distributions.check_likelihood(self.likelihood)
+        outputs = self._outputs(codes)
+        if self.likelihood == "bernoulli":
+            return distributions.bernoulli_image(outputs)
+        log_scale = self.param("pixel_log_scale", nn.initializers.zeros, ())
+        return distributions.gaussian_image(outputs, log_scale)
+
+    def _outputs(self, codes: chex.Array) -> chex.Array:
         height, width, channels = self.image_shape
         if not self.num_filters:
             pixels = MLP(self.hidden_sizes, height * width * channels)(codes)

@@ -13,7 +13,7 @@ _GRID = np.linspace(-8, 8, 801)
 def exact_nll(run, images):
     """By quadrature over the latent."""
     decoder = run.model.bind(run.variables).decoder
-    logits = decoder(_GRID[:, None].astype(np.float32)).reshape(len(_GRID), -1)
+    logits = decoder(_GRID[:, None].astype(np.float32)).base_dist.logits.reshape(len(_GRID), -1)
     probs = scipy.special.expit(np.asarray(logits, np.float64))
     pixels = np.asarray(images, np.float64).reshape(len(images), 1, -1)
     log_likelihood = np.sum(np.log(np.where(pixels == 1, probs, 1 - probs)), axis=2)

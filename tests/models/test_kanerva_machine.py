@@ -64,7 +64,9 @@ def test_importance_weights_average_to_the_exact_likelihood():
     memory = bound.write(jax.random.key(0), query)
     grid = _GRID[:, None].astype(np.float32)
     means = np.asarray(kanerva.read(memory, bound._weights(grid))[0], np.float64)[:, 0]
-    probs = scipy.special.expit(np.asarray(bound.decoder(grid), np.float64))  # [G, H, W, C]
+    probs = scipy.special.expit(
+        np.asarray(bound.decoder(grid).base_dist.logits, np.float64)
+    )  # [G, H, W, C]
     prior = scipy.stats.norm.pdf(_GRID)[:, None] * scipy.stats.norm.pdf(
         _GRID[None, :], means[:, None], 1.0
     )
@@ -208,9 +210,9 @@ def test_what_is_written_is_read_and_pictured():
         image = model.apply(variables, jax.random.key(0), support, method="generate")
         assert image.shape == _SHAPE and np.all((image >= 0) & (image <= 1))
     memory = model.apply(variables, jax.random.key(0), query, method="write")
-    read = model.apply(variables, jax.random.key(0), memory, query, method="read")
-    images = model.apply(variables, memory, read["read_weights"], method="decode_weights")
-    assert images.shape == query.shape and read["read_weights"].shape == (4, 3)
+    read_weights = model.apply(variables, jax.random.key(0), memory, query, method="weights")
+    images = model.apply(variables, memory, read_weights, method="decode_weights")
+    assert images.shape == query.shape and read_weights.shape == (4, 3)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def query():
 
 def exact_log_likelihood(model, params):
     decoder = model.bind(params).decoder
-    logits = decoder(_GRID[:, None].astype(np.float32)).reshape(len(_GRID), -1)
+    logits = decoder(_GRID[:, None].astype(np.float32)).base_dist.logits.reshape(len(_GRID), -1)
     probs = scipy.special.expit(np.asarray(logits, np.float64))
     likelihood = np.prod(np.where(query().reshape(-1) == 1, probs, 1 - probs), axis=1)
     return np.log(np.sum(scipy.stats.norm.pdf(_GRID) * likelihood) * (_GRID[1] - _GRID[0]))

@@ -1,0 +1,238 @@
+"""A VAE whose prior reads a memory that an episode was written into; the memory is a subclass's.
+
+Source: Wu et al., The Kanerva Machine: A Generative Distributed Memory, 2018 (KM below), which
+compares its own memory with others in this frame (KM section 4.4, appendix D).
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+
+from memjax.errors import UserError
+from memjax.nets import MLP, ImageDecoder, ImageEncoder, add_uniform_noise, distributions
+
+
+class Joint(NamedTuple):
+    """One sample of (y, z) for each image of an episode, and what it was drawn from; KM eqs. 3, 7.
+
+    Every distribution has batch shape `[T]`.
+    """
+
+    address_prior: dist.Distribution  # p(y)
+    address_posterior: dist.Distribution  # q(y|x)
+    address: chex.Array  # y
+    latent_prior: dist.Distribution  # p(z|y, M)
+    latent_posterior: dist.Distribution  # q(z|x, y, M)
+    latent: chex.Array  # z [T, C]
+    likelihood: dist.Distribution  # p(x|z)
+
+
+class EpisodicVAE(nn.Module):
+    """p(X|M) = prod_t integral p(y_t) p(z_t|y_t, M) p(x_t|z_t) dy_t dz_t; KM eq. 3.
+
+    The query is an episode `[T, H, W, C]`: it is written into the memory, then each image is read
+    back. Reading draws its own y, apart from the one by which the image was written: with one draw
+    for both, y would be a free random key that costs nothing. q(z|x, y, M) is the memory's prior
+    moved by what a net makes of x and of the prior's mean.
+
+    A subclass says what the memory is: a pytree that `memory_prior` begins, `_write_codes` fills
+    and `_latent_prior` reads.
+
+    Attributes:
+      image_shape: (H, W, C).
+      code_size: C, of z and of what the memory holds.
+      address_latent_size: size of y.
+      num_filters: of the convolutions; 0 for MLPs.
+      hidden_sizes: the MLP encoder's, if that is what it is; the decoder has them in reverse.
+      mlp_size: hidden units of the nets between the vectors.
+      likelihood: "bernoulli", or "gaussian" with one learned scale.
+      address_noise: standard deviation of the noise into q(y|x), against overfitting.
+      address_scale: where the standard deviation of q(y|x) starts. At 1, the prior's, an image is
+        read at other weights than it was written by, and training forgets the memory.
+      kl_warmup_steps: steps over which both KL terms of the objective rise from
+        `kl_warmup_start` to 1; 0 for none. Metrics are never scaled.
+      kl_warmup_start: where they begin.
+    """
+
+    image_shape: Sequence[int]
+    code_size: int = 100
+    address_latent_size: int = 50
+    num_filters: int = 16
+    hidden_sizes: Sequence[int] = (256, 128)
+    mlp_size: int = 128
+    likelihood: str = "bernoulli"
+    address_noise: float = 0.2
+    address_scale: float = 0.1
+    kl_warmup_steps: int = 0
+    kl_warmup_start: float = 0.02
+
+    def memory_prior(self) -> Any:
+        """The memory before anything is written."""
+        raise NotImplementedError
+
+    def _write_codes(
+        self, rng_key: chex.PRNGKey, memory: Any, address: chex.Array, codes: dist.Distribution
+    ) -> Any:
+        """The memory after the codes' distributions, `[T]` of `[C]`, at y `[T, ...]`."""
+        raise NotImplementedError
+
+    def _latent_prior(self, memory: Any, address: chex.Array) -> dist.Distribution:
+        """p(z|y, M) for y `[T, ...]`."""
+        raise NotImplementedError
+
+    def setup(self):
+        """Names the parameters; checks what the config says."""
+        _check(self)
+        hidden_sizes = tuple(self.hidden_sizes)
+        self.encoder = ImageEncoder(2 * self.code_size, self.num_filters, hidden_sizes)
+        self.decoder = ImageDecoder(
+            self.image_shape, self.num_filters, hidden_sizes[::-1], self.likelihood
+        )
+        self.latent_posterior = MLP((self.mlp_size,), 2 * self.code_size)
+        self.address_posterior = MLP((self.mlp_size,), 2 * self.address_latent_size)
+        if self.kl_warmup_steps:
+            self.steps = self.variable("schedule", "steps", lambda: jnp.zeros(()))
+
+    def __call__(
+        self,
+        rng_key: chex.PRNGKey,
+        query: chex.Array,
+        support: chex.Array | None = None,
+        *,
+        train: bool,
+    ) -> tuple[chex.Array, dict[str, chex.Array]]:
+        """The bound (KM eq. 12) of an episode `[T, H, W, C]`, an image, and metrics in nats."""
+        del support
+        noise_rng_key, write_rng_key, read_rng_key = jax.random.split(rng_key, 3)
+        if train and self.likelihood == "gaussian":
+            query = add_uniform_noise(noise_rng_key, query)
+        embedding = self.encoder(query)
+        memory = self._write(write_rng_key, embedding)
+        joint = self._sample_joint(read_rng_key, memory, embedding)
+        reconstruction = -jnp.mean(joint.likelihood.log_prob(query))
+        kl_address = jnp.mean(dist.kl_divergence(joint.address_posterior, joint.address_prior))
+        kl_latent = jnp.mean(dist.kl_divergence(joint.latent_posterior, joint.latent_prior))
+        objective = -reconstruction - self._kl_scale(train) * (kl_address + kl_latent)
+        metrics = {
+            "nll": reconstruction + kl_address + kl_latent,
+            "reconstruction": reconstruction,
+            "kl_address": kl_address,
+            "kl_latent": kl_latent,
+        }
+        return objective, metrics
+
+    def write(self, rng_key: chex.PRNGKey, images: chex.Array) -> Any:
+        """The memory after an episode `[T, H, W, C]`; KM eq. 8, by one sample of y and z."""
+        return self._write(rng_key, self.encoder(images))
+
+    def read(self, rng_key: chex.PRNGKey, memory: Any, images: chex.Array) -> chex.Array:
+        """One iteration of reading (KM algorithm 1): images `[T, H, W, C]` in and out."""
+        return self._sample_joint(rng_key, memory, self.encoder(images)).likelihood.mean
+
+    def log_weights(
+        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None, num_samples: int
+    ) -> chex.Array:
+        """Importance weights for log p(x_t|M) of an episode, in nats: `[T, L]`.
+
+        One fixed draw writes it, so that the weights of several calls are for the same M.
+        """
+        del support
+        embedding = self.encoder(query)
+        memory = self._write(jax.random.key(0), embedding)
+
+        def one(rng_key: chex.PRNGKey) -> chex.Array:
+            j = self._sample_joint(rng_key, memory, embedding)
+            log_joint = j.likelihood.log_prob(query) + j.latent_prior.log_prob(j.latent)
+            log_joint = log_joint + j.address_prior.log_prob(j.address)
+            log_posterior = j.latent_posterior.log_prob(j.latent)
+            return log_joint - log_posterior - j.address_posterior.log_prob(j.address)
+
+        return jax.vmap(one, out_axes=1)(jax.random.split(rng_key, num_samples))
+
+    def generate(self, rng_key: chex.PRNGKey, support: chex.Array | None = None) -> chex.Array:
+        """The mean image `[H, W, C]` of a read at a random key.
+
+        The memory holds the support `[N, H, W, C]`, or nothing but its prior.
+        """
+        write_rng_key, address_rng_key, latent_rng_key = jax.random.split(rng_key, 3)
+        memory = self.memory_prior() if support is None else self.write(write_rng_key, support)
+        address = self._address_prior().sample(address_rng_key, (1,))
+        latent = self._latent_prior(memory, address).sample(latent_rng_key)
+        return self.decoder(latent).mean[0]
+
+    def explain(
+        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None = None
+    ) -> dict[str, chex.Array]:
+        """An episode `[T, H, W, C]`, and what is read after it was written."""
+        del support
+        write_rng_key, read_rng_key = jax.random.split(rng_key)
+        memory = self.write(write_rng_key, query)
+        return {"query": query, "reconstruction": self.read(read_rng_key, memory, query)}
+
+    def _write(self, rng_key: chex.PRNGKey, embedding: chex.Array) -> Any:
+        noise_rng_key, address_rng_key, codes_rng_key = jax.random.split(rng_key, 3)
+        memory = self.memory_prior()
+        address_posterior = self._address_posterior(noise_rng_key, memory, embedding)
+        address = address_posterior.rsample(address_rng_key)
+        codes = distributions.diagonal_normal(embedding)
+        return self._write_codes(codes_rng_key, memory, address, codes)
+
+    def _sample_joint(self, rng_key: chex.PRNGKey, memory: Any, embedding: chex.Array) -> Joint:
+        """Draws y and z for each image, which the memory holds or nearly holds; KM eq. 7."""
+        noise_rng_key, address_rng_key, latent_rng_key = jax.random.split(rng_key, 3)
+        address_posterior = self._address_posterior(noise_rng_key, memory, embedding)
+        address = address_posterior.rsample(address_rng_key)
+        latent_prior = self._latent_prior(memory, address)
+        correction = distributions.diagonal_normal(
+            self.latent_posterior(embedding, latent_prior.mean)
+        )
+        latent_posterior = dist.Normal(
+            latent_prior.mean + correction.mean, jnp.sqrt(correction.variance)
+        ).to_event(1)
+        latent = latent_posterior.rsample(latent_rng_key)
+        return Joint(
+            address_prior=self._address_prior(),
+            address_posterior=address_posterior,
+            address=address,
+            latent_prior=latent_prior,
+            latent_posterior=latent_posterior,
+            latent=latent,
+            likelihood=self.decoder(latent),
+        )
+
+    def _address_prior(self) -> dist.Distribution:
+        """p(y)."""
+        return distributions.standard_normal(self.address_latent_size)
+
+    def _address_posterior(
+        self, noise_rng_key: chex.PRNGKey, memory: Any, embedding: chex.Array
+    ) -> dist.Distribution:
+        """q(y|x), which may look at the memory."""
+        del memory
+        noise = jax.random.normal(noise_rng_key, embedding.shape)
+        return distributions.diagonal_normal(
+            self.address_posterior(embedding + self.address_noise * noise), self.address_scale
+        )
+
+    def _kl_scale(self, train: bool) -> chex.Numeric:
+        if not self.kl_warmup_steps:
+            return 1.0
+        steps = self.steps.value
+        if train and not self.is_initializing():
+            self.steps.value = steps + 1.0
+        rise = (1.0 - self.kl_warmup_start) * steps / self.kl_warmup_steps
+        return jnp.minimum(1.0, self.kl_warmup_start + rise)
+
+
+def _check(model: EpisodicVAE) -> None:
+    for field in ("code_size", "address_latent_size", "mlp_size"):
+        value = getattr(model, field)
+        if value < 1:
+            raise UserError(f"{field} is {value}; it must be at least 1")
+    if model.address_noise < 0:
+        raise UserError(f"address_noise is {model.address_noise}; it must not be negative")
