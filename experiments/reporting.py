@@ -23,6 +23,10 @@ def draw_report(workdir: str | Path, report: Report, title: str = "") -> None:
     """The pictures of an evaluation."""
     for name, rows in report.grids.items():
         plotting.image_grid(_folder(workdir) / f"{name}.png", rows, title)
+    for name, panels in report.curves.items():
+        plotting.curves(_folder(workdir) / f"{name}.png", panels, title)
+    for name, matrices in report.matrices.items():
+        plotting.matrices(_folder(workdir) / f"{name}.png", matrices, title)
 
 
 def format_table(rows: Sequence[dict[str, Any]]) -> str:

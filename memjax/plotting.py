@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from memjax.evaluation.run import Curves
+
 
 def image_grid(path: str | Path, rows: Mapping[str, np.ndarray], title: str = "") -> None:
     """Draws rows of images, each with its name at the left.
@@ -55,6 +57,47 @@ def learning_curves(
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
     axes.flat[0].legend(frameon=False)
+    _save(figure, path, title)
+
+
+def curves(path: str | Path, panels: Mapping[str, Curves], title: str = "") -> None:
+    """Draws lines, in one panel beside the other.
+
+    Args:
+      path: the PNG file to write.
+      panels: by name.
+      title: above the panels.
+    """
+    figure, axes = _subplots(1, len(panels), 4.2 * len(panels), 3.2)
+    for (name, panel), axis in zip(panels.items(), axes[0], strict=True):
+        for label, (x, y) in panel.lines.items():
+            axis.plot(x, y, "o-", markersize=3, label=label)
+        axis.set(title=name, xlabel=panel.x_label, ylabel=panel.y_label)
+        axis.grid(alpha=0.3)
+        axis.legend(frameon=False, fontsize=8)
+    _save(figure, path, title)
+
+
+def matrices(path: str | Path, panels: Mapping[str, np.ndarray], title: str = "") -> None:
+    """Draws matrices `[rows, columns]` in colours, symmetric about zero where there are negatives.
+
+    Args:
+      path: the PNG file to write.
+      panels: by name.
+      title: above the panels.
+    """
+    figure, axes = _subplots(1, len(panels), 4.0 * len(panels), 3.6)
+    for (name, matrix), axis in zip(panels.items(), axes[0], strict=True):
+        largest = float(np.max(np.abs(matrix))) or 1.0
+        signed = bool(np.min(matrix) < 0)
+        style = {"cmap": "RdBu_r" if signed else "viridis", "vmin": -largest if signed else 0.0}
+        image = axis.imshow(matrix, vmax=largest, aspect="auto", interpolation="nearest", **style)
+        axis.set_title(name, fontsize=9)
+        figure.colorbar(image, ax=axis)
+    _save(figure, path, title)
+
+
+def _save(figure, path: str | Path, title: str) -> None:
     figure.suptitle(title)
     figure.tight_layout()
     figure.savefig(path, dpi=110)

@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from memjax import plotting
+from memjax.evaluation import Curves
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -29,3 +30,24 @@ def test_learning_curves_draw_training_and_evaluation(tmp_path):
     del entries[1]["eval/nll"]
     plotting.learning_curves(tmp_path / "curves.png", entries)
     assert (tmp_path / "curves.png").read_bytes() != with_evaluation
+
+
+def test_curves_draw_every_line(tmp_path):
+    one = Curves("x", "y", {"rising": ([0, 1, 2], [0.0, 1.0, 2.0])})
+    both = Curves("x", "y", {**one.lines, "falling": ([0, 1, 2], [2.0, 1.0, 0.0])})
+    plotting.curves(tmp_path / "one.png", {"panel": one})
+    plotting.curves(tmp_path / "both.png", {"panel": both})
+    plotting.curves(tmp_path / "two_panels.png", {"panel": one, "other": both})
+    widths = [Image.open(tmp_path / f"{n}.png").width for n in ("one", "both", "two_panels")]
+    assert widths[0] == widths[1] < widths[2]
+    assert (tmp_path / "one.png").read_bytes() != (tmp_path / "both.png").read_bytes()
+
+
+def test_matrices_are_drawn_with_the_sign_in_the_colour(tmp_path):
+    """Blue is below zero, red above, white zero."""
+    plotting.matrices(tmp_path / "matrix.png", {"panel": np.diag([1.0, -1.0])})
+    picture = np.asarray(Image.open(tmp_path / "matrix.png").convert("RGB")).reshape(-1, 3)
+    for colour in ((103, 0, 31), (5, 48, 97)):
+        assert np.mean(np.all(np.abs(picture - np.array(colour, np.int32)) < 3, axis=1)) > 0.05
+    plotting.matrices(tmp_path / "zeros.png", {"panel": np.zeros((1, 2))})
+    assert (tmp_path / "zeros.png").exists()

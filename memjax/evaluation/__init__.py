@@ -5,9 +5,9 @@ import pkgutil
 from collections.abc import Callable
 
 from memjax.errors import UserError
-from memjax.evaluation.run import Report, Run, load_run
+from memjax.evaluation.run import Curves, Report, Run, load_run
 
-__all__ = ["Report", "Run", "load_run", "task"]
+__all__ = ["Curves", "Report", "Run", "load_run", "task"]
 
 _NOT_TASKS = ("run",)
 

@@ -1,9 +1,10 @@
 """A trained run, loaded; and what an evaluation says of it."""
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -59,6 +60,20 @@ class Run:
         return stage.gather(stage.arrays, stage.draw(rng_key, stage.arrays), 0)
 
 
+class Curves(NamedTuple):
+    """One panel of lines.
+
+    Attributes:
+      x_label: of the x axis.
+      y_label: of the y axis.
+      lines: by name, the x and the y of each.
+    """
+
+    x_label: str
+    y_label: str
+    lines: dict[str, tuple[Sequence[float], Sequence[float]]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
     """What an evaluation found.
@@ -66,10 +81,14 @@ class Report:
     Attributes:
       table: rows of named numbers or words, all with the same names.
       grids: pictures by name; each has rows, by name, of images `[n, H, W, C]` in [0, 1].
+      curves: pictures by name; each has panels, by name.
+      matrices: pictures by name; each has panels, by name, of a matrix.
     """
 
     table: list[dict[str, Any]]
     grids: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+    curves: dict[str, dict[str, Curves]] = dataclasses.field(default_factory=dict)
+    matrices: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
