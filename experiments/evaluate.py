@@ -17,7 +17,7 @@ from memjax.errors import UserError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 _TASK = flags.DEFINE_string(
-    "task", None, "What to evaluate: likelihood, recall, samples.", required=True
+    "task", None, "What to evaluate; a wrong name lists all tasks.", required=True
 )
 _OPTION = flags.DEFINE_multi_string("option", [], "NAME=VALUE, an option of the task; repeatable.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data sets are, if they have moved.")
@@ -39,7 +39,15 @@ def main(argv: Sequence[str]) -> None:
     print(reporting.format_table(report.table))
     reporting.write_json(
         workdir / f"eval_{_TASK.value}.json",
-        {"task": _TASK.value, "step": run.step, "options": options, "table": report.table},
+        {
+            "task": _TASK.value,
+            "step": run.step,
+            "options": options,
+            "table": report.table,
+            "curves": {
+                name: reporting.format_panels(panels) for name, panels in report.curves.items()
+            },
+        },
     )
     reporting.draw_report(workdir, report, f"{_TASK.value}, step {run.step}")
 

@@ -1,12 +1,13 @@
 """What a run or an evaluation leaves behind: figures, tables, JSON."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from memjax import files, plotting
-from memjax.evaluation import Report, load_run, task
+from memjax.errors import UserError
+from memjax.evaluation import Curves, Report, load_run, task
 from memjax.training import metrics
 
 
@@ -14,7 +15,7 @@ def draw_run(workdir: str | Path) -> None:
     """Learning curves, generated images and reconstructions of the run in `workdir`."""
     run = load_run(workdir)
     title = f"{run.experiment.config.model.name}, step {run.step}"
-    folder = _folder(workdir)
+    folder = figure_folder(workdir)
     plotting.learning_curves(folder / "learning_curves.png", metrics.read(workdir), title)
     draw_report(workdir, task("samples")(run), title)
 
@@ -22,11 +23,11 @@ def draw_run(workdir: str | Path) -> None:
 def draw_report(workdir: str | Path, report: Report, title: str = "") -> None:
     """The pictures of an evaluation."""
     for name, rows in report.grids.items():
-        plotting.image_grid(_folder(workdir) / f"{name}.png", rows, title)
+        plotting.image_grid(figure_folder(workdir) / f"{name}.png", rows, title)
     for name, panels in report.curves.items():
-        plotting.curves(_folder(workdir) / f"{name}.png", panels, title)
+        plotting.curves(figure_folder(workdir) / f"{name}.png", panels, title)
     for name, matrices in report.matrices.items():
-        plotting.matrices(_folder(workdir) / f"{name}.png", matrices, title)
+        plotting.matrices(figure_folder(workdir) / f"{name}.png", matrices, title)
 
 
 def format_table(rows: Sequence[dict[str, Any]]) -> str:
@@ -42,12 +43,79 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def format_panels(panels: Mapping[str, Curves]) -> dict[str, Any]:
+    """Panels of lines as JSON has them."""
+    return {
+        title: panel._asdict()
+        | {"lines": {name: [list(x), list(y)] for name, (x, y) in panel.lines.items()}}
+        for title, panel in panels.items()
+    }
+
+
+def parse_panels(panels: Mapping[str, Any]) -> dict[str, Curves]:
+    """The panels that `format_panels` made JSON of."""
+    return {title: Curves(**panel) for title, panel in panels.items()}
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes `content` whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def _folder(workdir: str | Path) -> Path:
+def figure_folder(workdir: str | Path) -> Path:
+    """The folder of a run's pictures."""
     folder = Path(workdir) / "figures"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def compare(workdirs: dict[str, Path], output: Path, task: str = "") -> None:
+    """Prints a table of runs, by name, and draws pictures of them all into `output`.
+
+    Without a task the table has the last held-out metrics, and the pictures are learning curves.
+
+    Raises:
+      UserError: a folder without a run, or without the evaluation.
+    """
+    rows: list[dict[str, Any]] = []
+    panels: dict[str, dict] = {}
+    for name, workdir in workdirs.items():
+        table, figures = _evaluated(workdir, task) if task else _trained(workdir)
+        rows += [{"run": name} | row for row in table]
+        for title, panel in figures.items():
+            lines = {f"{name} {line}".strip(): xy for line, xy in panel["lines"].items()}
+            shared = panels.setdefault(title, panel | {"lines": {}})
+            shared["lines"] |= lines
+    print(format_table(rows))
+    report = Report(rows, curves={task or "learning_curves": parse_panels(panels)})
+    write_json(output / f"compare_{task or 'training'}.json", {"table": rows})
+    draw_report(output, report)
+
+
+def _trained(workdir: Path) -> tuple[list[dict], dict[str, dict]]:
+    """The last held-out metrics, and a panel for each of them."""
+    entries = [entry for entry in metrics.read(workdir) if "eval/nll" in entry]
+    if not entries:
+        raise UserError(f"workdir {workdir} holds no run that was evaluated in training")
+    names = [name for name in entries[-1] if name.startswith("eval/")]
+    row = {name.removeprefix("eval/"): entries[-1][name] for name in names}
+    steps = [entry["step"] for entry in entries]
+    panels = {
+        name.removeprefix("eval/"): {
+            "x_label": "step",
+            "y_label": "nats",
+            "lines": {"": (steps, [entry[name] for entry in entries])},
+        }
+        for name in names
+    }
+    return [{"step": entries[-1]["step"], **row}], panels
+
+
+def _evaluated(workdir: Path, task: str) -> tuple[list[dict], dict[str, dict]]:
+    path = workdir / f"eval_{task}.json"
+    if not path.exists():
+        raise UserError(f"workdir {workdir} has no {path.name}: run experiments.evaluate on it")
+    content = json.loads(path.read_text())
+    figures = content["curves"].values()
+    return content["table"], {t: panel for panels in figures for t, panel in panels.items()}

@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
     config.model.mlp_size = 128
     config.model.likelihood = "bernoulli"
     config.model.noise_var = 1.0
+    config.model.bottom_up = True
     config.model.address_noise = 0.2
     config.model.address_scale = 0.1
     config.model.memory_mode = "mean"

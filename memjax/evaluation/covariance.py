@@ -28,7 +28,7 @@ def evaluate(
     Raises:
       UserError: a model whose memory is no Gaussian.
     """
-    if not hasattr(run.model, "noise_var"):
+    if not hasattr(run.model, "diagonal"):
         name = run.experiment.config.model.name
         raise UserError(f"task covariance needs a Kanerva Machine; this is a {name}")
     draw_rng_key, write_rng_key = jax.random.split(jax.random.key(seed))

@@ -58,6 +58,9 @@ class EpisodicVAE(nn.Module):
       hidden_sizes: the MLP encoder's, if that is what it is; the decoder has them in reverse.
       mlp_size: hidden units of the nets between the vectors.
       likelihood: "bernoulli", or "gaussian" with one learned scale.
+      noise_var: sigma^2 of p(z|y, M), KM eq. 6.
+      bottom_up: whether q(z|x, y, M) sees x; without, z is drawn from p(z|y, M), as where memories
+        are compared (KM appendix D).
       address_noise: standard deviation of the noise into q(y|x), against overfitting.
       address_scale: where the standard deviation of q(y|x) starts. At 1, the prior's, an image is
         read at other weights than it was written by, and training forgets the memory.
@@ -73,6 +76,8 @@ class EpisodicVAE(nn.Module):
     hidden_sizes: Sequence[int] = (256, 128)
     mlp_size: int = 128
     likelihood: str = "bernoulli"
+    noise_var: float = 1.0
+    bottom_up: bool = True
     address_noise: float = 0.2
     address_scale: float = 0.1
     kl_warmup_steps: int = 0
@@ -203,12 +208,14 @@ class EpisodicVAE(nn.Module):
         address_posterior = self._address_posterior(noise_rng_key, memory, embedding)
         address = address_posterior.rsample(address_rng_key)
         latent_prior = self._latent_prior(memory, address)
-        correction = distributions.diagonal_normal(
-            self.latent_posterior(embedding, latent_prior.mean)
-        )
-        latent_posterior = dist.Normal(
-            latent_prior.mean + correction.mean, jnp.sqrt(correction.variance)
-        ).to_event(1)
+        latent_posterior = latent_prior
+        if self.bottom_up:
+            correction = distributions.diagonal_normal(
+                self.latent_posterior(embedding, latent_prior.mean)
+            )
+            latent_posterior = dist.Normal(
+                latent_prior.mean + correction.mean, jnp.sqrt(correction.variance)
+            ).to_event(1)
         latent = latent_posterior.rsample(latent_rng_key)
         return Joint(
             address_prior=self._address_prior(),
@@ -249,5 +256,7 @@ def _check(model: EpisodicVAE) -> None:
         value = getattr(model, field)
         if value < 1:
             raise UserError(f"{field} is {value}; it must be at least 1")
+    if model.noise_var <= 0:
+        raise UserError(f"noise_var is {model.noise_var}; it must be above 0")
     if model.address_noise < 0:
         raise UserError(f"address_noise is {model.address_noise}; it must not be negative")

@@ -30,7 +30,6 @@ class KanervaMachine(EpisodicVAE):
         its distribution, into which codes go with their variance too (KM appendix F).
       addressing: "key", by KM eq. 5, or "least_squares": the weights that best explain the code
         are the mean of q(w|x, M), and p(w) = N(0, I) (the Dynamic Kanerva Machine's).
-      noise_var: sigma^2 of KM eq. 6.
     """
 
     num_slots: int = 64
@@ -38,7 +37,6 @@ class KanervaMachine(EpisodicVAE):
     diagonal: bool = False
     memory_mode: str = "mean"
     addressing: str = "key"
-    noise_var: float = 1.0
 
     def setup(self):
         """Names the parameters; checks what the config says."""
@@ -134,5 +132,3 @@ def _check(model: KanervaMachine) -> None:
         value = getattr(model, field)
         if value < 1:
             raise UserError(f"{field} is {value}; it must be at least 1")
-    if model.noise_var <= 0:
-        raise UserError(f"noise_var is {model.noise_var}; it must be above 0")

@@ -1,0 +1,40 @@
+"""Several runs on one picture: python -m experiments.compare --workdirs=A,B --output=DIR.
+
+Prints the last held-out metrics of each run and draws their learning curves together; with
+--task=TASK, what `experiments.evaluate` found for each of them instead.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+from memjax.errors import UserError
+
+_WORKDIRS = flags.DEFINE_list(
+    "workdirs", None, "Folders of runs; each can be named: NAME=DIR.", required=True
+)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for the pictures.", required=True)
+_TASK = flags.DEFINE_string("task", "", "An evaluation that has been made of each run.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Compares."""
+    del argv
+    from experiments import reporting
+
+    workdirs = {}
+    for text in _WORKDIRS.value:
+        name, equals, folder = text.partition("=")
+        folder = folder if equals else text
+        workdirs[name if equals else Path(folder).name] = Path(folder)
+    if len(workdirs) < len(_WORKDIRS.value):
+        raise UserError(f"workdirs is {','.join(_WORKDIRS.value)}; their names must differ")
+    reporting.compare(workdirs, Path(_OUTPUT.value), _TASK.value)
+    for path in sorted(reporting.figure_folder(_OUTPUT.value).glob("*.png")):
+        print(f"  {path}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,12 @@
+"""The DNC in the Kanerva Machine's place on scikit-learn's digits; no download.
+
+The Kanerva Machine beside it: `kanerva_digits` with `--config.model.bottom_up=False`.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import dnc_omniglot, kanerva_digits
+
+
+def get_config() -> ConfigDict:
+    return dnc_omniglot.in_its_place(kanerva_digits.get_config())

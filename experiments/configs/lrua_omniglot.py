@@ -1,0 +1,11 @@
+"""Least-recently-used access in the Kanerva Machine's place on Omniglot (KM section 4.4)."""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import dnc_omniglot
+
+
+def get_config() -> ConfigDict:
+    config = dnc_omniglot.get_config()
+    config.model.name = "dnc_machine.LRUAMachine"
+    return config

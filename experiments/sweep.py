@@ -1,0 +1,109 @@
+"""A grid of runs, one after another: python -m experiments.sweep --config=FILE --workdir=DIR
+--vary=FIELD=V1,V2 [--vary=...].
+
+Each combination of values is a run in a folder of its own in DIR. The same command again goes on
+where it was stopped. At the end: a table, the mean and the spread over seeds, one picture.
+"""
+
+import copy
+import itertools
+from ast import literal_eval
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from experiments import cli
+from memjax.errors import UserError
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "File of the config.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs.", required=True)
+_VARY = flags.DEFINE_multi_string(
+    "vary", [], "FIELD=V1,V2,...: a field of the config and its values; repeatable."
+)
+flags.mark_flag_as_required("config")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Trains them all, then compares."""
+    del argv
+    from experiments import reporting
+    from memjax.training import metrics, train_and_evaluate
+
+    settings = list(combine([parse_vary(text) for text in _VARY.value]))
+    jobs = {name_of(fields): (fields, with_fields(_CONFIG.value, fields)) for fields in settings}
+    rows = []
+    for name, (fields, config) in jobs.items():
+        print(f"\n{name}", flush=True)
+        state = train_and_evaluate(config, Path(_WORKDIR.value) / name)
+        if int(state.step) < config.training.num_steps:
+            return  # told to stop
+        nll = [e["eval/nll"] for e in metrics.read(Path(_WORKDIR.value) / name) if "eval/nll" in e]
+        rows.append(fields | {"nll": nll[-1]})
+    reporting.compare({name: Path(_WORKDIR.value) / name for name in jobs}, Path(_WORKDIR.value))
+    print("\nOver seeds:\n" + reporting.format_table(over_seeds(rows)))
+
+
+def parse_vary(text: str) -> tuple[str, list[Any]]:
+    """A field and its values, from "FIELD=V1,V2"."""
+    field, equals, values = text.partition("=")
+    if not equals or not values:
+        raise UserError(f"vary is {text!r}; it must be FIELD=V1,V2,...")
+    return field, [_literal(value) for value in values.split(",")]
+
+
+def combine(axes: Sequence[tuple[str, list[Any]]]) -> list[dict[str, Any]]:
+    """All combinations of the axes' values."""
+    names = [name for name, _ in axes]
+    return [
+        dict(zip(names, values, strict=True))
+        for values in itertools.product(*(values for _, values in axes))
+    ]
+
+
+def name_of(fields: dict[str, Any]) -> str:
+    """The folder of a combination."""
+    return "_".join(f"{name.split('.')[-1]}-{value}" for name, value in fields.items()) or "run"
+
+
+def with_fields(config: ConfigDict, fields: dict[str, Any]) -> ConfigDict:
+    """A copy of the config with some of its fields set.
+
+    Raises:
+      UserError: there is no such field, or it is of another type.
+    """
+    config = copy.deepcopy(config)
+    for field, value in fields.items():
+        try:
+            config.update_from_flattened_dict({field: value})
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise UserError(f"vary {field}={value}: {' '.join(str(error).split())}") from error
+    return config
+
+
+def over_seeds(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each combination of the fields but the seed: mean, spread and worst of the NLL."""
+    groups: dict[str, list[dict]] = {}
+    for row in rows:
+        fields = {name: value for name, value in row.items() if name not in ("seed", "nll")}
+        groups.setdefault(name_of(fields), []).append(row)
+    table = []
+    for name, group in groups.items():
+        nll = np.array([row["nll"] for row in group])
+        numbers = {"mean": np.mean(nll), "spread": np.std(nll), "worst": np.max(nll)}
+        table.append({"fields": name, "runs": len(nll)} | {k: float(v) for k, v in numbers.items()})
+    return table
+
+
+def _literal(text: str) -> Any:
+    try:
+        return literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+if __name__ == "__main__":
+    cli.run(main)

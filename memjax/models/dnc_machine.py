@@ -1,0 +1,150 @@
+"""The DNC and the LRUA in the Kanerva Machine's place: memories whose writing is learned.
+
+Source: appendix D of Wu et al., The Kanerva Machine, 2018 (KM below).
+"""
+
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+
+from memjax.errors import UserError
+from memjax.memory import dnc, lrua
+from memjax.models.episodic import EpisodicVAE
+from memjax.nets import MLP
+
+
+class ControlledMachine(EpisodicVAE):
+    """An `EpisodicVAE` whose memory is moved by what a controller emits; KM appendix D.
+
+    The controller, an MLP, takes y and z when writing and y alone when reading. It is not recurrent
+    and nothing but the memory goes from writing to reading. Images are written in their order; each
+    reading begins at the state after the last of them and leaves it as it is.
+
+    Attributes, beside `EpisodicVAE`'s:
+      num_slots: N.
+      num_heads: H, read heads.
+      controller_size: hidden units of the controller.
+    """
+
+    num_slots: int = 64
+    num_heads: int = 1
+    controller_size: int = 200
+
+    def setup(self):
+        """Names the parameters; checks what the config says."""
+        super().setup()
+        for field in ("num_slots", "num_heads", "controller_size"):
+            value = getattr(self, field)
+            if value < 1:
+                raise UserError(f"{field} is {value}; it must be at least 1")
+        sizes = self._interface_sizes().values()
+        self.controller = MLP((self.controller_size,), sum(sizes))
+        self.output = nn.Dense(self.code_size)
+
+    def _interface_sizes(self) -> dict[str, int]:
+        """What the controller emits, and how many numbers each part has."""
+        raise NotImplementedError
+
+    def _step(self, memory: Any, emitted: dict[str, chex.Array]) -> Any:
+        """The memory after one write, and a read whose result is dropped."""
+        raise NotImplementedError
+
+    def _retrieve(self, memory: Any, emitted: dict[str, chex.Array]) -> chex.Array:
+        """What is read, `[H, C]`."""
+        raise NotImplementedError
+
+    def _write_codes(
+        self, rng_key: chex.PRNGKey, memory: Any, address: chex.Array, codes: dist.Distribution
+    ) -> Any:
+        emitted = self._emit(address, codes.rsample(rng_key))
+        return jax.lax.scan(lambda m, e: (self._step(m, e), None), memory, emitted)[0]
+
+    def _latent_prior(self, memory: Any, address: chex.Array) -> dist.Distribution:
+        emitted = self._emit(address, jnp.zeros((len(address), self.code_size)))
+        retrieved = jax.vmap(self._retrieve, in_axes=(None, 0))(memory, emitted)
+        mean = self.output(retrieved.reshape(len(address), -1))
+        return dist.Normal(mean, jnp.sqrt(self.noise_var)).expand(mean.shape).to_event(1)
+
+    def _emit(self, address: chex.Array, codes: chex.Array) -> dict[str, chex.Array]:
+        """The parts of the controller's output, `[T, size]` each."""
+        sizes = self._interface_sizes()
+        splits = [sum(list(sizes.values())[:i]) for i in range(1, len(sizes))]
+        parts = jnp.split(self.controller(address, codes), splits, axis=-1)
+        return dict(zip(sizes, parts, strict=True))
+
+
+class DNCMachine(ControlledMachine):
+    """A `ControlledMachine` with the Differentiable Neural Computer's memory."""
+
+    def memory_prior(self) -> dnc.DNCState:
+        """An empty memory."""
+        return dnc.init(self.num_slots, self.code_size, self.num_heads)
+
+    def _interface_sizes(self) -> dict[str, int]:
+        heads, size = self.num_heads, self.code_size
+        return {
+            "read_keys": heads * size,
+            "read_strengths": heads,
+            "read_modes": heads * 3,
+            "code": size,
+            "write_key": size,
+            "write_strength": 1,
+            "erase": size,
+            "free_gate": heads,
+            "allocation_gate": 1,
+            "write_gate": 1,
+        }
+
+    def _step(self, memory: dnc.DNCState, emitted: dict[str, chex.Array]) -> dnc.DNCState:
+        memory = dnc.write(
+            memory,
+            emitted["code"],
+            write_key=emitted["write_key"],
+            write_strength=_at_least_one(emitted["write_strength"][0]),
+            erase=jax.nn.sigmoid(emitted["erase"]),
+            free_gate=jax.nn.sigmoid(emitted["free_gate"]),
+            allocation_gate=jax.nn.sigmoid(emitted["allocation_gate"][0]),
+            write_gate=jax.nn.sigmoid(emitted["write_gate"][0]),
+        )
+        return self._read(memory, emitted)[1]
+
+    def _retrieve(self, memory: dnc.DNCState, emitted: dict[str, chex.Array]) -> chex.Array:
+        return self._read(memory, emitted)[0]
+
+    def _read(
+        self, memory: dnc.DNCState, emitted: dict[str, chex.Array]
+    ) -> tuple[chex.Array, dnc.DNCState]:
+        return dnc.read(
+            memory,
+            read_keys=emitted["read_keys"].reshape(self.num_heads, -1),
+            read_strengths=_at_least_one(emitted["read_strengths"]),
+            read_modes=jax.nn.softmax(emitted["read_modes"].reshape(self.num_heads, 3), axis=-1),
+        )
+
+
+class LRUAMachine(ControlledMachine):
+    """A `ControlledMachine` with least-recently-used access; what it writes is its key."""
+
+    def memory_prior(self) -> lrua.LRUAState:
+        """An empty memory."""
+        return lrua.init(self.num_slots, self.code_size, self.num_heads)
+
+    def _interface_sizes(self) -> dict[str, int]:
+        return {"keys": self.num_heads * self.code_size, "write_gate": self.num_heads}
+
+    def _step(self, memory: lrua.LRUAState, emitted: dict[str, chex.Array]) -> lrua.LRUAState:
+        keys = emitted["keys"].reshape(self.num_heads, -1)
+        memory = lrua.write(memory, keys, jax.nn.sigmoid(emitted["write_gate"]))
+        return lrua.read(memory, keys)[1]
+
+    def _retrieve(self, memory: lrua.LRUAState, emitted: dict[str, chex.Array]) -> chex.Array:
+        return lrua.read(memory, emitted["keys"].reshape(self.num_heads, -1))[0]
+
+
+def _at_least_one(values: chex.Array) -> chex.Array:
+    """The DNC's oneplus, 1 + log(1 + e^x)."""
+    return 1.0 + jax.nn.softplus(values)

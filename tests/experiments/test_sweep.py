@@ -1,0 +1,57 @@
+"""A grid of runs and the comparison of them."""
+
+import json
+
+import pytest
+
+from experiments import reporting
+from memjax.errors import UserError
+from tests.experiments.test_command_line import _TINY, assert_refused, run
+
+
+def test_a_sweep_trains_resumes_and_compares(tmp_path, capsys):
+    arguments = [
+        f"--config={_TINY}",
+        f"--workdir={tmp_path}",
+        "--vary=seed=0,1",
+        "--vary=optimizer.learning_rate=0.001",
+    ]
+    first = run("sweep", *arguments)
+    assert first.returncode == 0, first.stderr
+    names = ["seed-0_learning_rate-0.001", "seed-1_learning_rate-0.001"]
+    assert all((tmp_path / name / "metrics.jsonl").exists() for name in names)
+    rows = json.loads((tmp_path / "compare_training.json").read_text())["table"]
+    assert [row["run"] for row in rows] == names
+    assert rows[0]["nll"] != rows[1]["nll"]
+    assert (tmp_path / "figures/learning_curves.png").exists()
+    mean = (rows[0]["nll"] + rows[1]["nll"]) / 2
+    assert f"{mean:.3f}" in first.stdout.splitlines()[-1]
+    again = run("sweep", *arguments)
+    assert again.stderr.count("nothing to do") == 2 and again.stdout == first.stdout
+
+    workdirs = {"one": tmp_path / names[0], "two": tmp_path / names[1]}
+    reporting.compare(workdirs, tmp_path / "compared")
+    assert "two" in capsys.readouterr().out
+    assert (tmp_path / "compared/figures/learning_curves.png").exists()
+    with pytest.raises(UserError, match="has no eval_likelihood.json: run experiments.evaluate"):
+        reporting.compare(workdirs, tmp_path / "compared", "likelihood")
+    with pytest.raises(UserError, match="holds no run that was evaluated in training"):
+        reporting.compare({"none": tmp_path / "none"}, tmp_path / "compared")
+
+
+def test_evaluations_are_compared_line_by_line(tmp_path):
+    for name, value in (("a", 1.0), ("b", 2.0)):
+        panel = {"x_label": "x", "y_label": "y", "lines": {"line": [[0, 1], [value, value]]}}
+        content = {"table": [{"nll": value}], "curves": {"capacity": {"nll": panel}}}
+        reporting.write_json(tmp_path / name / "eval_capacity.json", content)
+    workdirs = {name: tmp_path / name for name in ("a", "b")}
+    reporting.compare(workdirs, tmp_path / "both", "capacity")
+    rows = json.loads((tmp_path / "both/compare_capacity.json").read_text())["table"]
+    assert rows == [{"run": "a", "nll": 1.0}, {"run": "b", "nll": 2.0}]
+    assert (tmp_path / "both/figures/capacity.png").exists()
+
+
+def test_a_grid_that_does_not_fit_is_refused(tmp_path):
+    config = [f"--config={_TINY}", f"--workdir={tmp_path / 'sweep'}"]
+    assert_refused(run("sweep", *config, "--vary=sead=1"), "sead")
+    assert not (tmp_path / "sweep").exists()
