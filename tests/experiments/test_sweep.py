@@ -33,7 +33,7 @@ def test_a_sweep_trains_resumes_and_compares(tmp_path, capsys):
     reporting.compare(workdirs, tmp_path / "compared")
     assert "two" in capsys.readouterr().out
     assert (tmp_path / "compared/figures/learning_curves.png").exists()
-    with pytest.raises(UserError, match="has no eval_likelihood.json: run experiments.evaluate"):
+    with pytest.raises(UserError, match=r"has no eval_likelihood\.json: run"):
         reporting.compare(workdirs, tmp_path / "compared", "likelihood")
     with pytest.raises(UserError, match="holds no run that was evaluated in training"):
         reporting.compare({"none": tmp_path / "none"}, tmp_path / "compared")
