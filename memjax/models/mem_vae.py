@@ -204,15 +204,13 @@ class MemVAE(nn.Module):
 
         Over D_i, as in the Ladder Network that lambda is from: the sum would outweigh the bound.
         """
-        axes = tuple(self.batch_axes)
-        pairs = [
-            (up, jnp.mean(down, axis=0)) for up, down in zip(recognized, generated, strict=True)
-        ]
-        if self.batch_norm and axes:
-            pairs = [(_standardize(up, axes), _standardize(down, axes)) for up, down in pairs]
-        return self.local_reconstruction * sum(
-            jnp.mean(jnp.square(up - down)) for up, down in pairs
-        )
+        axes, penalty = tuple(self.batch_axes), jnp.zeros(())
+        for up, down in zip(recognized, generated, strict=True):
+            pair = (up, jnp.mean(down, axis=0))
+            if self.batch_norm and axes:
+                pair = (_standardize(pair[0], axes), _standardize(pair[1], axes))
+            penalty += jnp.mean(jnp.square(pair[0] - pair[1]))
+        return self.local_reconstruction * penalty
 
 
 def _standardize(features: chex.Array, axes: tuple[str, ...]) -> chex.Array:
