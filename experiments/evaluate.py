@@ -17,7 +17,7 @@ from memjax.errors import UserError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 _TASK = flags.DEFINE_string(
-    "task", None, "What to evaluate: likelihood, recall, samples.", required=True
+    "task", None, "What to evaluate: a file of memjax.evaluation.", required=True
 )
 _OPTION = flags.DEFINE_multi_string("option", [], "NAME=VALUE, an option of the task; repeatable.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data sets are, if they have moved.")

@@ -3,7 +3,7 @@
 import numpy as np
 
 from memjax.errors import UserError
-from memjax.evaluation.preference import class_preferences
+from memjax.evaluation.preference import check_memory, class_preferences
 from memjax.evaluation.run import Report, Run
 
 
@@ -21,11 +21,12 @@ def evaluate(run: Run, *, num_slots: int = 3, seed: int = 0) -> Report:
       UserError: a model without slots or with another composition, a data set without classes,
         more slots than there are.
     """
-    shares = class_preferences(run, "slots", seed)
+    check_memory(run, "slots")
     if run.model.composition != "sum":
         raise UserError(
             f"task slots needs model.composition 'sum'; this run's is {run.model.composition!r}"
         )
+    shares = class_preferences(run, "slots", seed)
     fewest = min(matrix.shape[1] for matrix in shares.values())
     if not 1 <= num_slots <= fewest:
         raise UserError(f"num_slots is {num_slots}; it must be between 1 and {fewest}")

@@ -10,9 +10,18 @@ from memjax.evaluation import load_run, samples, task
 
 
 def test_tasks_are_the_files_of_the_package():
-    assert evaluation.tasks() == ["likelihood", "recall", "samples"]
+    assert evaluation.tasks() == [
+        "disable_memory",
+        "impute",
+        "likelihood",
+        "preference",
+        "probe",
+        "recall",
+        "samples",
+        "slots",
+    ]
     assert task("samples") is samples.evaluate
-    with pytest.raises(UserError, match="task is 'run'; it must be one of likelihood, recall"):
+    with pytest.raises(UserError, match="task is 'run'; it must be one of disable_memory, impute"):
         task("run")
 
 
