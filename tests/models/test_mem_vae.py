@@ -10,7 +10,7 @@ import scipy.stats
 
 from memjax.errors import UserError
 from memjax.models.mem_vae import MemVAE
-from memjax.nets import MemoryLayer
+from tests import oracles
 
 _SHAPE = (3, 3, 1)
 _GRID = np.linspace(-8, 8, 2001)  # of the latent: a Riemann sum of smooth, decaying functions
@@ -70,43 +70,12 @@ def train_step(model, variables, images):
     return objective, metrics, state["batch_stats"]
 
 
-def sigmoid_or_softmax(logits, kind):
-    if kind == "sigmoid":
-        return 1 / (1 + np.exp(-logits))
-    exponentials = np.exp(logits)
-    return exponentials / exponentials.sum()
-
-
-def oracle_layer(params, stats, inputs, attention="sigmoid", composition="mlp", disabled=False):
-    """Section 3.3, one datum and one unit at a time, in float64."""
-    p, stats = (jax.tree.map(lambda a: np.asarray(a, np.float64), t) for t in (params, stats))
-    hidden = p["dense"]["kernel"].T @ inputs + p["dense"]["bias"]
-    hidden = (hidden - stats["norm"]["mean"]) / np.sqrt(stats["norm"]["var"] + _BN_EPSILON)
-    h_g = np.maximum(hidden * p["norm"]["scale"] + p["norm"]["bias"], 0)
-    if "slots" not in p:
-        return h_g, None
-    h_a = sigmoid_or_softmax(p["slot_keys"] @ h_g + p["slot_bias"], attention)
-    h_m = (
-        np.ones_like(h_g) if disabled else sum(a * m for a, m in zip(h_a, p["slots"], strict=True))
-    )
-    if composition == "sum":
-        return h_g + h_m, h_a
-    c = p["combination"]
-    output = np.zeros_like(h_g)
-    for d in range(len(h_g)):
-        g, m = h_g[d], h_m[d]
-        linear = c.a1[d] + c.a2[d] * m + c.a3[d] * g + c.a4[d] * g * m
-        inner = c.c1[d] + c.c2[d] * m + c.c3[d] * g + c.c4[d] * g * m
-        output[d] = max(linear + c.b1[d] / (1 + np.exp(-inner)), 0)
-    return output, h_a
-
-
 def oracle_logits(model, variables, latent, num_disabled=0):
     """The decoder's logits `[pixels]`, and each layer's h_a."""
     hidden, activations = np.asarray(latent, np.float64), {}
     for i in reversed(range(len(model.hidden_sizes))):
         name = f"decoder_{i}"
-        hidden, activations[f"layer {i + 1}"] = oracle_layer(
+        hidden, activations[f"layer {i + 1}"] = oracles.memory_layer(
             variables["params"][name],
             variables["batch_stats"][name],
             hidden,
@@ -221,20 +190,6 @@ def train_step_of_params(model, variables, params, images):
     return jax.vmap(lambda k, x: model.apply(variables, k, x, train=True)[0])(rng_keys, images)
 
 
-def test_a_new_memory_changes_nothing():
-    """The element-wise MLP starts at the top-down signal; section 5."""
-    layer = MemoryLayer(5, num_slots=3)
-    inputs = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
-    variables = layer.init(jax.random.key(0), inputs)
-    outputs, weights = layer.apply(variables, inputs)
-    assert weights.shape == (4, 3)
-    plain = MemoryLayer(5)
-    params = {name: variables["params"][name] for name in ("dense", "norm")}
-    expected, nothing = plain.apply({**variables, "params": params}, inputs)
-    assert nothing is None
-    np.testing.assert_array_equal(outputs, expected)
-
-
 def test_training_uses_the_batch_and_evaluation_the_running_averages():
     model = tiny(num_samples=3)
     variables = initialize(model)
@@ -253,7 +208,7 @@ def test_training_uses_the_batch_and_evaluation_the_running_averages():
     expected = images[0].reshape(-1)
     for name in ("encoder_0", "encoder_1"):
         params, averages = variables["params"][name], variables["batch_stats"][name]
-        expected, _ = oracle_layer(params, averages, expected)
+        expected, _ = oracles.memory_layer(params, averages, expected)
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -338,9 +293,6 @@ def count_parameters(model):
             r"num_slots is \(3,\); it must have one entry for each of the layers",
         ),
         ({"hidden_sizes": ()}, r"hidden_sizes is \(\); it must be sizes above 0"),
-        ({"num_slots": (3, -1)}, r"num_slots is -1; it must be 0 \(no memory\) or more"),
-        ({"attention": "hard"}, "attention is 'hard'; it must be one of softmax, sigmoid"),
-        ({"composition": "product"}, "composition is 'product'; it must be one of mlp, sum"),
         ({"likelihood": "beta"}, "likelihood is 'beta'; it must be one of bernoulli, gaussian"),
         ({"num_samples": 0}, "num_samples is 0; it must be at least 1"),
         ({"local_reconstruction": -1.0}, "local_reconstruction is -1.0; it must not be negative"),
