@@ -130,8 +130,7 @@ def few_shot(
     VMA section 4.2. Queries and support of a class are disjoint; both are ordered by class.
     """
     _check_positive(num_classes=num_classes, num_support=num_support, num_queries=num_queries)
-    if num_classes > len(data.class_sizes):
-        raise UserError(f"num_classes is {num_classes}; the data set has {len(data.class_sizes)}")
+    _check_num_classes(num_classes, data)
     if num_support + num_queries > data.smallest_class:
         raise UserError(
             f"num_support + num_queries is {num_support + num_queries}; "
@@ -152,11 +151,39 @@ def unstructured(
 ) -> EpisodeIndices:
     """Episodes of images drawn independently of class (Kanerva Machine section 4.2)."""
     _check_positive(num_episodes=num_episodes, episode_length=episode_length)
+    if episode_length > len(data.images):
+        raise UserError(
+            f"episode_length is {episode_length}; the data set has {len(data.images)} images"
+        )
     shape = (num_episodes, episode_length)
     return EpisodeIndices(jax.random.randint(rng_key, shape, 0, len(data.images)))
 
 
-SAMPLERS = {f.__name__: f for f in (minibatch, recall, few_shot, unstructured)}
+def few_classes(
+    rng_key: chex.PRNGKey,
+    data: ImageArrays,
+    *,
+    num_episodes: int,
+    episode_length: int,
+    num_classes: int,
+) -> EpisodeIndices:
+    """Episodes of images of a few classes each, with replacement (Kanerva Machine section 4.2)."""
+    _check_positive(
+        num_episodes=num_episodes, episode_length=episode_length, num_classes=num_classes
+    )
+    _check_num_classes(num_classes, data)
+
+    def one_episode(rng_key: chex.PRNGKey) -> chex.Array:
+        class_rng_key, choice_rng_key, member_rng_key = jax.random.split(rng_key, 3)
+        classes = sample_without_replacement(class_rng_key, len(data.class_sizes), num_classes)
+        chosen = classes[jax.random.randint(choice_rng_key, (episode_length,), 0, num_classes)]
+        members = jax.random.randint(member_rng_key, (episode_length,), 0, data.class_sizes[chosen])
+        return data.class_members[chosen, members]
+
+    return EpisodeIndices(jax.vmap(one_episode)(jax.random.split(rng_key, num_episodes)))
+
+
+SAMPLERS = {f.__name__: f for f in (minibatch, recall, few_shot, unstructured, few_classes)}
 
 
 def gather(
@@ -234,3 +261,8 @@ def _check_positive(**fields: Any) -> None:
     for field, value in fields.items():
         if value < 1:
             raise UserError(f"{field} is {value}; it must be at least 1")
+
+
+def _check_num_classes(num_classes: int, data: ImageArrays) -> None:
+    if num_classes > len(data.class_sizes):
+        raise UserError(f"num_classes is {num_classes}; the data set has {len(data.class_sizes)}")

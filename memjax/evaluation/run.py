@@ -1,7 +1,7 @@
 """A trained run, loaded; and what an evaluation says of it."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +14,10 @@ from ml_collections import ConfigDict
 
 from memjax import data
 from memjax.errors import UserError
+from memjax.models.episodic import EpisodicVAE
 from memjax.training import Experiment, build, init_state
 from memjax.training.checkpoints import Checkpoints
+from memjax.training.experiment import build_sampler
 from memjax.training.workdir import load_config
 
 _CHUNK = 500  # images that are mapped at a time
@@ -70,6 +72,44 @@ class Run:
             parts.append(self.map(method, jax.random.fold_in(rng_key, start), queries, None))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
+    def apply(self, method: str, rng_key: chex.PRNGKey, *arguments: Any, **options: Any) -> Any:
+        """`model.method(rng_key, *arguments, **options)` along the leading axes of `arguments`.
+
+        Compiled once for the shapes and the options; the results have the same leading axis.
+        """
+        rng_keys = jax.random.split(rng_key, len(jax.tree.leaves(arguments)[0]))
+        named_options = tuple(sorted(options.items()))
+        return _apply(self.model, method, named_options, self.variables, rng_keys, arguments)
+
+    def require_episodes(self, task: str) -> None:
+        """Refuses a model that does not write episodes into a memory.
+
+        Raises:
+          UserError: it is another.
+        """
+        if not isinstance(self.model, EpisodicVAE):
+            name = self.experiment.config.model.name
+            raise UserError(
+                f"task {task} needs a model that writes episodes into its memory; this is a {name}"
+            )
+
+    def draw_episodes(
+        self, rng_key: chex.PRNGKey, num_episodes: int, episode_length: int, num_classes: int = 0
+    ) -> jax.Array:
+        """Held-out images `[num_episodes, episode_length, H, W, C]` of a few classes; 0: of any.
+
+        Raises:
+          UserError: a number below 1, or more images or classes than the data have.
+        """
+        fields: dict[str, Any] = {"num_episodes": num_episodes, "episode_length": episode_length}
+        if num_classes:
+            fields |= {"name": "few_classes", "num_classes": num_classes}
+        else:
+            fields["name"] = "unstructured"
+        stage = self.experiment.eval
+        indices = build_sampler(ConfigDict(fields))(rng_key, stage.arrays)
+        return stage.gather(stage.arrays, indices, 0).query
+
     def eval_episode(self, rng_key: jax.Array) -> data.Episode:
         """An episode of the config's evaluation sampler, of held-out data."""
         stage = self.experiment.eval
@@ -87,7 +127,7 @@ class Curves(NamedTuple):
 
     x_label: str
     y_label: str
-    lines: dict[str, tuple[Sequence[float], Sequence[float]]]
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +142,17 @@ class Report:
     """
 
     table: list[dict[str, Any]]
-    grids: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
-    curves: dict[str, dict[str, Curves]] = dataclasses.field(default_factory=dict)
-    matrices: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+    grids: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+    curves: Mapping[str, Mapping[str, Curves]] = dataclasses.field(default_factory=dict)
+    matrices: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _apply(model, method, options, variables, rng_keys, arguments) -> Any:
+    def one(rng_key: chex.PRNGKey, arguments: Any) -> Any:
+        return model.apply(variables, rng_key, *arguments, method=method, **dict(options))
+
+    return jax.vmap(one)(rng_keys, arguments)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

@@ -32,6 +32,13 @@ class Joint(NamedTuple):
     likelihood: dist.Distribution  # p(x|z)
 
 
+class Images(NamedTuple):
+    """Images of p(x|z)."""
+
+    mean: chex.Array  # [T, H, W, C]
+    sample: chex.Array  # [T, H, W, C]
+
+
 class EpisodicVAE(nn.Module):
     """p(X|M) = prod_t integral p(y_t) p(z_t|y_t, M) p(x_t|z_t) dy_t dz_t; KM eq. 3.
 
@@ -130,9 +137,11 @@ class EpisodicVAE(nn.Module):
         """The memory after an episode `[T, H, W, C]`; KM eq. 8, by one sample of y and z."""
         return self._write(rng_key, self.encoder(images))
 
-    def read(self, rng_key: chex.PRNGKey, memory: Any, images: chex.Array) -> chex.Array:
-        """One iteration of reading (KM algorithm 1): images `[T, H, W, C]` in and out."""
-        return self._sample_joint(rng_key, memory, self.encoder(images)).likelihood.mean
+    def read(self, rng_key: chex.PRNGKey, memory: Any, images: chex.Array) -> Images:
+        """One iteration of reading (KM algorithm 1) at images `[T, H, W, C]`."""
+        joint_rng_key, sample_rng_key = jax.random.split(rng_key)
+        joint = self._sample_joint(joint_rng_key, memory, self.encoder(images))
+        return Images(joint.likelihood.mean, joint.likelihood.sample(sample_rng_key))
 
     def log_weights(
         self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None, num_samples: int
@@ -159,11 +168,17 @@ class EpisodicVAE(nn.Module):
 
         The memory holds the support `[N, H, W, C]`, or nothing but its prior.
         """
-        write_rng_key, address_rng_key, latent_rng_key = jax.random.split(rng_key, 3)
+        write_rng_key, read_rng_key = jax.random.split(rng_key)
         memory = self.memory_prior() if support is None else self.write(write_rng_key, support)
-        address = self._address_prior().sample(address_rng_key, (1,))
+        return self.generate_from(read_rng_key, memory, num_samples=1).mean[0]
+
+    def generate_from(self, rng_key: chex.PRNGKey, memory: Any, *, num_samples: int) -> Images:
+        """What is read at `num_samples` random keys; KM section 4.2."""
+        address_rng_key, latent_rng_key, sample_rng_key = jax.random.split(rng_key, 3)
+        address = self._address_prior().sample(address_rng_key, (num_samples,))
         latent = self._latent_prior(memory, address).sample(latent_rng_key)
-        return self.decoder(latent).mean[0]
+        likelihood = self.decoder(latent)
+        return Images(likelihood.mean, likelihood.sample(sample_rng_key))
 
     def explain(
         self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None = None
@@ -172,7 +187,7 @@ class EpisodicVAE(nn.Module):
         del support
         write_rng_key, read_rng_key = jax.random.split(rng_key)
         memory = self.write(write_rng_key, query)
-        return {"query": query, "reconstruction": self.read(read_rng_key, memory, query)}
+        return {"query": query, "reconstruction": self.read(read_rng_key, memory, query).mean}
 
     def _write(self, rng_key: chex.PRNGKey, embedding: chex.Array) -> Any:
         noise_rng_key, address_rng_key, codes_rng_key = jax.random.split(rng_key, 3)

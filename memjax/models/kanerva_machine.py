@@ -71,8 +71,11 @@ class KanervaMachine(EpisodicVAE):
         """Weights `[T, N]` by which images `[T, H, W, C]` are read."""
         return self._weights(self._sample_joint(rng_key, memory, self.encoder(images)).address)
 
-    def decode_weights(self, memory: KanervaState, read_weights: chex.Array) -> chex.Array:
+    def decode_weights(
+        self, rng_key: chex.PRNGKey, memory: KanervaState, read_weights: chex.Array
+    ) -> chex.Array:
         """Images `[T, H, W, C]` of what weights `[T, N]` read: the means all the way down."""
+        del rng_key
         return self.decoder(kanerva.read(memory, read_weights)[0]).mean
 
     def _write_codes(

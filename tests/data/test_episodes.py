@@ -151,3 +151,23 @@ def test_samplers_trace_once(arrays):
 
     for key in keys(3):
         episode(key)
+
+
+def test_few_classes_draws_evenly_from_as_many_classes(arrays):
+    labels = np.repeat([0, 1, 2, 3], [10, 20, 12, 18])
+    draw = jax.jit(
+        lambda k: data.few_classes(k, arrays, num_episodes=3_000, episode_length=30, num_classes=2)
+    )
+    drawn = np.asarray(draw(jax.random.key(0)).query)
+    assert drawn.shape == (3_000, 30)
+    assert all(len(np.unique(labels[episode])) == 2 for episode in drawn)
+    counts = np.bincount(labels[drawn].ravel(), minlength=4) / drawn.size
+    np.testing.assert_allclose(counts, 0.25, atol=0.03)
+    assert len(np.unique(drawn)) == 60
+    with pytest.raises(UserError, match="num_classes is 5; the data set has 4"):
+        data.few_classes(jax.random.key(0), arrays, num_episodes=1, episode_length=1, num_classes=5)
+
+
+def test_an_episode_longer_than_the_data_is_refused(arrays):
+    with pytest.raises(UserError, match="episode_length is 61; the data set has 60 images"):
+        data.unstructured(jax.random.key(0), arrays, num_episodes=1, episode_length=61)

@@ -10,18 +10,10 @@ from memjax.evaluation import load_run, samples, task
 
 
 def test_tasks_are_the_files_of_the_package():
-    assert evaluation.tasks() == [
-        "disable_memory",
-        "impute",
-        "likelihood",
-        "preference",
-        "probe",
-        "recall",
-        "samples",
-        "slots",
-    ]
+    assert {"likelihood", "recall", "samples"} <= set(evaluation.tasks())
+    assert not {"run", "reading"} & set(evaluation.tasks())
     assert task("samples") is samples.evaluate
-    with pytest.raises(UserError, match="task is 'run'; it must be one of disable_memory, impute"):
+    with pytest.raises(UserError, match="task is 'run'; it must be one of capacity, "):
         task("run")
 
 

@@ -211,7 +211,9 @@ def test_what_is_written_is_read_and_pictured():
         assert image.shape == _SHAPE and np.all((image >= 0) & (image <= 1))
     memory = model.apply(variables, jax.random.key(0), query, method="write")
     read_weights = model.apply(variables, jax.random.key(0), memory, query, method="weights")
-    images = model.apply(variables, memory, read_weights, method="decode_weights")
+    images = model.apply(
+        variables, jax.random.key(0), memory, read_weights, method="decode_weights"
+    )
     assert images.shape == query.shape and read_weights.shape == (4, 3)
 
 

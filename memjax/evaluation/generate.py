@@ -1,0 +1,103 @@
+"""One-shot generation from a batch of images: Kanerva Machine section 4.2, figures 4, 5 and 8."""
+
+from collections.abc import Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from memjax.evaluation import reading
+from memjax.evaluation.run import Curves, Report, Run, load_run
+
+_SHOWN = (0, 2, 4, 6, 8)
+
+
+def evaluate(
+    run: Run,
+    *,
+    num_classes: int | Sequence[int] = (2, 4, 12),
+    episode_length: int = 12,
+    num_iterations: int = 8,
+    num_episodes: int = 16,
+    beside: str = "",
+    seed: int = 0,
+) -> Report:
+    """Writes held-out images of a few classes, reads at random keys, and reads what was read.
+
+    `nearest` is the mean absolute difference of a pixel between a generated image and that of the
+    written images which is the most like it: it falls as samples become like what was written.
+
+    Args:
+      run: the trained run.
+      num_classes: classes in an episode, or several numbers of them; 0: any images.
+      episode_length: images written, and as many samples drawn.
+      num_iterations: readings after the first image.
+      num_episodes: over which the numbers are means; the first is shown.
+      beside: folder of a trained VAE, whose samples are encoded and decoded as often.
+      seed: of episodes and samples.
+
+    Raises:
+      UserError: a model without a memory of episodes, more classes than the data have.
+    """
+    run.require_episodes("generate")
+    twin = load_run(beside, run.experiment.config.data_dir) if beside else None
+    table: list[dict] = []
+    lines, grids = {}, {}
+    for count in [num_classes] if isinstance(num_classes, int) else num_classes:
+        rng_key = jax.random.fold_in(jax.random.key(seed), count)
+        draw_rng_key, sample_rng_key = jax.random.split(rng_key)
+        written = run.draw_episodes(draw_rng_key, num_episodes, episode_length, count)
+        systems = {"memory": _from_memory(run, sample_rng_key, written, num_iterations)}
+        if twin:
+            systems["VAE"] = _from_vae(twin, sample_rng_key, written.shape[:2], num_iterations)
+        for name, steps in systems.items():
+            distances = [nearest(step, written) for step in steps]
+            label = f"{name}, {count} classes" if count else name
+            lines[label] = (range(len(steps)), distances)
+            table += [
+                {"system": name, "num_classes": count, "iteration": i, "nearest": distance}
+                for i, distance in enumerate(distances)
+            ]
+            grids[f"generate_{name}_{count}_classes"] = {"written": np.asarray(written[0])} | {
+                f"{i} readings": np.asarray(steps[i][0]) for i in _SHOWN if i < len(steps)
+            }
+    curve = Curves("readings", "mean absolute error of a pixel", lines)
+    return Report(table, grids, {"generate": {"to the nearest written image": curve}})
+
+
+def nearest(images: chex.Array, written: chex.Array) -> float:
+    """The mean over images `[B, T, ...]` of the least error to one of `written` `[B, T', ...]`."""
+    flat, targets = (x.reshape(*x.shape[:2], -1) for x in (images, written))
+
+    def one(image: chex.Array, targets: chex.Array) -> chex.Array:
+        return jnp.min(jnp.mean(jnp.abs(image - targets), axis=-1))
+
+    return float(jnp.mean(jax.vmap(jax.vmap(one, (0, None)))(flat, targets)))
+
+
+def _from_memory(
+    run: Run, rng_key: chex.PRNGKey, written: chex.Array, num_iterations: int
+) -> list[chex.Array]:
+    write_rng_key, first_rng_key, read_rng_key = jax.random.split(rng_key, 3)
+    memories = run.apply("write", write_rng_key, written)
+    first = run.apply("generate_from", first_rng_key, memories, num_samples=written.shape[1])
+    return [first.mean, *reading.repeat(run, read_rng_key, memories, first.sample, num_iterations)]
+
+
+def _from_vae(
+    run: Run, rng_key: chex.PRNGKey, shape: Sequence[int], num_iterations: int
+) -> list[chex.Array]:
+    """Figure 8: a VAE's samples, encoded and decoded again and again."""
+    num_images = shape[0] * shape[1]
+    generate = jax.jit(
+        jax.vmap(lambda rng_key: run.model.apply(run.variables, rng_key, None, method="generate"))
+    )
+    images = generate(jax.random.split(rng_key, num_images))
+    steps = [images]
+    for i in range(num_iterations):
+        step_rng_key, sample_rng_key = jax.random.split(jax.random.fold_in(rng_key, i))
+        queries = jax.random.bernoulli(sample_rng_key, jnp.clip(steps[-1], 0.0, 1.0))
+        explained = run.map("explain", step_rng_key, queries.astype(images.dtype), None)
+        steps.append(explained["reconstruction"])
+    return [step.reshape(*shape, *step.shape[1:]) for step in steps]

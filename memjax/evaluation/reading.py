@@ -1,0 +1,33 @@
+"""Iterative reading of episodes' memories: Kanerva Machine section 3.5, algorithm 1."""
+
+from typing import Any
+
+import chex
+import jax
+
+from memjax.evaluation.run import Run
+
+
+def repeat(
+    run: Run, rng_key: chex.PRNGKey, memories: Any, queries: chex.Array, num_iterations: int
+) -> list[chex.Array]:
+    """Reads at `queries`, then at what was read, and so on.
+
+    Each reading but the first asks with a sample of the p(x|z) before it.
+
+    Args:
+      run: the trained run.
+      rng_key: a JAX random key.
+      memories: what `model.write` gives, with leading axis B.
+      queries: `[B, T, H, W, C]`.
+      num_iterations: how often.
+
+    Returns:
+      After each reading the means of p(x|z), `[B, T, H, W, C]`.
+    """
+    means = []
+    for i in range(num_iterations):
+        images = run.apply("read", jax.random.fold_in(rng_key, i), memories, queries)
+        means.append(images.mean)
+        queries = images.sample
+    return means
