@@ -112,3 +112,32 @@ def gaussian_kl(mean_q, cov_q, mean_p, cov_p):
         + np.linalg.slogdet(cov_p)[1]
         - np.linalg.slogdet(cov_q)[1]
     )
+
+
+def memory_layer(params, stats, inputs, attention="sigmoid", composition="mlp", disabled=False):
+    """MEM-VAE's section 3.3, one datum and one unit at a time: (h, h_a), h_a None without slots."""
+    hidden = _float64(params["dense"]["kernel"]).T @ inputs + _float64(params["dense"]["bias"])
+    hidden = (hidden - _float64(stats["norm"]["mean"])) / np.sqrt(
+        _float64(stats["norm"]["var"]) + 1e-5
+    )
+    hidden = hidden * _float64(params["norm"]["scale"]) + _float64(params["norm"]["bias"])
+    h_g = np.maximum(hidden, 0)
+    if "slots" not in params:
+        return h_g, None
+    logits = _float64(params["slot_keys"]) @ h_g + _float64(params["slot_bias"])
+    h_a = softmax(logits) if attention == "softmax" else 1 / (1 + np.exp(-logits))
+    h_m = sum(weight * slot for weight, slot in zip(h_a, _float64(params["slots"]), strict=True))
+    h_m = np.ones_like(h_g) if disabled else h_m
+    if composition == "sum":
+        return h_g + h_m, h_a
+    c = params["combination"]
+    output = np.zeros_like(h_g)
+    for d, (g, m) in enumerate(zip(h_g, h_m, strict=True)):
+        linear = float(c.a1[d]) + c.a2[d] * m + c.a3[d] * g + c.a4[d] * g * m
+        inner = float(c.c1[d]) + c.c2[d] * m + c.c3[d] * g + c.c4[d] * g * m
+        output[d] = max(linear + c.b1[d] / (1 + np.exp(-inner)), 0)
+    return output, h_a
+
+
+def _float64(array):
+    return np.asarray(array, np.float64)

@@ -28,6 +28,9 @@ def get_config() -> ConfigDict:
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 3e-4})
     config.optimizer.clip_norm = 0.0  # of the whole gradient; 0: no clipping
     config.optimizer.decay_steps = 0  # of a cosine decay of the learning rate to zero; 0: constant
+    config.optimizer.anneal_factor = 1.0  # of the learning rate, at each annealing; 1: never
+    config.optimizer.anneal_start = 0  # the step at which annealing begins
+    config.optimizer.anneal_every = 1  # steps between two annealings
 
     config.training = ConfigDict()
     config.training.num_steps = 20_000

@@ -20,6 +20,8 @@ from memjax.training.checkpoints import Checkpoints
 from memjax.training.experiment import build_sampler
 from memjax.training.workdir import load_config
 
+_CHUNK = 500  # images that are mapped at a time
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -55,6 +57,20 @@ class Run:
         rng_keys = jax.random.split(rng_key, len(queries))
         named_options = tuple(sorted(options.items()))
         return _map(self.model, method, named_options, self.variables, rng_keys, queries, support)
+
+    def map_images(self, method: str, rng_key: chex.PRNGKey, images: chex.Array) -> Any:
+        """`model.method(rng_key, image, None)` for each of a data set's images, as NumPy arrays.
+
+        Args:
+          method: the method's name.
+          rng_key: of the model's samples.
+          images: uint8 `[D, H, W, C]`; the model sees their grey levels, not binarised.
+        """
+        parts = []
+        for start in range(0, len(images), _CHUNK):
+            queries = np.asarray(images[start : start + _CHUNK], np.float32) / 255
+            parts.append(self.map(method, jax.random.fold_in(rng_key, start), queries, None))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
     def apply(self, method: str, rng_key: chex.PRNGKey, *arguments: Any, **options: Any) -> Any:
         """`model.method(rng_key, *arguments, **options)` along the leading axes of `arguments`.

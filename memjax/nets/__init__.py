@@ -1,14 +1,17 @@
 """Flax linen building blocks."""
 
 from memjax.nets import distributions
-from memjax.nets.image import ImageDecoder, ImageEncoder, add_uniform_noise
+from memjax.nets.image import ImageDecoder, ImageEncoder, add_uniform_noise, check_images
+from memjax.nets.memory_layer import MemoryLayer
 from memjax.nets.mlp import MLP, image_to_vector
 
 __all__ = [
     "MLP",
     "ImageDecoder",
     "ImageEncoder",
+    "MemoryLayer",
     "add_uniform_noise",
+    "check_images",
     "distributions",
     "image_to_vector",
 ]

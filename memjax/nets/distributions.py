@@ -30,7 +30,7 @@ def bernoulli_image(logits: chex.Array) -> dist.Distribution:
 
 
 def gaussian_image(loc: chex.Array, log_scale: chex.Array) -> dist.Distribution:
-    """Independent Gaussian pixels over images `[..., H, W, C]` with one scale."""
+    """Independent Gaussian pixels over images `[..., H, W, C]`; one scale, or one for each."""
     return dist.Normal(loc, jnp.exp(log_scale)).to_event(3)
 
 

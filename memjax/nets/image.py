@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import chex
 import flax.linen as nn
 import jax
+import numpy as np
 import numpyro.distributions as dist
 
 from memjax.errors import UserError
@@ -113,6 +114,19 @@ def pyramid_shapes(image_shape: Sequence[int]) -> list[tuple[int, int]]:
         height, width = -(-height // 2), -(-width // 2)
         shapes.append((height, width))
     return shapes
+
+
+def check_images(images: chex.Array) -> None:
+    """Refuses images outside [0, 1]; inside a compiled function, where values are unknown, nothing.
+
+    Raises:
+      UserError: such as for uint8 images that were not divided by 255.
+    """
+    if isinstance(images, jax.core.Tracer):
+        return
+    least, largest = float(np.min(images)), float(np.max(images))
+    if not (least >= 0.0 and largest <= 1.0):
+        raise UserError(f"images range from {least:g} to {largest:g}; they must be in [0, 1]")
 
 
 def add_uniform_noise(rng_key: chex.PRNGKey, images: chex.Array) -> chex.Array:

@@ -62,7 +62,7 @@ def build(config: ConfigDict) -> Experiment:
     model = models.build(
         model_fields.pop("name"), image_shape=train.arrays.images.shape[1:], **model_fields
     )
-    return Experiment(config, model, _build_optimizer(config.optimizer), train, evaluation)
+    return Experiment(config, model, _build_optimizer(config), train, evaluation)
 
 
 def stage(config: ConfigDict, split: str, episodes: ConfigDict) -> Stage:
@@ -107,19 +107,42 @@ def build_sampler(episodes: ConfigDict) -> data.Sampler:
     return partial(sampler, **fields)
 
 
-def _build_optimizer(optimizer: ConfigDict) -> optax.GradientTransformation:
-    """Any of optax's optimizers by name; `clip_norm` 0 and `decay_steps` 0 mean without."""
-    fields: dict[str, Any] = optimizer.to_dict()
+def _build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """Any of optax's optimizers by name; `clip_norm` 0 means without."""
+    fields: dict[str, Any] = config.optimizer.to_dict()
     name, clip_norm = fields.pop("name"), fields.pop("clip_norm")
-    decay_steps = fields.pop("decay_steps")
     make = getattr(optax, name, None)
     if not callable(make) or "learning_rate" not in inspect.signature(make).parameters:
         raise UserError(f"optimizer.name is {name!r}; it must be one of optax's, such as 'adam'")
-    if decay_steps:
-        fields["learning_rate"] = optax.cosine_decay_schedule(fields["learning_rate"], decay_steps)
+    fields["learning_rate"] = _pop_schedule(fields, config.training.num_steps)
     _check_fields(make, fields, f"optimizer {name}")
     clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
     return optax.chain(clip, make(**fields))
+
+
+def _pop_schedule(fields: dict[str, Any], num_steps: int) -> Any:
+    """The learning rate, or its schedule; `decay_steps` 0 and `anneal_factor` 1 mean without."""
+    learning_rate, decay_steps = fields.pop("learning_rate"), fields.pop("decay_steps")
+    factor, every = fields.pop("anneal_factor", 1.0), fields.pop("anneal_every", 1)
+    start = fields.pop("anneal_start", 0)
+    if decay_steps and factor != 1.0:
+        raise UserError("optimizer has decay_steps and anneal_factor, two schedules; give one")
+    if decay_steps:
+        return optax.cosine_decay_schedule(learning_rate, decay_steps)
+    if factor == 1.0:
+        return learning_rate
+    if not 0.0 < factor < 1.0:
+        raise UserError(f"optimizer.anneal_factor is {factor}; it must be above 0 and at most 1")
+    if every < 1:
+        raise UserError(f"optimizer.anneal_every is {every}; it must be at least 1")
+    if not 0 <= start < num_steps:
+        raise UserError(
+            f"optimizer.anneal_start is {start}; it must be below training.num_steps, {num_steps}, "
+            "and not negative; optimizer.anneal_factor=1.0 trains without annealing"
+        )
+    return optax.exponential_decay(
+        learning_rate, every, factor, transition_begin=start, staircase=True
+    )
 
 
 def _check_fields(function: Callable, fields: dict[str, Any], what: str, *arguments: Any) -> None:

@@ -1,7 +1,9 @@
+import jax
+import numpy as np
 import pytest
 
-from memjax.evaluation import load_run
-from memjax.training import train_and_evaluate
+from memjax.evaluation import Run, load_run
+from memjax.training import build, init_state, train_and_evaluate
 from tests.conftest import make_tiny_config
 
 
@@ -47,3 +49,22 @@ def kanerva_run(tmp_path_factory):
     }
     train_and_evaluate(config, workdir)
     return load_run(workdir)
+
+
+@pytest.fixture(scope="session")
+def mem_vae_run():
+    """A MEM-VAE of digits, whose slots are added; not trained, but with parameters of some size."""
+    config = make_tiny_config()
+    config.episodes = config.eval.episodes = {"name": "minibatch", "batch_size": 8}
+    config.model = {
+        "name": "mem_vae.MemVAE",
+        "hidden_sizes": (32, 16),
+        "latent_size": 4,
+        "num_slots": (5, 3),
+        "attention": "softmax",
+        "composition": "sum",
+    }
+    experiment = build(config)
+    variables, rng = init_state(experiment).eval_variables, np.random.default_rng(0)
+    params = jax.tree.map(lambda p: p + 0.3 * rng.normal(size=p.shape), variables["params"])
+    return Run(experiment, {**variables, "params": params}, step=0)

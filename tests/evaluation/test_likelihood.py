@@ -4,7 +4,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from memjax.evaluation import likelihood, samples
+from memjax.evaluation import likelihood, run, samples
 from tests import oracles
 
 _GRID = np.linspace(-8, 8, 801)
@@ -41,6 +41,13 @@ def test_one_sample_is_the_elbo_and_more_are_tighter(vae_run):
         likelihood.evaluate(vae_run, num_samples=n, seed=1).table[0]["nll"] for n in (1, 10, 100)
     ]
     assert nll[0] > nll[1] > nll[2]
+
+
+def test_more_samples_compile_nothing(vae_run):
+    likelihood.evaluate(vae_run, num_samples=200, num_queries=10)
+    compiled = run._map._cache_size()
+    likelihood.evaluate(vae_run, num_samples=5_000, num_queries=10)
+    assert run._map._cache_size() == compiled
 
 
 def test_chunks_are_averaged_in_the_log_domain(recall_run):

@@ -89,7 +89,7 @@ def test_train_evaluate_and_what_they_leave(tmp_path):
     assert (workdir / "figures/recall.png").exists()
 
     for arguments, words in [
-        (["--task=recal"], ["task is 'recal'", "likelihood, recall, samples"]),
+        (["--task=recal"], ["task is 'recal'", "likelihood, preference, probe, recall"]),
         (["--task=recall", "--option=slots=3"], ["'slots=3'", "num_slots, num_memories, seed"]),
         (["--task=recall", "--option=num_slots=0"], ["num_slots is 0"]),
     ]:

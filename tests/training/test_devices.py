@@ -26,7 +26,14 @@ config.optimizer = {"name": "sgd", "learning_rate": 0.01, "clip_norm": 0.0, "dec
 config.training.num_steps = 50
 config.training.log_every = 10
 config.training.eval_every = config.training.checkpoint_every = 50
-for model in ("vma", "normalized"):
+for model in ("vma", "mem_vae", "normalized"):
+    if model == "mem_vae":
+        config.model = {
+            "name": "mem_vae.MemVAE",
+            "hidden_sizes": (8, 4),
+            "latent_size": 2,
+            "num_slots": (3, 2),
+        }
     if model == "normalized":
         models.build = lambda name, image_shape, **fields: Normalized(image_shape)
     state = train_and_evaluate(config, f"{workdir}/{model}")
@@ -71,7 +78,7 @@ def test_one_device_and_eight_give_the_same_parameters(tmp_path):
     for num_devices in (1, 8):
         finished = _train(tmp_path / str(num_devices), num_devices)
         assert finished.returncode == 0, finished.stderr[-3000:]
-    for model in ("vma", "normalized"):
+    for model in ("vma", "mem_vae", "normalized"):
         one, eight = (_load(tmp_path / name / model) for name in ("1", "8"))
         assert one.keys() == eight.keys()
         for name, value in one.items():

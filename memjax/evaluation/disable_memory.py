@@ -1,0 +1,51 @@
+"""Generated images without what the decoder's memories add; MEM-VAE's appendix C and figure 6."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from memjax.errors import UserError
+from memjax.evaluation.preference import check_memory
+from memjax.evaluation.run import Report, Run
+
+_PICTURES = 10
+
+
+def evaluate(run: Run, *, num_images: int = 100, seed: int = 0) -> Report:
+    """Decodes the same latents with all memories, without layer 1's, without those of 1 and 2, ...
+
+    What is read from a disabled memory is a vector of ones. `change` is the mean absolute
+    difference of a pixel from the whole model's.
+
+    Args:
+      run: the trained run of a model with slots.
+      num_images: how many latents to draw.
+      seed: of the latents.
+
+    Raises:
+      UserError: a model without slots, no images.
+    """
+    check_memory(run, "disable_memory")
+    if num_images < 1:
+        raise UserError(f"num_images is {num_images}; it must be at least 1")
+    rng_keys = jax.random.split(jax.random.key(seed), num_images)
+    images = {"whole": _generate(run, rng_keys, 0)}
+    for layer, num_slots in enumerate(run.model.num_slots, 1):
+        if num_slots:
+            name = "without layer 1's" if layer == 1 else f"without 1 to {layer}'s"
+            images[name] = _generate(run, rng_keys, layer)
+    table = [
+        {"memories": name, "change": float(np.mean(np.abs(changed - images["whole"])))}
+        for name, changed in images.items()
+    ]
+    return Report(table, {"disable_memory": {k: v[:_PICTURES] for k, v in images.items()}})
+
+
+def _generate(run: Run, rng_keys: jax.Array, num_disabled: int) -> np.ndarray:
+    @jax.jit
+    @jax.vmap
+    def generate(rng_key: jax.Array) -> Any:
+        return run.model.apply(run.variables, rng_key, num_disabled=num_disabled, method="generate")
+
+    return np.asarray(generate(rng_keys))

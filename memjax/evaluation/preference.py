@@ -1,0 +1,76 @@
+"""Which slots of a learned memory are read for which class of images; MEM-VAE's figure 3."""
+
+import jax
+import numpy as np
+
+from memjax.errors import UserError
+from memjax.evaluation.run import Report, Run
+
+
+def evaluate(run: Run, *, seed: int = 0) -> Report:
+    """The mean activation of each slot over the held-out images of a class, in shares of one.
+
+    Pictures: the shares, a row for each class and a column for each slot; the correlations of these
+    rows. The table names, for each class, the slot that is read most and the most similar class.
+
+    Args:
+      run: the trained run of a model with `slot_activations`.
+      seed: of the latents.
+
+    Raises:
+      UserError: a model without slots, a data set without classes.
+    """
+    shares = class_preferences(run, "preference", seed)
+    table, correlations = [], {}
+    for layer, matrix in shares.items():
+        correlation = correlations[layer] = np.corrcoef(matrix)
+        others = np.where(np.eye(len(matrix), dtype=bool), -np.inf, correlation)
+        for i, row in enumerate(matrix):
+            table.append(
+                {
+                    "layer": layer,
+                    "class": i,
+                    "slot": int(np.argmax(row)),
+                    "share": float(np.max(row)),
+                    "nearest_class": int(np.argmax(others[i])),
+                    "correlation": float(np.max(others[i])),
+                }
+            )
+    return Report(table, matrices={"preference": shares, "preference_correlation": correlations})
+
+
+def class_preferences(run: Run, task: str, seed: int) -> dict[str, np.ndarray]:
+    """By layer, the slots' mean activations over each class, `[classes, N]`, of sum one.
+
+    Args:
+      run: the trained run.
+      task: who asks, for the error.
+      seed: of the latents.
+
+    Raises:
+      UserError: a model without slots, a data set without classes.
+    """
+    check_memory(run, task)
+    arrays = run.experiment.eval.arrays
+    labels = np.asarray(arrays.labels)
+    classes = np.unique(labels[labels >= 0])
+    if len(classes) < 2:
+        name = run.experiment.config.dataset.name
+        raise UserError(f"task {task} needs images of several classes; {name} has {len(classes)}")
+    activations = run.map_images("slot_activations", jax.random.key(seed), arrays.images)
+    means = {
+        layer: np.stack([weights[labels == c].mean(axis=0) for c in classes])
+        for layer, weights in activations.items()
+    }
+    return {layer: mean / mean.sum(axis=1, keepdims=True) for layer, mean in means.items()}
+
+
+def check_memory(run: Run, task: str) -> None:
+    """Refuses a model whose decoder has no slots."""
+    model = run.experiment.config.model
+    if not hasattr(run.model, "slot_activations"):
+        raise UserError(f"task {task} needs a decoder with memories; this is a {model.name}")
+    if not any(run.model.num_slots):
+        raise UserError(
+            f"task {task} needs slots; this run's model.num_slots is {tuple(model.num_slots)}"
+        )

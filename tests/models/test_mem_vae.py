@@ -1,0 +1,310 @@
+import functools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+
+from memjax.errors import UserError
+from memjax.models.mem_vae import MemVAE
+from tests import oracles
+
+_SHAPE = (3, 3, 1)
+_GRID = np.linspace(-8, 8, 2001)  # of the latent: a Riemann sum of smooth, decaying functions
+_BN_EPSILON = 1e-5
+
+
+def tiny(**fields):
+    defaults = {
+        "hidden_sizes": (6, 4),
+        "latent_size": 1,
+        "num_slots": (3, 2),
+        "batch_axes": ("batch",),
+    }
+    return MemVAE(_SHAPE, **(defaults | fields))
+
+
+def queries(count=64):
+    return np.random.default_rng(0).integers(0, 2, (count, *_SHAPE)).astype(np.float32)
+
+
+@functools.cache
+def initialize(model):
+    """Variables away from their first values, drawn by NumPy: nothing to compile."""
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        values = rng.normal(size=leaf.shape).astype(np.float32)
+        name = jax.tree_util.keystr(path)
+        if name.endswith(("['var']", "['scale']")):
+            return 0.5 + np.abs(values)
+        scale = 0.1 if "log_scale" in name else 0.5
+        return scale * values + (1.0 if name.endswith(".a3") else 0.0)
+
+    rng_key = jax.random.key(0)
+    shapes = jax.eval_shape(partial(model.init, train=True), rng_key, rng_key, queries()[0])
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+@partial(jax.jit, static_argnames=("model", "method", "options"))
+def _apply(model, variables, arguments, method, options):
+    return model.apply(variables, *arguments, method=method, **dict(options))
+
+
+def apply(model, variables, *arguments, method, **options):
+    return _apply(model, variables, arguments, method, tuple(options.items()))
+
+
+@partial(jax.jit, static_argnums=0)
+def train_step(model, variables, images):
+    """Objectives `[B]`, metrics, new statistics of a batch, as the training loop takes them."""
+
+    @partial(jax.vmap, axis_name="batch", out_axes=(0, None))
+    def one(rng_key, query):
+        return model.apply(variables, rng_key, query, train=True, mutable=["batch_stats"])
+
+    (objective, metrics), state = one(jax.random.split(jax.random.key(1), len(images)), images)
+    return objective, metrics, state["batch_stats"]
+
+
+def oracle_logits(model, variables, latent, num_disabled=0):
+    """The decoder's logits `[pixels]`, and each layer's h_a."""
+    hidden, activations = np.asarray(latent, np.float64), {}
+    for i in reversed(range(len(model.hidden_sizes))):
+        name = f"decoder_{i}"
+        hidden, activations[f"layer {i + 1}"] = oracles.memory_layer(
+            variables["params"][name],
+            variables["batch_stats"][name],
+            hidden,
+            model.attention,
+            model.composition,
+            disabled=i < num_disabled,
+        )
+    pixels = variables["params"]["pixels"]
+    logits = np.asarray(pixels["kernel"], np.float64).T @ hidden + np.asarray(pixels["bias"])
+    return logits, activations
+
+
+def exact_log_likelihood(model, variables, query):
+    """By quadrature, with the oracle's decoder."""
+    logits = np.stack([oracle_logits(model, variables, [z])[0] for z in _GRID])
+    probs = scipy.special.expit(logits)
+    likelihood = np.prod(np.where(query.reshape(-1) == 1, probs, 1 - probs), axis=1)
+    return np.log(np.sum(scipy.stats.norm.pdf(_GRID) * likelihood) * (_GRID[1] - _GRID[0]))
+
+
+def decoded_image(model, latent, num_disabled):
+    return model.decode(latent, num_disabled).mean
+
+
+def sampled_latent(model, rng_key, query):
+    return model._recognize(query)[0].sample(rng_key)
+
+
+@pytest.mark.parametrize("fields", [{}, {"attention": "softmax", "composition": "sum"}])
+def test_the_decoder_is_the_papers_layer_by_layer(fields):
+    model = tiny(latent_size=2, **fields)
+    variables = initialize(model)
+    latent = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    for num_disabled in (0, 1, 2):
+        found = apply(model, variables, latent, num_disabled=num_disabled, method=decoded_image)
+        expected = [oracle_logits(model, variables, z, num_disabled)[0] for z in latent]
+        np.testing.assert_allclose(
+            found.reshape(5, -1), scipy.special.expit(expected), rtol=1e-4, atol=1e-6
+        )
+
+
+def test_slot_activations_are_the_weights_of_every_layer_with_slots():
+    rng_key, query = jax.random.key(3), queries()[0]
+    for model in (tiny(), tiny(num_slots=(3, 0))):
+        variables = initialize(model)
+        found = apply(model, variables, rng_key, query, method="slot_activations")
+        latent = apply(model, variables, rng_key, query, method=sampled_latent)
+        expected = oracle_logits(model, variables, latent)[1]
+        assert found.keys() == {name for name, weights in expected.items() if weights is not None}
+        for name, weights in found.items():
+            np.testing.assert_allclose(weights, expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_importance_weights_average_to_the_exact_likelihood():
+    model = tiny()
+    variables, query = initialize(model), queries()[0]
+    arguments = (jax.random.key(1), query, None)
+    log_weights = apply(model, variables, *arguments, num_samples=100_000, method="log_weights")
+    weights = np.exp(np.asarray(log_weights, np.float64))
+    exact = np.exp(exact_log_likelihood(model, variables, query))
+    assert abs(weights.mean() - exact) < 5 * weights.std() / np.sqrt(len(weights))
+    assert weights.std() / np.sqrt(len(weights)) < 0.1 * exact
+
+
+def test_bounds_rise_with_samples_towards_the_likelihood():
+    rng_keys = jax.random.split(jax.random.key(0), 5_000)
+    query, bounds = queries()[0], []
+    for num_samples in (1, 16):
+        model = tiny(num_samples=num_samples)
+        variables = initialize(model)
+        objective, metrics = jax.jit(
+            jax.vmap(lambda k, m=model, v=variables: m.apply(v, k, query, train=False))
+        )(rng_keys)
+        np.testing.assert_array_equal(objective, -metrics["nll"])
+        bounds.append(objective.mean())
+    assert bounds[0] < bounds[1] < exact_log_likelihood(model, variables, query) + 0.01
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_samples": 2},
+        {"attention": "softmax", "composition": "sum", "likelihood": "gaussian"},
+        {"batch_norm": False, "num_slots": (0, 2)},
+    ],
+)
+def test_every_parameter_learns(fields):
+    """But for the biases that batch normalisation takes away again."""
+    model = tiny(**fields)
+    variables = initialize(model)
+    images = queries(256)
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        return jnp.mean(train_step_of_params(model, variables, params, images))
+
+    leaves = jax.tree_util.tree_leaves_with_path(gradient(variables["params"]))
+    sizes = {jax.tree_util.keystr(path): float(np.max(np.abs(leaf))) for path, leaf in leaves}
+    for name, size in sizes.items():
+        if model.batch_norm and "['dense']['bias']" in name:
+            assert size < 1e-3 * sizes[name.replace("bias", "kernel")], name
+        else:
+            assert np.isfinite(size) and size > 1e-7, name
+
+
+def train_step_of_params(model, variables, params, images):
+    variables = {**variables, "params": params}
+    if model.batch_norm:
+        return train_step(model, variables, images)[0]
+    rng_keys = jax.random.split(jax.random.key(1), len(images))
+    return jax.vmap(lambda k, x: model.apply(variables, k, x, train=True)[0])(rng_keys, images)
+
+
+def test_training_uses_the_batch_and_evaluation_the_running_averages():
+    model = tiny(num_samples=3)
+    variables = initialize(model)
+    images = queries(32)
+    _, _, stats = train_step(model, variables, images)
+    dense = variables["params"]["encoder_0"]["dense"]
+    hidden = images.reshape(32, -1).astype(np.float64) @ np.asarray(dense["kernel"]) + dense["bias"]
+    before = variables["batch_stats"]["encoder_0"]["norm"]
+    for name, value in (("mean", hidden.mean(axis=0)), ("var", hidden.var(axis=0))):
+        expected = 0.99 * before[name] + 0.01 * value
+        np.testing.assert_allclose(stats["encoder_0"]["norm"][name], expected, rtol=1e-4)
+    assert np.all(stats["decoder_1"]["norm"]["mean"] != before["mean"][0])
+
+    # In evaluation, a datum is by itself, whatever the batch; the oracle takes the averages.
+    features = apply(model, variables, jax.random.key(0), images[0], method="features")
+    expected = images[0].reshape(-1)
+    for name in ("encoder_0", "encoder_1"):
+        params, averages = variables["params"][name], variables["batch_stats"][name]
+        expected, _ = oracles.memory_layer(params, averages, expected)
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_penalty_is_the_distance_of_standardised_features():
+    images = queries(16)
+    model = tiny(local_reconstruction=0.5)
+    variables = initialize(model)
+    objective, metrics, _ = train_step(model, variables, images)
+    rng_keys = jax.random.split(jax.random.key(1), len(images))
+
+    @jax.jit
+    @partial(jax.vmap, axis_name="batch", out_axes=(0, None))
+    def features(rng_key, query):
+        def pairs(model):
+            posterior, recognized = model._recognize(query, train=True)
+            latent = posterior.rsample(rng_key, (1,))
+            return recognized, [h[0] for h in model._generate(latent, train=True)[1]]
+
+        return model.apply(variables, method=pairs, mutable=["batch_stats"])
+
+    (recognized, generated), _ = features(rng_keys, images)
+    expected = np.zeros(len(images))
+    for pair in zip(recognized, generated, strict=True):
+        up, down = (np.asarray(h, np.float64) for h in pair)
+        up, down = ((h - h.mean(0)) / np.sqrt(h.var(0) + _BN_EPSILON) for h in (up, down))
+        expected += 0.5 * np.mean((up - down) ** 2, axis=1)
+    found = -np.asarray(metrics["nll"]) - np.asarray(objective)
+    np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-4)
+    without = train_step(tiny(local_reconstruction=0.0), variables, images)[0]
+    np.testing.assert_allclose(without, -np.asarray(metrics["nll"]), rtol=1e-6)
+
+
+def test_images_have_the_datas_shape_and_range():
+    model = tiny()
+    variables, rng_key = initialize(model), jax.random.key(0)
+    images = [
+        *apply(model, variables, rng_key, queries()[0], method="explain").values(),
+        apply(model, variables, rng_key, num_disabled=2, method="generate"),
+        *apply(model, variables, layer=1, method="slot_images"),
+        *apply(model, variables, layer=2, method="slot_images"),
+    ]
+    assert len(images) == 2 + 1 + 3 + 2
+    for image in images:
+        assert image.shape == _SHAPE and np.all((image >= 0) & (image <= 1))
+
+
+def test_a_slots_image_is_decoded_from_it_alone():
+    model = tiny(attention="softmax", composition="sum")
+    variables = initialize(model)
+    found = apply(model, variables, layer=1, method="slot_images")
+    pixels, slots = variables["params"]["pixels"], variables["params"]["decoder_0"]["slots"]
+    expected = scipy.special.expit(np.asarray(slots @ pixels["kernel"] + pixels["bias"]))
+    np.testing.assert_allclose(found.reshape(3, -1), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("num_slots", "hidden_sizes", "thousands"),
+    [((70, 30), (500, 500), 1550), ((0, 0), (500, 500), 1441), ((0, 0), (530, 530), 1559)],
+)
+def test_parameters_of_mnist_are_as_many_as_in_table_3(num_slots, hidden_sizes, thousands):
+    model = MemVAE((28, 28, 1), hidden_sizes, num_slots=num_slots)
+    assert round(count_parameters(model) / 1_000) == thousands
+
+
+@pytest.mark.parametrize(("num_slots", "count"), [((70, 30), 207_528), ((0, 0), 163_828)])
+def test_parameters_of_ocr_letters_are_as_many_as_in_table_3(num_slots, count):
+    model = MemVAE((16, 8, 1), (200, 200), latent_size=50, num_slots=num_slots)
+    assert count_parameters(model) == count
+
+
+def count_parameters(model):
+    rng_key, image = jax.random.key(0), jnp.zeros(model.image_shape)
+    variables = jax.eval_shape(partial(model.init, train=False), rng_key, rng_key, image)
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"num_slots": (3,)},
+            r"num_slots is \(3,\); it must have one entry for each of the layers",
+        ),
+        ({"hidden_sizes": ()}, r"hidden_sizes is \(\); it must be sizes above 0"),
+        ({"likelihood": "beta"}, "likelihood is 'beta'; it must be one of bernoulli, gaussian"),
+        ({"num_samples": 0}, "num_samples is 0; it must be at least 1"),
+        ({"local_reconstruction": -1.0}, "local_reconstruction is -1.0; it must not be negative"),
+    ],
+)
+def test_fields_that_do_not_fit_are_refused(fields, message):
+    with pytest.raises(UserError, match=message):
+        count_parameters(tiny(**fields))
+
+
+def test_images_of_another_range_are_refused():
+    model = tiny()
+    variables = initialize(model)
+    with pytest.raises(UserError, match=r"images range from 0 to 255; they must be in \[0, 1\]"):
+        model.apply(variables, jax.random.key(0), 255 * queries()[0], method="features")

@@ -1,0 +1,43 @@
+import jax.numpy as jnp
+import optax
+import pytest
+
+from memjax import training
+from memjax.errors import UserError
+from tests.conftest import make_tiny_config
+
+
+def config_with(**optimizer):
+    config = make_tiny_config()
+    config.episodes = config.eval.episodes = {"name": "minibatch", "batch_size": 8}
+    config.model = {"name": "vae.VAE", "hidden_sizes": (4,), "latent_size": 1}
+    config.optimizer.name = "sgd"
+    config.optimizer.update(optimizer)
+    return config
+
+
+def test_the_learning_rate_is_annealed_every_so_many_steps():
+    fields = {"anneal_factor": 0.5, "anneal_start": 3, "anneal_every": 2, "learning_rate": 0.1}
+    optimizer = training.build(config_with(**fields)).optimizer
+    params = {"x": jnp.zeros(())}
+    state, rates = optimizer.init(params), []
+    for _ in range(8):
+        updates, state = optimizer.update({"x": jnp.ones(())}, state, params)
+        rates.append(-float(updates["x"]))
+        params = optax.apply_updates(params, updates)
+    assert rates == pytest.approx([0.1] * 5 + [0.05] * 2 + [0.025])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"anneal_start": 8}, "anneal_start is 8; it must be below training.num_steps, 8"),
+        ({"anneal_start": -1}, "anneal_start is -1; it must be below training.num_steps, 8, and"),
+        ({"anneal_every": 0}, "anneal_every is 0; it must be at least 1"),
+        ({"anneal_factor": 1.5}, "anneal_factor is 1.5; it must be above 0 and at most 1"),
+        ({"decay_steps": 4}, "has decay_steps and anneal_factor, two schedules; give one"),
+    ],
+)
+def test_schedules_that_do_not_fit_are_refused(fields, message):
+    with pytest.raises(UserError, match=message):
+        training.build(config_with(**({"anneal_factor": 0.998} | fields)))
