@@ -11,7 +11,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 .PHONY: help setup demo test test-slow lint clean
 
 help:
-	@echo "make demo       train a VAE and a VMA on scikit-learn's digits, in a few minutes"
+	@echo "make demo       train each kind of model on scikit-learn's digits, in a few minutes"
 	@echo "make test       the tests, in a few minutes        make test-slow  the long ones too"
 	@echo "make lint       ruff and mypy                      make clean      remove .venv and caches"
 

@@ -4,13 +4,18 @@ import pytest
 from absl import flags
 
 from experiments import quickstart
-from experiments.configs import vae_digits, vma_digits_recall
+from experiments.configs import (
+    kanerva_digits,
+    mem_vae_digits,
+    vae_digits,
+    vma_digits_recall,
+)
 
 
 @pytest.fixture
 def few_steps(monkeypatch):
     """Lets the quickstart's configs train for a few steps."""
-    for module in (vae_digits, vma_digits_recall):
+    for module in (vae_digits, mem_vae_digits, vma_digits_recall, kanerva_digits):
         config = module.get_config()
         config.training.num_steps = config.training.log_every = 4
         config.training.eval_every = config.training.checkpoint_every = 4
@@ -24,9 +29,9 @@ def test_the_table_is_printed_and_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(quickstart, "train", lambda name, workdir: {"config": name} | row)
     quickstart.main([])
     printed = capsys.readouterr().out
-    assert printed.count("4.321") == 2 and "4.159" in printed
+    assert printed.count("4.321") == 4 and "4.159" in printed
     rows = json.loads((tmp_path / "results.json").read_text())["table"]
-    assert [row["config"] for row in rows] == ["vae_digits", "vma_digits_recall"]
+    assert [row["config"] for row in rows] == list(quickstart._CONFIGS)
 
 
 @pytest.mark.slow
@@ -36,10 +41,10 @@ def test_a_table_and_figures(tmp_path, few_steps, capsys):
     quickstart.main([])
     printed = capsys.readouterr().out
     rows = json.loads((tmp_path / "results.json").read_text())["table"]
-    assert [row["config"] for row in rows] == ["vae_digits", "vma_digits_recall"]
+    assert [row["config"] for row in rows] == list(quickstart._CONFIGS)
     for row in rows:
         assert f"{row['nll']:.3f}" in printed and row["steps_per_second"] > 0
     for figure in ("samples", "reconstructions", "learning_curves"):
-        for name in ("vae_digits", "vma_digits_recall"):
+        for name in quickstart._CONFIGS:
             assert (tmp_path / name / "figures" / f"{figure}.png").exists()
     assert (tmp_path / "vma_digits_recall/figures/recall.png").exists()
