@@ -29,6 +29,8 @@ def get_config() -> ConfigDict:
     config.optimizer.clip_norm = 0.0  # of the whole gradient; 0: no clipping
     config.optimizer.decay_steps = 0  # of a cosine decay of the learning rate to zero; 0: constant
 
+    config.optimizer.l2 = 0.0  # of L2 weight decay, which spares parameters named memory
+
     config.training = ConfigDict()
     config.training.num_steps = 20_000
     config.training.log_every = 500

@@ -103,10 +103,10 @@ def _build_sampler(episodes: ConfigDict) -> data.Sampler:
 
 
 def _build_optimizer(optimizer: ConfigDict) -> optax.GradientTransformation:
-    """Any of optax's optimizers by name; `clip_norm` 0 and `decay_steps` 0 mean without."""
+    """Any of optax's optimizers by name; 0 of the fields that are not its own means without."""
     fields: dict[str, Any] = optimizer.to_dict()
     name, clip_norm = fields.pop("name"), fields.pop("clip_norm")
-    decay_steps = fields.pop("decay_steps")
+    decay_steps, l2 = fields.pop("decay_steps"), fields.pop("l2", 0.0)  # older runs have no l2
     make = getattr(optax, name, None)
     if not callable(make) or "learning_rate" not in inspect.signature(make).parameters:
         raise UserError(f"optimizer.name is {name!r}; it must be one of optax's, such as 'adam'")
@@ -114,7 +114,16 @@ def _build_optimizer(optimizer: ConfigDict) -> optax.GradientTransformation:
         fields["learning_rate"] = optax.cosine_decay_schedule(fields["learning_rate"], decay_steps)
     _check_fields(make, fields, f"optimizer {name}")
     clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
+    if l2:
+        clip = optax.chain(optax.add_decayed_weights(l2, _all_but_memory), clip)
     return optax.chain(clip, make(**fields))
+
+
+def _all_but_memory(params: Any) -> Any:
+    """True for every parameter but those named `memory`, a pytree of booleans."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: getattr(path[-1], "key", None) != "memory", params
+    )
 
 
 def _check_fields(function: Callable, fields: dict[str, Any], what: str, *arguments: Any) -> None:
