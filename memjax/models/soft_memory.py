@@ -6,6 +6,7 @@ Models, 2017 (VMA below).
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import chex
 import flax.linen as nn
@@ -17,6 +18,21 @@ from memjax import estimators
 from memjax.errors import UserError
 from memjax.memory import addressing
 from memjax.nets import MLP, ConditionalNets, PyramidEncoder, distributions
+
+
+class Joint(NamedTuple):
+    """L posterior samples of z for one query, and the terms of the bound."""
+
+    log_likelihood: chex.Array  # [L], log p(x|z, M)
+    log_weights: chex.Array  # [L]
+    kl_latent: chex.Array  # scalar, KL(q(z|x) || p(z))
+
+
+class Slots(NamedTuple):
+    """What the memory holds."""
+
+    images: chex.Array  # [N, H, W, C]
+    embeddings: chex.Array  # [N, E]
 
 
 class SoftMemory(nn.Module):
@@ -57,14 +73,12 @@ class SoftMemory(nn.Module):
     ) -> tuple[chex.Array, dict[str, chex.Array]]:
         """The multi-sample bound for one query `[H, W, C]`, and metrics in nats."""
         del train
-        support = _filled(support)
-        log_likelihood, log_weights = self._sample_joint(rng_key, query, support, self.num_samples)
-        objective = estimators.iwae(log_weights)
-        kl_latent = dist.kl_divergence(self._posterior(query, support), self._prior(support))
+        joint = self._sample_joint(rng_key, query, support, self.num_samples)
+        objective = estimators.iwae(joint.log_weights)
         metrics = {
             "nll": -objective,
-            "reconstruction": -jnp.mean(log_likelihood),
-            "kl_latent": kl_latent,
+            "reconstruction": -jnp.mean(joint.log_likelihood),
+            "kl_latent": joint.kl_latent,
         }
         return objective, metrics
 
@@ -72,56 +86,66 @@ class SoftMemory(nn.Module):
         self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None, num_samples: int
     ) -> chex.Array:
         """Importance weights for log p(x|M) of one query `[H, W, C]`, in nats: `[L]`."""
-        return self._sample_joint(rng_key, query, _filled(support), num_samples)[1]
+        return self._sample_joint(rng_key, query, support, num_samples).log_weights
 
     def generate(self, rng_key: chex.PRNGKey, support: chex.Array | None) -> chex.Array:
         """The mean image `[H, W, C]` of p(x|z, M) for z drawn from the prior."""
-        support = _filled(support)
-        return self._decode(self._prior(support).sample(rng_key), support).mean
+        slots = self._slots(support)
+        return self._decode(self._prior(slots).sample(rng_key), slots).mean
 
     def explain(
         self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None
     ) -> dict[str, chex.Array]:
         """Images `[H, W, C]` that show what the model made of one query."""
-        support = _filled(support)
-        latent = self._posterior(query, support).sample(rng_key)
+        slots = self._slots(support)
+        latent = self._posterior(query, slots).sample(rng_key)
         return {
             "query": query,
-            "read mixture": self._mixture(latent, support),
-            "reconstruction": self._decode(latent, support).mean,
+            "read mixture": self._read(latent, slots)[0],
+            "reconstruction": self._decode(latent, slots).mean,
         }
 
-    def _sample_joint(self, rng_key, query, support, num_samples) -> tuple[chex.Array, chex.Array]:
-        prior, posterior = self._prior(support), self._posterior(query, support)
-        latent = posterior.rsample(rng_key, (num_samples,))
-        log_likelihood = self._decode(latent, support).log_prob(query)
-        log_weights = log_likelihood + prior.log_prob(latent) - posterior.log_prob(latent)
-        return log_likelihood, log_weights
+    def _slots(self, support: chex.Array | None) -> Slots:
+        if support is None:
+            raise UserError("the episode has no support: the memory is empty")
+        return Slots(support, self.slot_embedding(support))
 
-    def _prior(self, support: chex.Array) -> dist.Distribution:
-        del support
+    def _sample_joint(self, rng_key, query, support, num_samples) -> Joint:
+        slots = self._slots(support)
+        prior, posterior = self._prior(slots), self._posterior(query, slots)
+        latent = posterior.rsample(rng_key, (num_samples,))
+        log_likelihood = self._decode(latent, slots).log_prob(query)
+        return Joint(
+            log_likelihood=log_likelihood,
+            log_weights=log_likelihood + prior.log_prob(latent) - posterior.log_prob(latent),
+            kl_latent=dist.kl_divergence(posterior, prior),
+        )
+
+    # What a model that asks in another way has for itself: see `matching_network`.
+
+    def _prior(self, slots: Slots) -> dist.Distribution:
+        del slots
         return distributions.standard_normal(self.latent_size)
 
-    def _posterior(self, query: chex.Array, support: chex.Array) -> dist.Distribution:
-        del support
+    def _posterior(self, query: chex.Array, slots: Slots) -> dist.Distribution:
+        del slots
         return distributions.diagonal_normal(self.encoder(query))
 
-    def _mixture(self, latent: chex.Array, support: chex.Array) -> chex.Array:
-        """m(z) `[..., H, W, C]` for z `[..., D]`."""
-        logits = addressing.similarity(
-            self.latent_embedding(latent), self.slot_embedding(support), self.similarity
-        )
-        return jnp.tensordot(jax.nn.softmax(logits), support, 1)
+    def _ask(self, question: chex.Array, slots: Slots) -> tuple[chex.Array, Sequence[chex.Array]]:
+        """For questions `[..., E]`, the mixed image m `[..., H, W, C]`, and any other context."""
+        return jnp.tensordot(self._weights(question, slots), slots.images, 1), ()
 
-    def _decode(self, latent: chex.Array, support: chex.Array) -> dist.Distribution:
-        features = self.nets.image_features(self._mixture(latent, support))
-        return self.nets.decode(features, latent)
+    def _read(self, latent: chex.Array, slots: Slots) -> tuple[chex.Array, Sequence[chex.Array]]:
+        """What z `[..., D]` asks for."""
+        return self._ask(self.latent_embedding(latent), slots)
 
+    def _decode(self, latent: chex.Array, slots: Slots) -> dist.Distribution:
+        mixture, context = self._read(latent, slots)
+        return self.nets.decode(self.nets.image_features(mixture), latent, *context)
 
-def _filled(support: chex.Array | None) -> chex.Array:
-    if support is None:
-        raise UserError("the episode has no support: the memory is empty")
-    return support
+    def _weights(self, question: chex.Array, slots: Slots) -> chex.Array:
+        """How much of each slot is read, `[..., N]`, for questions `[..., E]`."""
+        return jax.nn.softmax(addressing.similarity(question, slots.embeddings, self.similarity))
 
 
 def _check(model: SoftMemory) -> None:

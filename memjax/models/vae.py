@@ -43,8 +43,8 @@ class VAE(nn.Module):
         """Names the parameters; checks what the config says."""
         _check(self)
         hidden_sizes = tuple(self.hidden_sizes)
-        self.encoder = ImageEncoder(2 * self.latent_size, self.num_filters, hidden_sizes)
-        self.decoder = ImageDecoder(
+        self.encoder: nn.Module = ImageEncoder(2 * self.latent_size, self.num_filters, hidden_sizes)
+        self.decoder: nn.Module = ImageDecoder(
             self.image_shape, self.num_filters, hidden_sizes[::-1], self.likelihood
         )
 

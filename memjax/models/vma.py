@@ -78,9 +78,9 @@ class VMA(nn.Module):
         check(self)
         latent_parameters = 2 * self.latent_size
         num_pixels = self.image_shape[0] * self.image_shape[1] * self.image_shape[2]
-        self.slot_embedding = MLP(self.hidden_sizes[-1:], self.embedding_size)
+        self.slot_embedding: nn.Module = MLP(self.hidden_sizes[-1:], self.embedding_size)
         if not self.tied_embeddings:
-            self.query_embedding = MLP(self.hidden_sizes[-1:], self.embedding_size)
+            self.query_embedding: nn.Module = MLP(self.hidden_sizes[-1:], self.embedding_size)
         self.latent_prior = MLP(self.hidden_sizes, latent_parameters)
         self.latent_posterior = MLP(self.hidden_sizes, latent_parameters)
         self.decoder = MLP(tuple(self.hidden_sizes)[::-1], num_pixels)

@@ -6,7 +6,7 @@ of the two costs something for each sample.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -17,11 +17,14 @@ from memjax.nets import distributions
 from memjax.nets.image import pyramid_shapes
 from memjax.nets.mlp import MLP, image_to_vector
 
+# Flax's own, of half the variance, lets a signal fade over a dozen layers of ReLUs: slow to train.
+_KERNEL_INIT = nn.initializers.he_normal()
+
 
 class Pyramid(nn.Module):
     """Six 3 x 3 convolutions with ReLUs, every second of stride 2; VMA section 4.2.
 
-    The first is the caller's, a `stem` for each input: the convolution of a concatenation [m, x] is
+    The first is the caller's, one for each input: the convolution of a concatenation [m, x] is
     the sum of one of m and one of x.
 
     Attributes:
@@ -37,7 +40,7 @@ class Pyramid(nn.Module):
         hidden = nn.relu(stems)
         maps = [hidden]
         for stride in (2, 1, 2, 1, 2):
-            hidden = nn.relu(nn.Conv(self.num_filters, (3, 3), strides=stride)(hidden))
+            hidden = nn.relu(convolution(self.num_filters, strides=stride)(hidden))
             if stride == 1:
                 maps.append(hidden)
         return [*maps, hidden]
@@ -59,7 +62,7 @@ class PyramidEncoder(nn.Module):
     @nn.compact
     def __call__(self, images: chex.Array) -> chex.Array:
         """Encodes."""
-        top = Pyramid(self.num_filters)(stem(self.num_filters)(images))[-1]
+        top = Pyramid(self.num_filters)(convolution(self.num_filters)(images))[-1]
         return MLP(self.hidden_sizes, self.output_size)(image_to_vector(top))
 
 
@@ -80,12 +83,12 @@ class PyramidDecoder(nn.Module):
     def __call__(self, codes: chex.Array, skips: Sequence[chex.Array] = ()) -> dist.Distribution:
         """Decodes; `skips`, a map `[..., h, w, F]` of each size, finest first, add to ours."""
         *shapes, (top_height, top_width) = pyramid_shapes(self.image_shape)
-        hidden = nn.relu(nn.Dense(top_height * top_width * self.num_filters)(codes))
+        hidden = nn.relu(_dense(top_height * top_width * self.num_filters)(codes))
         hidden = hidden.reshape(*codes.shape[:-1], top_height, top_width, self.num_filters)
         for i, (height, width) in reversed(list(enumerate(shapes))):
-            hidden = _spread(nn.Dense(4 * self.num_filters)(hidden))[..., :height, :width, :]
+            hidden = _spread(_dense(4 * self.num_filters)(hidden))[..., :height, :width, :]
             hidden = nn.relu(hidden + skips[i] if skips else hidden)
-            hidden = nn.Conv(self.num_filters if i else self.image_shape[-1], (3, 3))(hidden)
+            hidden = convolution(self.num_filters if i else self.image_shape[-1])(hidden)
             hidden = nn.relu(hidden) if i else hidden
         return distributions.bernoulli_image(hidden)
 
@@ -118,8 +121,8 @@ class ConditionalNets(nn.Module):
 
     def setup(self):
         """Names the parameters."""
-        self.slot_stem = stem(self.num_filters)
-        self.query_stem = stem(self.num_filters, use_bias=False)
+        self.slot_stem = convolution(self.num_filters)
+        self.query_stem = convolution(self.num_filters, use_bias=False)
         self.pyramid = Pyramid(self.num_filters)
         self.skips = [nn.Dense(self.num_filters) for _ in range(3)]
         self.latent_prior = MLP(self.hidden_sizes, 2 * self.latent_size)
@@ -162,9 +165,13 @@ class ConditionalNets(nn.Module):
         return self.decoder(jnp.concatenate(codes, axis=-1), features.skips)
 
 
-def stem(num_filters: int, use_bias: bool = True) -> nn.Module:
-    """The first convolution of a `Pyramid`, without its ReLU."""
-    return nn.Conv(num_filters, (3, 3), use_bias=use_bias)
+def convolution(num_filters: int, **options: Any) -> nn.Module:
+    """A 3 x 3 convolution."""
+    return nn.Conv(num_filters, (3, 3), kernel_init=_KERNEL_INIT, **options)
+
+
+def _dense(num_units: int) -> nn.Module:
+    return nn.Dense(num_units, kernel_init=_KERNEL_INIT)
 
 
 def _spread(hidden: chex.Array) -> chex.Array:
