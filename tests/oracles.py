@@ -40,6 +40,23 @@ def log_mean_exp(log_weights):
     return largest + np.log(np.mean(np.exp(log_weights - largest)))
 
 
+def log_likelihood_by_quadrature(prior, decode, image):
+    """log integral p(z) p(x|z) dz for a latent of one dimension and an image of Bernoulli pixels.
+
+    Args:
+      prior: a Gaussian with event shape `[1]`.
+      decode: from z `[G, 1]` to p(x|z), whose logits are `[G, H, W, C]`.
+      image: x `[H, W, C]`.
+    """
+    grid = np.linspace(-8, 8, 801)
+    loc, scale = float(prior.mean[0]), float(prior.variance[0]) ** 0.5
+    density = np.exp(-0.5 * ((grid - loc) / scale) ** 2) / (scale * np.sqrt(2 * np.pi))
+    logits = decode(grid[:, None].astype(np.float32)).base_dist.logits
+    probs = 1 / (1 + np.exp(-np.asarray(logits, np.float64).reshape(len(grid), -1)))
+    likelihood = np.prod(np.where(image.reshape(-1) == 1, probs, 1 - probs), axis=1)
+    return np.log(np.sum(density * likelihood) * (grid[1] - grid[0]))
+
+
 def vimco_learning_signals(log_weights, baseline):
     """VMA eq. 8: the bound minus the bound without each sample, by loops."""
     num_samples = len(log_weights)

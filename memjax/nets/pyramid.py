@@ -86,7 +86,7 @@ class PyramidDecoder(nn.Module):
         hidden = nn.relu(_dense(top_height * top_width * self.num_filters)(codes))
         hidden = hidden.reshape(*codes.shape[:-1], top_height, top_width, self.num_filters)
         for i, (height, width) in reversed(list(enumerate(shapes))):
-            hidden = _spread(_dense(4 * self.num_filters)(hidden))[..., :height, :width, :]
+            hidden = spread(_dense(4 * self.num_filters)(hidden))[..., :height, :width, :]
             hidden = nn.relu(hidden + skips[i] if skips else hidden)
             hidden = convolution(self.num_filters if i else self.image_shape[-1])(hidden)
             hidden = nn.relu(hidden) if i else hidden
@@ -174,7 +174,7 @@ def _dense(num_units: int) -> nn.Module:
     return nn.Dense(num_units, kernel_init=_KERNEL_INIT)
 
 
-def _spread(hidden: chex.Array) -> chex.Array:
+def spread(hidden: chex.Array) -> chex.Array:
     """`[..., h, w, 4 F]` to `[..., 2 h, 2 w, F]`.
 
     After a dense layer it is the transposed convolution of 2 x 2 and stride 2, whose outputs have
