@@ -147,7 +147,7 @@ class VMA(nn.Module):
         latent = self._latent_posterior(query, slot).sample(latent_rng_key)
         pictures = {"query": query}
         if not self.num_slots:
-            pictures["read slot"] = contents[addresses[0]].reshape(query.shape)
+            pictures["read slot"] = addressing.lookup(contents, addresses[0]).reshape(query.shape)
         return pictures | {"reconstruction": self._decode(slot, latent).mean}
 
     def address_logits(

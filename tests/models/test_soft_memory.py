@@ -1,5 +1,7 @@
 """Soft attention and the matching network against the quadrature of their latent."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ def images(seed, *axes):
     return np.random.default_rng(seed).integers(0, 2, (*axes, *_SHAPE)).astype(np.float32)
 
 
+@functools.cache
 def initialize(model):
     rng_key = jax.random.key(0)
 
@@ -37,18 +40,20 @@ def initialize(model):
 def test_importance_weights_average_to_the_exact_likelihood(model_class):
     model = tiny(model_class)
     params, query, support = initialize(model), images(2), images(1, 4)
-    bound = model.bind(params)
-    slots = bound._slots(support)
-    exact = np.exp(
-        oracles.log_likelihood_by_quadrature(
-            bound._prior(slots), lambda grid: bound._decode(grid, slots), query
-        )
-    )
+
+    @jax.jit
+    def parts():
+        bound = model.bind(params)
+        slots = bound._slots(support)
+        prior, likelihood = bound._prior(slots), bound._decode(oracles.LATENT_GRID[:, None], slots)
+        return prior.mean, prior.variance, likelihood.base_dist.logits
+
+    exact = np.exp(oracles.log_likelihood_by_quadrature(*parts(), query))
 
     @jax.jit
     def weigh(rng_key):
         return model.apply(
-            params, rng_key, query, support, num_samples=20_000, method="log_weights"
+            params, rng_key, query, support, num_samples=10_000, method="log_weights"
         )
 
     weights = np.exp(np.asarray(weigh(jax.random.key(3)), np.float64))
@@ -60,12 +65,16 @@ def test_importance_weights_average_to_the_exact_likelihood(model_class):
 def test_what_is_read_is_the_slots_mixed_by_the_latents_similarities():
     model = tiny(SoftMemory)
     params, support = initialize(model), images(1, 4)
-    bound = model.bind(params)
     latent = np.linspace(-2, 2, 5, dtype=np.float32)[:, None]
-    mixture, _ = bound._read(latent, bound._slots(support))
-    scores = oracles.similarity(
-        bound.latent_embedding(latent), bound.slot_embedding(support), "key_normalized"
-    )
+
+    @jax.jit
+    def parts():
+        bound = model.bind(params)
+        mixture, _ = bound._read(latent, bound._slots(support))
+        return mixture, bound.latent_embedding(latent), bound.slot_embedding(support)
+
+    mixture, questions, embeddings = parts()
+    scores = oracles.similarity(questions, embeddings, "key_normalized")
     for image, score in zip(mixture, scores, strict=True):
         expected = sum(w * m for w, m in zip(oracles.softmax(score), support, strict=True))
         np.testing.assert_allclose(image, expected, rtol=1e-4, atol=1e-5)
@@ -100,10 +109,15 @@ def test_every_parameter_learns(model_class):
 def test_pictures_from_a_memory_of_one_slot(model_class):
     model = tiny(model_class)
     params, query, support = initialize(model), images(2), images(1, 1)
-    pictures = model.apply(params, jax.random.key(0), query, support, method="explain")
+
+    @jax.jit
+    def draw(rng_key):
+        pictures = model.apply(params, rng_key, query, support, method="explain")
+        return pictures | {"generated": model.apply(params, rng_key, support, method="generate")}
+
+    pictures = draw(jax.random.key(0))
     np.testing.assert_allclose(pictures["read mixture"], support[0], rtol=1e-6)
-    generated = model.apply(params, jax.random.key(0), support, method="generate")
-    for image in [generated, *pictures.values()]:
+    for image in pictures.values():
         assert image.shape == _SHAPE and np.all((image >= 0) & (image <= 1))
 
 

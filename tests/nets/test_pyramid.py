@@ -28,7 +28,7 @@ def test_a_dense_layer_spread_is_a_transposed_convolution():
     kernel = jax.random.normal(jax.random.key(1), (2, 2, 5, 6))
     dense = kernel.transpose(2, 0, 1, 3).reshape(5, 24)
     expected = nn.ConvTranspose(6, (2, 2), strides=(2, 2), use_bias=False).apply(
-        {"params": {"kernel": kernel}}, inputs
+        {"params": {"kernel": kernel[::-1, ::-1]}}, inputs
     )
     np.testing.assert_allclose(spread(inputs @ dense), expected, rtol=1e-5, atol=1e-5)
 
