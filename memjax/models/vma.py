@@ -29,11 +29,10 @@ class AtAddresses(NamedTuple):
 class Joint(NamedTuple):
     """L posterior samples of (a, z) for one query, and the terms of the bound; VMA eqs. 2-3."""
 
-    log_likelihood: chex.Array  # [L], log p(x|m_a, z)
+    at_addresses: AtAddresses
     log_weights: chex.Array  # [L]
     address_log_probs: chex.Array  # [L], log q(a|x)
     kl_address: chex.Array  # scalar, KL(q(a|x) || p(a))
-    kl_latent: chex.Array  # [L], KL(q(z|m_a, x) || p(z|m_a))
     address_prior_entropy: chex.Array  # scalar, of p(a)
 
 
@@ -107,9 +106,9 @@ class VMA(nn.Module):
         objective = estimators.vimco(joint.log_weights, joint.address_log_probs)
         metrics = {
             "nll": -objective,
-            "reconstruction": -jnp.mean(joint.log_likelihood),
+            "reconstruction": -jnp.mean(joint.at_addresses.log_likelihood),
             "kl_address": joint.kl_address,
-            "kl_latent": jnp.mean(joint.kl_latent),
+            "kl_latent": jnp.mean(joint.at_addresses.kl_latent),
             "address_prior_entropy": joint.address_prior_entropy,
         }
         return objective, metrics
@@ -176,22 +175,19 @@ class VMA(nn.Module):
         slot_embeddings = self.slot_embedding(contents)
         posterior_logits = self._posterior_logits(query, slot_embeddings)
         prior_logits = self._prior_logits(slot_embeddings)
-        addresses, address_log_probs = addressing.sample(
-            address_rng_key, posterior_logits, num_samples
-        )
+        drawn = addressing.sample(address_rng_key, posterior_logits, num_samples)
+        addresses, address_log_probs = drawn
         at_addresses = self._sample_latent(latent_rng_key, query, self._read(contents, addresses))
         log_address_ratio = jax.nn.log_softmax(prior_logits)[addresses] - address_log_probs
         return Joint(
-            log_likelihood=at_addresses.log_likelihood,
+            at_addresses=at_addresses,
             log_weights=at_addresses.log_weights + log_address_ratio,
             address_log_probs=address_log_probs,
             kl_address=addressing.kl_divergence(posterior_logits, prior_logits),
-            kl_latent=at_addresses.kl_latent,
             address_prior_entropy=dist.Categorical(logits=prior_logits).entropy(),
         )
 
     def _sample_latent(self, rng_key: chex.PRNGKey, query: chex.Array, slots: Any) -> AtAddresses:
-        """One z for each of the slots that were read."""
         prior, posterior = self._latent_prior(slots), self._latent_posterior(query, slots)
         latent = posterior.rsample(rng_key)
         log_likelihood = self._decode(slots, latent).log_prob(query)
@@ -211,11 +207,9 @@ class VMA(nn.Module):
     # What a model with other nets has for itself: see `conv_vma`.
 
     def _image_contents(self, support: chex.Array) -> chex.Array:
-        """Contents `[N, ...]` of a memory that holds the support `[N, H, W, C]`."""
         return image_to_vector(support)
 
     def _read(self, contents: chex.Array, addresses: chex.Array) -> Any:
-        """What the nets take of the slots at `addresses`."""
         return addressing.lookup(contents, addresses)
 
     def _posterior_logits(self, query: chex.Array, slot_embeddings: chex.Array) -> chex.Array:
