@@ -2,6 +2,8 @@
 
 import numpy as np
 
+LATENT_GRID = np.linspace(-8, 8, 801, dtype=np.float32)
+
 
 def similarity(query, slots, kind):
     """VMA eq. 5 and its two alternatives, one pair at a time."""
@@ -38,6 +40,19 @@ def log_mean_exp(log_weights):
     if np.isneginf(largest):
         return -np.inf
     return largest + np.log(np.mean(np.exp(log_weights - largest)))
+
+
+def log_likelihood_by_quadrature(mean, variance, logits, image):
+    """log integral p(z) p(x|z) dz for a Gaussian z `[1]` and an image of Bernoulli pixels.
+
+    `logits` `[G, H, W, C]` are of p(x|z) at `LATENT_GRID`.
+    """
+    mean, variance = float(mean[0]), float(variance[0])
+    log_density = -0.5 * (LATENT_GRID - mean) ** 2 / variance - 0.5 * np.log(2 * np.pi * variance)
+    probs = 1 / (1 + np.exp(-np.asarray(logits, np.float64).reshape(len(LATENT_GRID), -1)))
+    likelihood = np.prod(np.where(image.reshape(-1) == 1, probs, 1 - probs), axis=1)
+    step = float(LATENT_GRID[1] - LATENT_GRID[0])
+    return np.log(np.sum(np.exp(log_density) * likelihood) * step)
 
 
 def vimco_learning_signals(log_weights, baseline):

@@ -32,6 +32,8 @@ def get_config() -> ConfigDict:
     config.optimizer.anneal_start = 0  # the step at which annealing begins
     config.optimizer.anneal_every = 1  # steps between two annealings
 
+    config.optimizer.l2 = 0.0  # of L2 weight decay, which spares parameters named memory
+
     config.training = ConfigDict()
     config.training.num_steps = 20_000
     config.training.log_every = 500

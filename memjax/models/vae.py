@@ -10,7 +10,14 @@ import numpyro.distributions as dist
 
 from memjax import estimators
 from memjax.errors import UserError
-from memjax.nets import ImageDecoder, ImageEncoder, add_uniform_noise, distributions
+from memjax.nets import (
+    ImageDecoder,
+    ImageEncoder,
+    PyramidDecoder,
+    PyramidEncoder,
+    add_uniform_noise,
+    distributions,
+)
 
 
 class VAE(nn.Module):
@@ -34,11 +41,10 @@ class VAE(nn.Module):
 
     def setup(self):
         """Names the parameters; checks what the config says."""
-        if self.num_samples < 1:
-            raise UserError(f"num_samples is {self.num_samples}; it must be at least 1")
+        _check(self)
         hidden_sizes = tuple(self.hidden_sizes)
-        self.encoder = ImageEncoder(2 * self.latent_size, self.num_filters, hidden_sizes)
-        self.decoder = ImageDecoder(
+        self.encoder: nn.Module = ImageEncoder(2 * self.latent_size, self.num_filters, hidden_sizes)
+        self.decoder: nn.Module = ImageDecoder(
             self.image_shape, self.num_filters, hidden_sizes[::-1], self.likelihood
         )
 
@@ -96,3 +102,28 @@ class VAE(nn.Module):
 
     def _posterior(self, query: chex.Array) -> dist.Distribution:
         return distributions.diagonal_normal(self.encoder(query))
+
+
+class PyramidVAE(VAE):
+    """A VAE with the encoder and the decoder of `conv_vma.ConvVMA`, of binary images.
+
+    Attributes:
+      latent_size: size of z.
+      num_filters: of every convolution.
+      hidden_sizes: units of the hidden layers of the MLP behind the encoder's pyramid.
+    """
+
+    latent_size: int = 64
+    num_filters: int = 64
+    hidden_sizes: Sequence[int] = (128,)
+
+    def setup(self):
+        """Names the parameters; checks what the config says."""
+        _check(self)
+        self.encoder = PyramidEncoder(2 * self.latent_size, self.num_filters, self.hidden_sizes)
+        self.decoder = PyramidDecoder(self.image_shape, self.num_filters)
+
+
+def _check(model: VAE) -> None:
+    if model.num_samples < 1:
+        raise UserError(f"num_samples is {model.num_samples}; it must be at least 1")

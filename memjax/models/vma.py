@@ -4,7 +4,7 @@ Source: Bornschein et al., Variational Memory Addressing in Generative Models, 2
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -18,14 +18,21 @@ from memjax.memory import addressing
 from memjax.nets import MLP, distributions, image_to_vector
 
 
+class AtAddresses(NamedTuple):
+    """One posterior sample of z at each of several addresses, for one query."""
+
+    log_likelihood: chex.Array  # [L], log p(x|m_a, z)
+    log_weights: chex.Array  # [L], log p(x, z|m_a) - log q(z|m_a, x)
+    kl_latent: chex.Array  # [L], KL(q(z|m_a, x) || p(z|m_a))
+
+
 class Joint(NamedTuple):
     """L posterior samples of (a, z) for one query, and the terms of the bound; VMA eqs. 2-3."""
 
-    log_likelihood: chex.Array  # [L], log p(x|m_a, z)
+    at_addresses: AtAddresses
     log_weights: chex.Array  # [L]
     address_log_probs: chex.Array  # [L], log q(a|x)
     kl_address: chex.Array  # scalar, KL(q(a|x) || p(a))
-    kl_latent: chex.Array  # [L], KL(q(z|m_a, x) || p(z|m_a))
     address_prior_entropy: chex.Array  # scalar, of p(a)
 
 
@@ -67,15 +74,21 @@ class VMA(nn.Module):
 
     def setup(self):
         """Names the parameters; checks what the config says."""
-        _check(self)
+        check(self)
         latent_parameters = 2 * self.latent_size
         num_pixels = self.image_shape[0] * self.image_shape[1] * self.image_shape[2]
-        self.slot_embedding = MLP(self.hidden_sizes[-1:], self.embedding_size)
+        self.slot_embedding: nn.Module = MLP(self.hidden_sizes[-1:], self.embedding_size)
         if not self.tied_embeddings:
-            self.query_embedding = MLP(self.hidden_sizes[-1:], self.embedding_size)
+            self.query_embedding: nn.Module = MLP(self.hidden_sizes[-1:], self.embedding_size)
         self.latent_prior = MLP(self.hidden_sizes, latent_parameters)
         self.latent_posterior = MLP(self.hidden_sizes, latent_parameters)
         self.decoder = MLP(tuple(self.hidden_sizes)[::-1], num_pixels)
+        self._setup_addresses()
+        if not self.num_slots:
+            self.log_gain = self.param("log_gain", nn.initializers.zeros, (num_pixels,))
+
+    def _setup_addresses(self) -> None:
+        """The parameters of p(a), and a learned memory."""
         if self.address_prior == "learned":
             # Small, so that the prior begins nearly flat.
             init = nn.initializers.normal(0.01)
@@ -83,8 +96,6 @@ class VMA(nn.Module):
         if self.num_slots:
             init = nn.initializers.normal(1.0)
             self.memory = self.param("memory", init, (self.num_slots, self.slot_size))
-        else:
-            self.log_gain = self.param("log_gain", nn.initializers.zeros, (num_pixels,))
 
     def __call__(
         self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None, *, train: bool
@@ -95,9 +106,9 @@ class VMA(nn.Module):
         objective = estimators.vimco(joint.log_weights, joint.address_log_probs)
         metrics = {
             "nll": -objective,
-            "reconstruction": -jnp.mean(joint.log_likelihood),
+            "reconstruction": -jnp.mean(joint.at_addresses.log_likelihood),
             "kl_address": joint.kl_address,
-            "kl_latent": jnp.mean(joint.kl_latent),
+            "kl_latent": jnp.mean(joint.at_addresses.kl_latent),
             "address_prior_entropy": joint.address_prior_entropy,
         }
         return objective, metrics
@@ -114,9 +125,14 @@ class VMA(nn.Module):
         contents = self._contents(support)
         prior_logits = self._prior_logits(self.slot_embedding(contents))
         addresses, _ = addressing.sample(address_rng_key, prior_logits, 1)
-        slot = addressing.lookup(contents, addresses[0])
-        prior = distributions.diagonal_normal(self.latent_prior(slot))
-        return self._decode(slot, prior.sample(latent_rng_key)).mean
+        return self.generate_at(latent_rng_key, support, addresses[0])
+
+    def generate_at(
+        self, rng_key: chex.PRNGKey, support: chex.Array | None, address: chex.Array
+    ) -> chex.Array:
+        """The mean image `[H, W, C]` of p(x|m_a, z) for z drawn from the prior at one address."""
+        slot = self._read(self._contents(support), address)
+        return self._decode(slot, self._latent_prior(slot).sample(rng_key)).mean
 
     def explain(
         self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None
@@ -126,11 +142,11 @@ class VMA(nn.Module):
         contents = self._contents(support)
         posterior_logits = self._posterior_logits(query, self.slot_embedding(contents))
         addresses, _ = addressing.sample(address_rng_key, posterior_logits, 1)
-        slot = addressing.lookup(contents, addresses[0])
+        slot = self._read(contents, addresses[0])
         latent = self._latent_posterior(query, slot).sample(latent_rng_key)
         pictures = {"query": query}
         if not self.num_slots:
-            pictures["read slot"] = slot.reshape(query.shape)
+            pictures["read slot"] = addressing.lookup(contents, addresses[0]).reshape(query.shape)
         return pictures | {"reconstruction": self._decode(slot, latent).mean}
 
     def address_logits(
@@ -140,29 +156,45 @@ class VMA(nn.Module):
         del rng_key
         return self._posterior_logits(query, self.slot_embedding(self._contents(support)))
 
+    def address_log_weights(
+        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None
+    ) -> chex.Array:
+        """log p(x, z, a) - log q(z|m_a, x) `[N]`, one z for each slot, for one query `[H, W, C]`.
+
+        Their exponentials are unbiased estimates of p(x, a): normalised, of p(a|x).
+        """
+        contents = self._contents(support)
+        prior_logits = self._prior_logits(self.slot_embedding(contents))
+        slots = self._read(contents, jnp.arange(len(prior_logits)))
+        log_weights = self._sample_latent(rng_key, query, slots).log_weights
+        return jax.nn.log_softmax(prior_logits) + log_weights
+
     def _sample_joint(self, rng_key, query, support, num_samples) -> Joint:
         address_rng_key, latent_rng_key = jax.random.split(rng_key)
         contents = self._contents(support)
         slot_embeddings = self.slot_embedding(contents)
         posterior_logits = self._posterior_logits(query, slot_embeddings)
         prior_logits = self._prior_logits(slot_embeddings)
-        addresses, address_log_probs = addressing.sample(
-            address_rng_key, posterior_logits, num_samples
-        )
-        slots = addressing.lookup(contents, addresses)
-        latent_prior = distributions.diagonal_normal(self.latent_prior(slots))
-        latent_posterior = self._latent_posterior(query, slots)
-        latent = latent_posterior.rsample(latent_rng_key)
-        log_likelihood = self._decode(slots, latent).log_prob(query)
-        log_prior = jax.nn.log_softmax(prior_logits)[addresses] + latent_prior.log_prob(latent)
-        log_posterior = address_log_probs + latent_posterior.log_prob(latent)
+        drawn = addressing.sample(address_rng_key, posterior_logits, num_samples)
+        addresses, address_log_probs = drawn
+        at_addresses = self._sample_latent(latent_rng_key, query, self._read(contents, addresses))
+        log_address_ratio = jax.nn.log_softmax(prior_logits)[addresses] - address_log_probs
         return Joint(
-            log_likelihood=log_likelihood,
-            log_weights=log_likelihood + log_prior - log_posterior,
+            at_addresses=at_addresses,
+            log_weights=at_addresses.log_weights + log_address_ratio,
             address_log_probs=address_log_probs,
             kl_address=addressing.kl_divergence(posterior_logits, prior_logits),
-            kl_latent=dist.kl_divergence(latent_posterior, latent_prior),
             address_prior_entropy=dist.Categorical(logits=prior_logits).entropy(),
+        )
+
+    def _sample_latent(self, rng_key: chex.PRNGKey, query: chex.Array, slots: Any) -> AtAddresses:
+        prior, posterior = self._latent_prior(slots), self._latent_posterior(query, slots)
+        latent = posterior.rsample(rng_key)
+        log_likelihood = self._decode(slots, latent).log_prob(query)
+        return AtAddresses(
+            log_likelihood=log_likelihood,
+            log_weights=log_likelihood + prior.log_prob(latent) - posterior.log_prob(latent),
+            kl_latent=dist.kl_divergence(posterior, prior),
         )
 
     def _contents(self, support: chex.Array | None) -> chex.Array:
@@ -170,29 +202,42 @@ class VMA(nn.Module):
             return self.memory
         if support is None:
             raise UserError("num_slots is 0 and the episode has no support: the memory is empty")
+        return self._image_contents(support)
+
+    # What a model with other nets has for itself: see `conv_vma`.
+
+    def _image_contents(self, support: chex.Array) -> chex.Array:
         return image_to_vector(support)
+
+    def _read(self, contents: chex.Array, addresses: chex.Array) -> Any:
+        return addressing.lookup(contents, addresses)
 
     def _posterior_logits(self, query: chex.Array, slot_embeddings: chex.Array) -> chex.Array:
         embedding = self.slot_embedding if self.tied_embeddings else self.query_embedding
-        query_embedding = embedding(image_to_vector(query))
-        return addressing.similarity(query_embedding, slot_embeddings, self.similarity)
+        return addressing.similarity(
+            embedding(self._image_contents(query)), slot_embeddings, self.similarity
+        )
 
     def _prior_logits(self, slot_embeddings: chex.Array) -> chex.Array:
         if self.address_prior == "flat":
             return jnp.zeros(len(slot_embeddings))
         return addressing.similarity(self.prior_query, slot_embeddings, self.similarity)
 
-    def _latent_posterior(self, query: chex.Array, slots: chex.Array) -> dist.Distribution:
+    def _latent_prior(self, slots: Any) -> dist.Distribution:
+        return distributions.diagonal_normal(self.latent_prior(slots))
+
+    def _latent_posterior(self, query: chex.Array, slots: Any) -> dist.Distribution:
         return distributions.diagonal_normal(self.latent_posterior(image_to_vector(query), slots))
 
-    def _decode(self, slots: chex.Array, latent: chex.Array) -> dist.Distribution:
+    def _decode(self, slots: Any, latent: chex.Array) -> dist.Distribution:
         logits = self.decoder(slots, latent)
         if not self.num_slots:
             logits = logits + jnp.exp(self.log_gain) * (2.0 * slots - 1.0)
         return distributions.bernoulli_image(logits.reshape(*logits.shape[:-1], *self.image_shape))
 
 
-def _check(model: VMA) -> None:
+def check(model: VMA) -> None:
+    """Refuses what the config can't say."""
     if model.num_samples < 2:
         raise UserError(f"num_samples is {model.num_samples}; VIMCO needs at least 2")
     if model.num_slots < 0:

@@ -108,15 +108,18 @@ def build_sampler(episodes: ConfigDict) -> data.Sampler:
 
 
 def _build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Any of optax's optimizers by name; `clip_norm` 0 means without."""
+    """Any of optax's optimizers by name; 0 of the fields that are not its own means without."""
     fields: dict[str, Any] = config.optimizer.to_dict()
     name, clip_norm = fields.pop("name"), fields.pop("clip_norm")
+    l2 = fields.pop("l2", 0.0)  # older runs have none
     make = getattr(optax, name, None)
     if not callable(make) or "learning_rate" not in inspect.signature(make).parameters:
         raise UserError(f"optimizer.name is {name!r}; it must be one of optax's, such as 'adam'")
     fields["learning_rate"] = _pop_schedule(fields, config.training.num_steps)
     _check_fields(make, fields, f"optimizer {name}")
     clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
+    if l2:
+        clip = optax.chain(optax.add_decayed_weights(l2, _all_but_memory), clip)
     return optax.chain(clip, make(**fields))
 
 
@@ -142,6 +145,13 @@ def _pop_schedule(fields: dict[str, Any], num_steps: int) -> Any:
         )
     return optax.exponential_decay(
         learning_rate, every, factor, transition_begin=start, staircase=True
+    )
+
+
+def _all_but_memory(params: Any) -> Any:
+    """True for every parameter but those named `memory`, a pytree of booleans."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: getattr(path[-1], "key", None) != "memory", params
     )
 
 

@@ -68,3 +68,18 @@ def mem_vae_run():
     variables, rng = init_state(experiment).eval_variables, np.random.default_rng(0)
     params = jax.tree.map(lambda p: p + 0.3 * rng.normal(size=p.shape), variables["params"])
     return Run(experiment, {**variables, "params": params}, step=0)
+
+
+@pytest.fixture(scope="session")
+def few_shot_run(tmp_path_factory):
+    """A VMA that has begun to learn from few-shot episodes of digits."""
+    workdir = tmp_path_factory.mktemp("few_shot")
+    config = make_tiny_config()
+    episodes = {"name": "few_shot", "num_classes": 2, "num_support": 2, "num_queries": 4}
+    config.episodes = config.eval.episodes = episodes
+    config.model.tied_embeddings = True
+    config.optimizer.learning_rate = 3e-3
+    config.training.num_steps = config.training.eval_every = config.training.log_every = 300
+    config.training.checkpoint_every = 300
+    train_and_evaluate(config, workdir)
+    return load_run(workdir)

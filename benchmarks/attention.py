@@ -1,0 +1,70 @@
+"""Wall time of a training step, hard attention beside soft: python -m benchmarks.attention.
+
+The same nets on the same memories: `vma_omniglot_fewshot` with its 4 samples, and
+`soft_memory_omniglot_fewshot` with its one. The paper's crossover is at 48 slots (VMA section 5).
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from experiments import cli
+from experiments.configs import soft_memory_omniglot_fewshot, vma_omniglot_fewshot
+from experiments.reporting import format_table
+from memjax import data, training
+from memjax.training import step as step_lib
+
+_SLOTS = flags.DEFINE_multi_integer(
+    "num_slots", [4, 16, 64, 256, 1024, 4096], "Slots of the memory; repeatable."
+)
+_FILTERS = flags.DEFINE_integer("num_filters", 16, "Filters of every convolution.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Interleaved steps; the fastest counts.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures both in turn for each size of the memory, and prints the table."""
+    del argv
+    rng = np.random.default_rng(0)  # the speed does not depend on what the images show
+    images = rng.integers(0, 2, (8_192, 26, 26, 1), np.uint8) * 255
+    data.load = lambda *args: data.Dataset(images, np.zeros(8_192, np.int32))
+    rows = []
+    for num_slots in _SLOTS.value:
+        steps = {
+            "hard": take_step(vma_omniglot_fewshot.get_config(), num_slots),
+            "soft": take_step(soft_memory_omniglot_fewshot.get_config(), num_slots),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in steps}
+        for _ in range(_ROUNDS.value):
+            for name, step in steps.items():
+                start = time.perf_counter()
+                step()
+                seconds[name].append(time.perf_counter() - start)
+        hard, soft = (1e3 * min(seconds[name]) for name in ("hard", "soft"))
+        row = {"slots": num_slots, "hard, ms": hard, "soft, ms": soft, "hard / soft": hard / soft}
+        rows.append(row)
+    print(format_table(rows))
+
+
+def take_step(config: ConfigDict, num_slots: int) -> Callable[[], None]:
+    """A compiled training step on 32 queries, already warm."""
+    config.episodes = ConfigDict({"name": "recall", "num_slots": num_slots, "batch_size": 32})
+    config.eval.episodes = config.episodes
+    config.model.num_filters = _FILTERS.value
+    experiment = training.build(config)
+    state, arrays = step_lib.replicate((training.init_state(experiment), experiment.train.arrays))
+    devices = step_lib.device_indices()
+    call = step_lib.make_train_call(experiment, 1).lower(state, arrays, devices).compile()
+
+    def step() -> None:
+        jax.block_until_ready(call(state, arrays, devices))
+
+    step()
+    return step
+
+
+if __name__ == "__main__":
+    cli.run(main)

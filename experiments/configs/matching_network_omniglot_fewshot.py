@@ -1,0 +1,12 @@
+"""A Generative Matching Network beside `vma_omniglot_fewshot` (VMA table 1): same nets."""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import soft_memory_omniglot_fewshot
+
+
+def get_config() -> ConfigDict:
+    config = soft_memory_omniglot_fewshot.get_config()
+    config.model.name = "matching_network.MatchingNetwork"
+    config.model.num_hops = 2
+    return config

@@ -1,0 +1,18 @@
+"""Soft attention beside `vma_omniglot_fewshot` (VMA section 4.2): same nets, same episodes."""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import vma_omniglot_fewshot
+
+
+def get_config() -> ConfigDict:
+    config = vma_omniglot_fewshot.get_config()
+    config.model = ConfigDict()
+    config.model.name = "soft_memory.SoftMemory"
+    config.model.latent_size = 64
+    config.model.hidden_sizes = (128,)
+    config.model.num_filters = 64
+    config.model.embedding_size = 128
+    config.model.similarity = "key_normalized"
+    config.model.num_samples = 1
+    return config

@@ -1,0 +1,42 @@
+"""The NLL by classes in memory and by images of each class; VMA table 1, one system a run."""
+
+from collections.abc import Sequence
+
+from memjax.evaluation.confounders import as_sequence, check_few_shot, few_shot_nll
+from memjax.evaluation.likelihood import make_score
+from memjax.evaluation.run import Curves, Report, Run
+
+
+def evaluate(
+    run: Run,
+    *,
+    num_classes: int | Sequence[int] = (1, 2, 4, 16),
+    num_shots: int | Sequence[int] = (1, 2, 3, 4, 5, 10, 19),
+    num_samples: int = 1000,
+    num_queries: int = 256,
+    seed: int = 0,
+) -> Report:
+    """Mean NLL in nats of held-out images, a row for each number of classes; VMA table 1.
+
+    Args:
+      run: the trained run of a model that reads a support of few-shot episodes.
+      num_classes: C_test.
+      num_shots: the table's columns.
+      num_samples: importance weights for each NLL; 1,000 in the paper.
+      num_queries: images scored for each cell.
+      seed: of the episodes and the samples.
+
+    Raises:
+      UserError: a run of other episodes, or episodes that the data set can't fill.
+    """
+    check_few_shot(run, "table1")
+    score = make_score(run, num_samples)[0]
+    shots = as_sequence(num_shots)
+    table = []
+    for classes in as_sequence(num_classes):
+        nll = [few_shot_nll(run, score, classes, n, num_queries, seed)[0] for n in shots]
+        table.append({"classes": classes} | {f"{n}": v for n, v in zip(shots, nll, strict=True)})
+    panel = Curves("images of each class in memory", "NLL, nats", {})
+    for row in table:
+        panel.lines[f"{row['classes']} classes"] = (shots, [row[f"{n}"] for n in shots])
+    return Report(table, curves={"table1": {run.experiment.config.model.name: panel}})

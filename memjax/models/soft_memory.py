@@ -1,0 +1,157 @@
+"""A VAE that reads the support by soft attention: the baseline of VMA section 4.2.
+
+Attention may not look at the datum that is generated, so z comes first and asks the memory:
+p(z), p(x|z, m(z)), q(z|x). Source: Bornschein et al., Variational Memory Addressing in Generative
+Models, 2017 (VMA below).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+
+from memjax import estimators
+from memjax.errors import UserError
+from memjax.memory import addressing
+from memjax.nets import MLP, ConditionalNets, PyramidEncoder, distributions
+
+
+class Joint(NamedTuple):
+    """L posterior samples of z for one query, and the terms of the bound."""
+
+    log_likelihood: chex.Array  # [L], log p(x|z, M)
+    log_weights: chex.Array  # [L]
+    kl_latent: chex.Array  # scalar, KL(q(z|x) || p(z))
+
+
+class Slots(NamedTuple):
+    """What the memory holds."""
+
+    images: chex.Array  # [N, H, W, C]
+    embeddings: chex.Array  # [N, E]
+
+
+class SoftMemory(nn.Module):
+    """p(x|M) = integral p(z) p(x|z, m(z)) dz with m(z) = sum_a w_a(z) m_a; VMA section 4.2.
+
+    Attributes:
+      image_shape: (H, W, C).
+      latent_size: size of z.
+      hidden_sizes: units of the hidden layers of every MLP.
+      num_filters: of every convolution.
+      embedding_size: E, of the matching space.
+      similarity: one of `addressing.KINDS`; the weights are its softmax.
+      num_samples: L in training.
+    """
+
+    image_shape: Sequence[int]
+    latent_size: int = 64
+    hidden_sizes: Sequence[int] = (128,)
+    num_filters: int = 64
+    embedding_size: int = 128
+    similarity: str = "key_normalized"
+    num_samples: int = 1
+
+    def setup(self):
+        """Names the parameters; checks what the config says."""
+        _check(self)
+        self.slot_embedding = PyramidEncoder(
+            self.embedding_size, self.num_filters, self.hidden_sizes
+        )
+        self.latent_embedding = MLP(self.hidden_sizes, self.embedding_size)
+        self.encoder = PyramidEncoder(2 * self.latent_size, self.num_filters, self.hidden_sizes)
+        self.nets = ConditionalNets(
+            self.image_shape, self.latent_size, self.num_filters, self.hidden_sizes
+        )
+
+    def __call__(
+        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None, *, train: bool
+    ) -> tuple[chex.Array, dict[str, chex.Array]]:
+        """The multi-sample bound for one query `[H, W, C]`, and metrics in nats."""
+        del train
+        joint = self._sample_joint(rng_key, query, support, self.num_samples)
+        objective = estimators.iwae(joint.log_weights)
+        metrics = {
+            "nll": -objective,
+            "reconstruction": -jnp.mean(joint.log_likelihood),
+            "kl_latent": joint.kl_latent,
+        }
+        return objective, metrics
+
+    def log_weights(
+        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None, num_samples: int
+    ) -> chex.Array:
+        """Importance weights for log p(x|M) of one query `[H, W, C]`, in nats: `[L]`."""
+        return self._sample_joint(rng_key, query, support, num_samples).log_weights
+
+    def generate(self, rng_key: chex.PRNGKey, support: chex.Array | None) -> chex.Array:
+        """The mean image `[H, W, C]` of p(x|z, M) for z drawn from the prior."""
+        slots = self._slots(support)
+        return self._decode(self._prior(slots).sample(rng_key), slots).mean
+
+    def explain(
+        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None
+    ) -> dict[str, chex.Array]:
+        """Images `[H, W, C]` that show what the model made of one query."""
+        slots = self._slots(support)
+        latent = self._posterior(query, slots).sample(rng_key)
+        return {
+            "query": query,
+            "read mixture": self._read(latent, slots)[0],
+            "reconstruction": self._decode(latent, slots).mean,
+        }
+
+    def _slots(self, support: chex.Array | None) -> Slots:
+        if support is None:
+            raise UserError("the episode has no support: the memory is empty")
+        return Slots(support, self.slot_embedding(support))
+
+    def _sample_joint(self, rng_key, query, support, num_samples) -> Joint:
+        slots = self._slots(support)
+        prior, posterior = self._prior(slots), self._posterior(query, slots)
+        latent = posterior.rsample(rng_key, (num_samples,))
+        log_likelihood = self._decode(latent, slots).log_prob(query)
+        return Joint(
+            log_likelihood=log_likelihood,
+            log_weights=log_likelihood + prior.log_prob(latent) - posterior.log_prob(latent),
+            kl_latent=dist.kl_divergence(posterior, prior),
+        )
+
+    # What a model that asks in another way has for itself: see `matching_network`.
+
+    def _prior(self, slots: Slots) -> dist.Distribution:
+        del slots
+        return distributions.standard_normal(self.latent_size)
+
+    def _posterior(self, query: chex.Array, slots: Slots) -> dist.Distribution:
+        del slots
+        return distributions.diagonal_normal(self.encoder(query))
+
+    def _ask(self, question: chex.Array, slots: Slots) -> tuple[chex.Array, Sequence[chex.Array]]:
+        """For questions `[..., E]`, the mixed image m `[..., H, W, C]`, and any other context."""
+        return jnp.tensordot(self._weights(question, slots), slots.images, 1), ()
+
+    def _read(self, latent: chex.Array, slots: Slots) -> tuple[chex.Array, Sequence[chex.Array]]:
+        """What z `[..., D]` asks for."""
+        return self._ask(self.latent_embedding(latent), slots)
+
+    def _decode(self, latent: chex.Array, slots: Slots) -> dist.Distribution:
+        mixture, context = self._read(latent, slots)
+        return self.nets.decode(self.nets.image_features(mixture), latent, *context)
+
+    def _weights(self, question: chex.Array, slots: Slots) -> chex.Array:
+        """How much of each slot is read, `[..., N]`, for questions `[..., E]`."""
+        return jax.nn.softmax(addressing.similarity(question, slots.embeddings, self.similarity))
+
+
+def _check(model: SoftMemory) -> None:
+    if model.num_samples < 1:
+        raise UserError(f"num_samples is {model.num_samples}; it must be at least 1")
+    if model.similarity not in addressing.KINDS:
+        raise UserError(
+            f"similarity is {model.similarity!r}; it must be one of {', '.join(addressing.KINDS)}"
+        )

@@ -1,0 +1,186 @@
+"""The convolutional nets of Variational Memory Addressing, section 4.2 (VMA below).
+
+Every image goes down one kind of pyramid, from 26 x 26 to 4 x 4. What a slot gives to its pyramid
+and to the decoder is computed once for a slot, what a query gives once for a query; only the sum
+of the two costs something for each sample.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+import numpyro.distributions as dist
+
+from memjax.nets import distributions
+from memjax.nets.image import pyramid_shapes
+from memjax.nets.mlp import MLP, image_to_vector
+
+# Flax's own, of half the variance, lets a signal fade over a dozen layers of ReLUs: slow to train.
+_KERNEL_INIT = nn.initializers.he_normal()
+
+
+class Pyramid(nn.Module):
+    """Six 3 x 3 convolutions with ReLUs, every second of stride 2; VMA section 4.2.
+
+    The first is the caller's, one for each input: the convolution of a concatenation [m, x] is
+    the sum of one of m and one of x.
+
+    Attributes:
+      num_filters: of every convolution.
+    """
+
+    num_filters: int
+
+    @nn.compact
+    def __call__(self, stems: chex.Array) -> list[chex.Array]:
+        """From the stems' sum `[..., H, W, F]`, one map of each size, the finest first."""
+        pyramid_shapes(stems.shape[-3:])
+        hidden = nn.relu(stems)
+        maps = [hidden]
+        for stride in (2, 1, 2, 1, 2):
+            hidden = nn.relu(convolution(self.num_filters, strides=stride)(hidden))
+            if stride == 1:
+                maps.append(hidden)
+        return [*maps, hidden]
+
+
+class PyramidEncoder(nn.Module):
+    """Images `[..., H, W, C]` to `[..., output_size]`: the pyramid, then an MLP.
+
+    Attributes:
+      output_size: units of the last, linear layer.
+      num_filters: of every convolution.
+      hidden_sizes: of the MLP.
+    """
+
+    output_size: int
+    num_filters: int
+    hidden_sizes: Sequence[int]
+
+    @nn.compact
+    def __call__(self, images: chex.Array) -> chex.Array:
+        """Encodes."""
+        top = Pyramid(self.num_filters)(convolution(self.num_filters)(images))[-1]
+        return MLP(self.hidden_sizes, self.output_size)(image_to_vector(top))
+
+
+class PyramidDecoder(nn.Module):
+    """Codes `[..., D]` to p(x|code) over binary images `[H, W, C]`: the pyramid upside down.
+
+    Sizes double by transposed convolutions of 2 x 2, each followed by a convolution of 3 x 3.
+
+    Attributes:
+      image_shape: (H, W, C).
+      num_filters: of every convolution but the last.
+    """
+
+    image_shape: Sequence[int]
+    num_filters: int
+
+    @nn.compact
+    def __call__(self, codes: chex.Array, skips: Sequence[chex.Array] = ()) -> dist.Distribution:
+        """Decodes; `skips`, a map `[..., h, w, F]` of each size, finest first, add to ours."""
+        *shapes, (top_height, top_width) = pyramid_shapes(self.image_shape)
+        hidden = nn.relu(_dense(top_height * top_width * self.num_filters)(codes))
+        hidden = hidden.reshape(*codes.shape[:-1], top_height, top_width, self.num_filters)
+        for i, (height, width) in reversed(list(enumerate(shapes))):
+            hidden = spread(_dense(4 * self.num_filters)(hidden))[..., :height, :width, :]
+            hidden = nn.relu(hidden + skips[i] if skips else hidden)
+            hidden = convolution(self.num_filters if i else self.image_shape[-1])(hidden)
+            hidden = nn.relu(hidden) if i else hidden
+        return distributions.bernoulli_image(hidden)
+
+
+class SlotFeatures(NamedTuple):
+    """What a slot's content gives to the nets; any leading axes, so that it can be looked up."""
+
+    stem: chex.Array | None  # [..., H, W, F], its part of the first convolution of [m, x]
+    skips: Sequence[chex.Array]  # [..., h, w, F] of each size
+    vector: chex.Array  # [..., D]
+
+
+class ConditionalNets(nn.Module):
+    """p(z|m), q(z|m, x) and p(x|m, z), all with one pyramid; VMA section 4.2.
+
+    The slot m is an image, or a vector, which then has neither pyramid nor skip connections.
+    Whatever else is known of the memory, `context` `[..., D]`, is concatenated with the vectors.
+
+    Attributes:
+      image_shape: (H, W, C).
+      latent_size: size of z, and of the vector that an m becomes for the decoder.
+      num_filters: of every convolution.
+      hidden_sizes: of the MLPs behind the pyramid.
+    """
+
+    image_shape: Sequence[int]
+    latent_size: int
+    num_filters: int
+    hidden_sizes: Sequence[int]
+
+    def setup(self):
+        """Names the parameters."""
+        self.slot_stem = convolution(self.num_filters)
+        self.query_stem = convolution(self.num_filters, use_bias=False)
+        self.pyramid = Pyramid(self.num_filters)
+        self.skips = [nn.Dense(self.num_filters) for _ in range(3)]
+        self.latent_prior = MLP(self.hidden_sizes, 2 * self.latent_size)
+        self.latent_posterior = MLP(self.hidden_sizes, 2 * self.latent_size)
+        self.slot_code = nn.Dense(self.latent_size)
+        self.decoder = PyramidDecoder(self.image_shape, self.num_filters)
+
+    def image_features(self, images: chex.Array) -> SlotFeatures:
+        """Of slots that hold images `[..., H, W, C]`."""
+        stem_of_slots = self.slot_stem(images)
+        *maps, top = self.pyramid(stem_of_slots)
+        skips = [skip(map_) for skip, map_ in zip(self.skips, maps, strict=True)]
+        return SlotFeatures(stem_of_slots, skips, image_to_vector(top))
+
+    def vector_features(self, vectors: chex.Array) -> SlotFeatures:
+        """Of slots that hold vectors `[..., D]`."""
+        return SlotFeatures(None, (), vectors)
+
+    def prior(self, features: SlotFeatures, *context: chex.Array) -> dist.Distribution:
+        """p(z|m)."""
+        return distributions.diagonal_normal(self.latent_prior(features.vector, *context))
+
+    def posterior(
+        self, features: SlotFeatures, query: chex.Array, *context: chex.Array
+    ) -> dist.Distribution:
+        """q(z|m, x) for one query `[H, W, C]`."""
+        stems = self.query_stem(query)
+        if features.stem is None:
+            context = (features.vector, *context)
+        else:
+            stems = stems + features.stem
+        top = image_to_vector(self.pyramid(stems)[-1])
+        return distributions.diagonal_normal(self.latent_posterior(top, *context))
+
+    def decode(
+        self, features: SlotFeatures, latent: chex.Array, *context: chex.Array
+    ) -> dist.Distribution:
+        """p(x|m, z) for latents `[..., latent_size]`."""
+        codes = [self.slot_code(features.vector), latent, *context]
+        return self.decoder(jnp.concatenate(codes, axis=-1), features.skips)
+
+
+def convolution(num_filters: int, **options: Any) -> nn.Module:
+    """A 3 x 3 convolution."""
+    return nn.Conv(num_filters, (3, 3), kernel_init=_KERNEL_INIT, **options)
+
+
+def _dense(num_units: int) -> nn.Module:
+    return nn.Dense(num_units, kernel_init=_KERNEL_INIT)
+
+
+def spread(hidden: chex.Array) -> chex.Array:
+    """`[..., h, w, 4 F]` to `[..., 2 h, 2 w, F]`.
+
+    After a dense layer it is the transposed convolution of 2 x 2 and stride 2, whose outputs have
+    one input each; XLA's own is several times slower on a CPU.
+    """
+    *axes, height, width, channels = hidden.shape
+    hidden = hidden.reshape(*axes, height, width, 2, 2, channels // 4)
+    hidden = jnp.swapaxes(hidden, -4, -3)
+    return hidden.reshape(*axes, 2 * height, 2 * width, channels // 4)

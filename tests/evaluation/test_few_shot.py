@@ -1,0 +1,124 @@
+"""The tasks that draw few-shot episodes: classify, confounders, table1, addresses, samples."""
+
+import jax
+import numpy as np
+import pytest
+import scipy.special
+
+from memjax.errors import UserError
+from memjax.evaluation import (
+    addresses,
+    classify,
+    confounders,
+    fewshot_samples,
+    likelihood,
+    table1,
+    task,
+)
+
+_TASKS = ("addresses", "classify", "confounders", "fewshot_samples", "table1")
+
+
+def test_queries_are_of_the_support_classes_and_not_in_it(few_shot_run):
+    queries, support, labels, slot_labels = confounders.draw(few_shot_run, jax.random.key(0), 7, 3)
+    arrays = few_shot_run.experiment.eval.arrays
+    images = np.asarray(arrays.images, np.float32) / 255
+    assert queries.shape == (7, 8, 8, 1) and support.shape == (21, 8, 8, 1)
+
+    def digit(image):
+        return {int(arrays.labels[i]) for i in np.flatnonzero((images == image).all((1, 2, 3)))}
+
+    by_class = [set.intersection(*map(digit, support[slot_labels == c])) for c in range(7)]
+    for query, label in zip(queries, labels, strict=True):
+        assert digit(query) & by_class[label]
+        assert not np.any(np.all(support == query, axis=(1, 2, 3)))
+
+
+def test_classes_are_told_apart_better_than_by_chance(few_shot_run):
+    table = classify.evaluate(few_shot_run, ways=(2, 5), shots=2, num_queries=200).table
+    assert [(row["ways"], row["shots"], row["queries"]) for row in table] == [
+        (2, 2, 200),
+        (5, 2, 200),
+    ]
+    for row in table:
+        assert 1 >= row["accuracy by q(a|x)"] > 1 / row["ways"] + 0.1
+
+
+def test_the_exact_posterior_agrees_with_the_likelihood_by_importance_sampling(few_shot_run):
+    queries, support, _, _ = confounders.draw(few_shot_run, jax.random.key(0), 6, 1)
+    rng_key = jax.random.key(1)
+    log_joint = classify.log_joint(few_shot_run, rng_key, queries, support, 300)
+    log_weights = few_shot_run.map("log_weights", rng_key, queries, support, num_samples=2_000)
+    assert log_joint.shape == (6, 6)
+    expected = scipy.special.logsumexp(log_weights, axis=1) - np.log(2_000)
+    np.testing.assert_allclose(scipy.special.logsumexp(log_joint, axis=1), expected, atol=0.5)
+    (row,) = classify.evaluate(few_shot_run, ways=2, shots=1, num_queries=10, num_samples=5).table
+    assert 0 <= row["accuracy by p(a|x)"] <= 1
+
+
+@pytest.fixture
+def support_sizes(monkeypatch):
+    """Scores a query by how many slots the memory has: what is tested is which memories are."""
+
+    def make_score(run, num_samples):
+        return lambda rng_key, q, support: {"nll": np.full(len(q), float(len(support)))}, 1
+
+    for module in (confounders, table1):
+        monkeypatch.setattr(module, "make_score", make_score)
+
+
+def test_the_ideal_line_rises_by_the_logarithm_of_the_classes(few_shot_run, support_sizes):
+    report = confounders.evaluate(few_shot_run, num_classes=(1, 4), num_shots=(1, 3))
+    assert [(r["classes"], r["shots"]) for r in report.table] == [(1, 2), (4, 2), (10, 1), (10, 3)]
+    assert [r["nll"] for r in report.table] == [2, 8, 10, 30]
+    expected = 2 + np.log([1, 4, 10, 10])
+    assert [r["ideal"] for r in report.table] == pytest.approx(list(expected))
+    (panels,) = report.curves.values()
+    assert [list(p.lines) for p in panels.values()] == [["nll", "ideal"], ["nll"]]
+
+
+def test_table1_has_a_row_for_each_number_of_classes(few_shot_run, support_sizes):
+    report = table1.evaluate(few_shot_run, num_classes=(2, 3), num_shots=(1, 2))
+    assert report.table == [{"classes": 2, "1": 2, "2": 4}, {"classes": 3, "1": 3, "2": 6}]
+    (panel,) = report.curves["table1"].values()
+    assert panel.lines["3 classes"] == ((1, 2), [3, 6])
+
+
+def test_few_shot_nll_is_that_of_as_many_queries_as_asked_for(few_shot_run):
+    score, _ = likelihood.make_score(few_shot_run, 10)
+    nll, error = confounders.few_shot_nll(few_shot_run, score, 2, 1, 6, 0)
+    assert np.isfinite(nll) and error > 0
+
+
+def test_addresses_show_the_most_probable_slots(few_shot_run):
+    report = addresses.evaluate(few_shot_run, num_classes=4, num_shots=3, num_queries=2)
+    assert len(report.table) == 2
+    for i, row in enumerate(report.table):
+        ((slots, probs),) = report.curves["addresses"][f"query {i}"].lines.values()
+        first, last = map(int, row["slots"].split(" to "))
+        assert len(slots) == 12 and sum(probs) == pytest.approx(1)
+        assert row["probability of them"] == pytest.approx(sum(probs[first : last + 1]))
+        assert probs[int(row["top slots"].split()[0])] == max(probs)
+        assert report.grids["addresses_top"][f"query {i}"].shape == (6, 8, 8, 1)
+
+
+def test_samples_stand_beside_the_slot_that_they_come_from(few_shot_run):
+    grid = fewshot_samples.evaluate(few_shot_run, num_rows=3, num_columns=2).grids
+    rows = grid["fewshot_samples"]
+    assert [row.shape for row in rows.values()] == [(3, 8, 8, 1)] * 3
+    assert all(set(np.unique(row[0])) <= {0, 1} for row in rows.values())
+
+
+@pytest.mark.parametrize("name", _TASKS)
+def test_other_runs_are_refused(name, vae_run):
+    with pytest.raises(UserError, match=rf"task {name} needs a (run of few_shot|model that addr)"):
+        task(name)(vae_run)
+
+
+def test_impossible_episodes_are_refused(few_shot_run):
+    with pytest.raises(UserError, match="num_classes is 11; the data set has 10"):
+        classify.evaluate(few_shot_run, ways=11)
+    with pytest.raises(UserError, match=r"num_support \+ num_queries is 101; the smallest class"):
+        table1.evaluate(few_shot_run, num_shots=100)
+    with pytest.raises(UserError, match="num_support is 0; it must be at least 1"):
+        confounders.evaluate(few_shot_run, num_classes=1, num_shots=0, num_queries=1)

@@ -1,0 +1,69 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memjax.errors import UserError
+from memjax.nets import ConditionalNets, PyramidDecoder
+from memjax.nets.pyramid import Pyramid, spread
+
+_SHAPE = (7, 5, 1)
+
+
+def images(seed, *axes):
+    return np.random.default_rng(seed).integers(0, 2, (*axes, *_SHAPE)).astype(np.float32)
+
+
+def test_sizes_halve_three_times():
+    stems = jnp.zeros((2, 26, 26, 3))
+    maps = jax.eval_shape(lambda: Pyramid(3).init_with_output(jax.random.key(0), stems)[0])
+    assert [m.shape for m in maps] == [(2, n, n, 3) for n in (26, 13, 7, 4)]
+    with pytest.raises(UserError, match="images are 4 x 9"):
+        Pyramid(3).init(jax.random.key(0), jnp.zeros((4, 9, 3)))
+
+
+def test_a_dense_layer_spread_is_a_transposed_convolution():
+    inputs = jax.random.normal(jax.random.key(0), (2, 3, 4, 5))
+    kernel = jax.random.normal(jax.random.key(1), (2, 2, 5, 6))
+    dense = kernel.transpose(2, 0, 1, 3).reshape(5, 24)
+    expected = nn.ConvTranspose(6, (2, 2), strides=(2, 2), use_bias=False).apply(
+        {"params": {"kernel": kernel[::-1, ::-1]}}, inputs
+    )
+    np.testing.assert_allclose(spread(inputs @ dense), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_posterior_is_of_the_concatenation_of_slot_and_query():
+    nets = ConditionalNets(_SHAPE, 2, 3, (4,))
+    slot, query = images(0), images(1)
+
+    @nn.nowrap
+    def posterior(nets, slot, query):
+        return nets.posterior(nets.image_features(slot), query).mean
+
+    rng_key = jax.random.key(0)
+    found, params = jax.jit(lambda: nets.init_with_output(rng_key, slot, query, method=posterior))()
+    bound = nets.bind(params)
+    layers = params["params"]
+    kernels = [layers[name]["kernel"] for name in ("slot_stem", "query_stem")]
+    both = np.concatenate([slot, query], axis=-1)
+    stem = nn.Conv(3, (3, 3)).apply(
+        {
+            "params": {
+                "kernel": np.concatenate(kernels, axis=2),
+                "bias": layers["slot_stem"]["bias"],
+            }
+        },
+        both,
+    )
+    top = bound.pyramid(stem)[-1]
+    expected = bound.latent_posterior(top.reshape(-1))[:2]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_every_pixel_depends_on_the_code():
+    decoder = PyramidDecoder(_SHAPE, 3)
+    codes = jax.random.normal(jax.random.key(0), (2, 32, 8))
+    decoded = jax.jit(lambda: decoder.init_with_output(jax.random.key(1), codes)[0].mean)()
+    assert decoded.shape == (2, 32, *_SHAPE)
+    assert np.all(np.std(decoded, axis=1) > 0)
