@@ -55,11 +55,10 @@ def evaluate(
     for entry in by_classes + by_shots:
         entry["ideal"] = one + math.log(entry["classes"])
     x = [math.log(entry["classes"]) for entry in by_classes]
-    a = Curves("log of the classes in memory", "nats", {})
-    for name in ("nll", "ideal"):
-        a.lines[name] = (x, [entry[name] for entry in by_classes])
-    b = Curves("images of each class in memory", "nats", {})
-    b.lines["nll"] = ([e["shots"] for e in by_shots], [e["nll"] for e in by_shots])
+    lines = {name: (x, [entry[name] for entry in by_classes]) for name in ("nll", "ideal")}
+    a = Curves("log of the classes in memory", "nats", lines)
+    line = ([entry["shots"] for entry in by_shots], [entry["nll"] for entry in by_shots])
+    b = Curves("images of each class in memory", "nats", {"nll": line})
     panels = {f"{shots} images of each class": a, f"{all_classes} classes": b}
     return Report(by_classes + by_shots, curves={"confounders": panels})
 

@@ -36,7 +36,6 @@ def evaluate(
     for classes in as_sequence(num_classes):
         nll = [few_shot_nll(run, score, classes, n, num_queries, seed)[0] for n in shots]
         table.append({"classes": classes} | {f"{n}": v for n, v in zip(shots, nll, strict=True)})
-    panel = Curves("images of each class in memory", "NLL, nats", {})
-    for row in table:
-        panel.lines[f"{row['classes']} classes"] = (shots, [row[f"{n}"] for n in shots])
+    lines = {f"{row['classes']} classes": (shots, [row[f"{n}"] for n in shots]) for row in table}
+    panel = Curves("images of each class in memory", "NLL, nats", lines)
     return Report(table, curves={"table1": {run.experiment.config.model.name: panel}})
