@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     config.model.address_size = 32
     config.model.address_latent_size = 32
     config.model.num_filters = 0
-    config.model.hidden_sizes = (256, 128)
+    config.model.hidden_sizes = (256,)
     config.model.noise_var = 0.1
     config.model.kl_warmup_steps = 2_000
     config.optimizer.learning_rate = 2e-3
