@@ -256,7 +256,9 @@ def _check(model: EpisodicVAE) -> None:
         value = getattr(model, field)
         if value < 1:
             raise UserError(f"{field} is {value}; it must be at least 1")
-    if model.noise_var <= 0:
-        raise UserError(f"noise_var is {model.noise_var}; it must be above 0")
+    for field in ("noise_var", "address_scale"):
+        value = getattr(model, field)
+        if value <= 0:
+            raise UserError(f"{field} is {value}; it must be above 0")
     if model.address_noise < 0:
         raise UserError(f"address_noise is {model.address_noise}; it must not be negative")

@@ -3,6 +3,8 @@
 Source: Wu et al., The Kanerva Machine: A Generative Distributed Memory, 2018 (KM below).
 """
 
+import math
+
 import chex
 import flax.linen as nn
 import jax
@@ -48,7 +50,8 @@ class KanervaMachine(EpisodicVAE):
             shape = (self.num_slots, self.address_size)
             self.address_matrix = self.param("address_matrix", normal(1.0), shape)
         else:
-            self.address_log_scale = self.param("address_log_scale", zeros, ())
+            start = nn.initializers.constant(math.log(self.address_scale))
+            self.address_log_scale = self.param("address_log_scale", start, ())
         shape = (self.num_slots, self.code_size)
         self.memory_mean = self.param("memory_mean", normal(0.1), shape)
         self.memory_log_scale = self.param("memory_log_scale", zeros, (self.num_slots,))
