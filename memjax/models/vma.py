@@ -3,6 +3,7 @@
 Source: Bornschein et al., Variational Memory Addressing in Generative Models, 2017 (VMA below).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ class AtAddresses(NamedTuple):
 class Joint(NamedTuple):
     """L posterior samples of (a, z) for one query, and the terms of the bound; VMA eqs. 2-3."""
 
-    at_addresses: AtAddresses
+    samples: AtAddresses
     log_weights: chex.Array  # [L]
     address_log_probs: chex.Array  # [L], log q(a|x)
     kl_address: chex.Array  # scalar, KL(q(a|x) || p(a))
@@ -75,13 +76,12 @@ class VMA(nn.Module):
     def setup(self):
         """Names the parameters; checks what the config says."""
         check(self)
-        latent_parameters = 2 * self.latent_size
-        num_pixels = self.image_shape[0] * self.image_shape[1] * self.image_shape[2]
+        num_pixels = math.prod(self.image_shape)
         self.slot_embedding: nn.Module = MLP(self.hidden_sizes[-1:], self.embedding_size)
         if not self.tied_embeddings:
             self.query_embedding: nn.Module = MLP(self.hidden_sizes[-1:], self.embedding_size)
-        self.latent_prior = MLP(self.hidden_sizes, latent_parameters)
-        self.latent_posterior = MLP(self.hidden_sizes, latent_parameters)
+        self.latent_prior = MLP(self.hidden_sizes, 2 * self.latent_size)
+        self.latent_posterior = MLP(self.hidden_sizes, 2 * self.latent_size)
         self.decoder = MLP(tuple(self.hidden_sizes)[::-1], num_pixels)
         self._setup_addresses()
         if not self.num_slots:
@@ -106,9 +106,9 @@ class VMA(nn.Module):
         objective = estimators.vimco(joint.log_weights, joint.address_log_probs)
         metrics = {
             "nll": -objective,
-            "reconstruction": -jnp.mean(joint.at_addresses.log_likelihood),
+            "reconstruction": -jnp.mean(joint.samples.log_likelihood),
             "kl_address": joint.kl_address,
-            "kl_latent": jnp.mean(joint.at_addresses.kl_latent),
+            "kl_latent": jnp.mean(joint.samples.kl_latent),
             "address_prior_entropy": joint.address_prior_entropy,
         }
         return objective, metrics
@@ -175,13 +175,14 @@ class VMA(nn.Module):
         slot_embeddings = self.slot_embedding(contents)
         posterior_logits = self._posterior_logits(query, slot_embeddings)
         prior_logits = self._prior_logits(slot_embeddings)
-        drawn = addressing.sample(address_rng_key, posterior_logits, num_samples)
-        addresses, address_log_probs = drawn
-        at_addresses = self._sample_latent(latent_rng_key, query, self._read(contents, addresses))
+        addresses, address_log_probs = addressing.sample(
+            address_rng_key, posterior_logits, num_samples
+        )
+        samples = self._sample_latent(latent_rng_key, query, self._read(contents, addresses))
         log_address_ratio = jax.nn.log_softmax(prior_logits)[addresses] - address_log_probs
         return Joint(
-            at_addresses=at_addresses,
-            log_weights=at_addresses.log_weights + log_address_ratio,
+            samples=samples,
+            log_weights=samples.log_weights + log_address_ratio,
             address_log_probs=address_log_probs,
             kl_address=addressing.kl_divergence(posterior_logits, prior_logits),
             address_prior_entropy=dist.Categorical(logits=prior_logits).entropy(),
@@ -203,8 +204,6 @@ class VMA(nn.Module):
         if support is None:
             raise UserError("num_slots is 0 and the episode has no support: the memory is empty")
         return self._image_contents(support)
-
-    # What a model with other nets has for itself: see `conv_vma`.
 
     def _image_contents(self, support: chex.Array) -> chex.Array:
         return image_to_vector(support)
