@@ -43,8 +43,8 @@ def learning_curves(
     """
     names = sorted({name for entry in entries for name in entry} - {"step", "steps_per_second"})
     panels = sorted({name.removeprefix("eval/") for name in names})
-    columns = min(3, len(panels))
-    lines = -(-len(panels) // columns)
+    columns = max(1, min(3, len(panels)))  # a run without metrics has an empty picture
+    lines = max(1, -(-len(panels) // columns))
     figure, axes = _subplots(lines, columns, 3.6 * columns, 2.6 * lines)
     for panel, axis in zip(panels, axes.flat, strict=False):
         for name, style in ((panel, "-"), (f"eval/{panel}", "o-")):
@@ -56,7 +56,8 @@ def learning_curves(
         axis.grid(alpha=0.3)
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
-    axes.flat[0].legend(frameon=False)
+    if panels:
+        axes.flat[0].legend(frameon=False)
     _save(figure, path, title)
 
 

@@ -32,6 +32,11 @@ def test_learning_curves_draw_training_and_evaluation(tmp_path):
     assert (tmp_path / "curves.png").read_bytes() != with_evaluation
 
 
+def test_a_run_without_metrics_has_an_empty_picture(tmp_path):
+    plotting.learning_curves(tmp_path / "curves.png", [])
+    assert (tmp_path / "curves.png").exists()
+
+
 def test_curves_draw_every_line(tmp_path):
     one = Curves("x", "y", {"rising": ([0, 1, 2], [0.0, 1.0, 2.0])})
     both = Curves("x", "y", {**one.lines, "falling": ([0, 1, 2], [2.0, 1.0, 0.0])})
