@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     config.model.hidden_sizes = (128, 64)
     config.model.num_samples = 1
     config.optimizer.learning_rate = 1e-3
-    config.training.num_steps = 5_000
+    config.training.num_steps = 9_000
     config.training.eval_every = 1_000
     config.training.checkpoint_every = 1_000
     return config
