@@ -1,4 +1,4 @@
-"""A Kanerva Machine on scikit-learn's digits: episodes of 32; a minute and a half on 2 cores, no download.
+"""A Kanerva Machine on scikit-learn's digits: episodes of 32; a minute or two, no download.
 
 The VAE beside it is `vae_digits`.
 """
