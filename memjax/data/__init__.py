@@ -1,21 +1,17 @@
 """Data sets as arrays, and samplers of episodes: pure functions of an rng_key."""
 
-from memjax.data.episodes import (
+from memjax.data.episodes import Episode, EpisodeIndices, ImageArrays, binarize, gather
+from memjax.data.loading import Dataset, load
+from memjax.data.samplers import (
     SAMPLERS,
-    Episode,
-    EpisodeIndices,
-    ImageArrays,
     Sampler,
-    binarize,
     few_classes,
     few_shot,
-    gather,
     minibatch,
     recall,
     sample_without_replacement,
     unstructured,
 )
-from memjax.data.loading import Dataset, load
 
 __all__ = [
     "SAMPLERS",

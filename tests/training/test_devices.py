@@ -58,8 +58,9 @@ class Normalized(nn.Module):
 
 
 def _train(workdir, num_devices):
+    flags = os.environ.get("XLA_FLAGS", "")
     environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
+        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={num_devices}",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(_ROOT),
     }

@@ -1,0 +1,133 @@
+"""Samplers: pure functions of an rng_key that draw the indices of an episode."""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from memjax.data.episodes import EpisodeIndices, ImageArrays
+from memjax.errors import UserError
+
+_DENSE_PERMUTATION = 4096  # below this many images a permutation of them all is the cheapest
+
+Sampler = Callable[[chex.PRNGKey, ImageArrays], EpisodeIndices]
+
+
+def minibatch(rng_key: chex.PRNGKey, data: ImageArrays, *, batch_size: int) -> EpisodeIndices:
+    """Images drawn independently and uniformly, with replacement; no memory."""
+    _check_positive(batch_size=batch_size)
+    return EpisodeIndices(jax.random.randint(rng_key, (batch_size,), 0, len(data.images)))
+
+
+def recall(
+    rng_key: chex.PRNGKey, data: ImageArrays, *, num_slots: int, batch_size: int
+) -> EpisodeIndices:
+    """Train to recall (VMA section 4.1): a memory of distinct images, and queries drawn from it."""
+    _check_positive(num_slots=num_slots, batch_size=batch_size)
+    support_rng_key, query_rng_key = jax.random.split(rng_key)
+    if num_slots > len(data.images):
+        raise UserError(f"num_slots is {num_slots}; the data set has {len(data.images)} images")
+    support = sample_without_replacement(support_rng_key, len(data.images), num_slots)
+    addresses = jax.random.randint(query_rng_key, (batch_size,), 0, num_slots)
+    return EpisodeIndices(support[addresses], support, addresses)
+
+
+def few_shot(
+    rng_key: chex.PRNGKey,
+    data: ImageArrays,
+    *,
+    num_classes: int,
+    num_support: int,
+    num_queries: int,
+) -> EpisodeIndices:
+    """Some classes; of each, `num_support` images in memory and `num_queries` others asked about.
+
+    VMA section 4.2. Queries and support of a class are disjoint; both are ordered by class.
+    """
+    _check_positive(num_classes=num_classes, num_support=num_support, num_queries=num_queries)
+    _check_num_classes(num_classes, data)
+    if num_support + num_queries > data.smallest_class:
+        raise UserError(
+            f"num_support + num_queries is {num_support + num_queries}; "
+            f"the smallest class of the data set has {data.smallest_class} images"
+        )
+    class_rng_key, member_rng_key = jax.random.split(rng_key)
+    classes = sample_without_replacement(class_rng_key, len(data.class_sizes), num_classes)
+    members, sizes = data.class_members[classes], data.class_sizes[classes]
+    order = jax.random.uniform(member_rng_key, members.shape)
+    order = jnp.where(jnp.arange(members.shape[1]) < sizes[:, None], order, jnp.inf)
+    drawn = jnp.take_along_axis(members, jnp.argsort(order, axis=1), axis=1)
+    support, query = drawn[:, :num_support], drawn[:, num_support : num_support + num_queries]
+    return EpisodeIndices(query.reshape(-1), support.reshape(-1))
+
+
+def unstructured(
+    rng_key: chex.PRNGKey, data: ImageArrays, *, num_episodes: int, episode_length: int
+) -> EpisodeIndices:
+    """Episodes of images drawn independently of class (Kanerva Machine section 4.2)."""
+    _check_positive(num_episodes=num_episodes, episode_length=episode_length)
+    if episode_length > len(data.images):
+        raise UserError(
+            f"episode_length is {episode_length}; the data set has {len(data.images)} images"
+        )
+    shape = (num_episodes, episode_length)
+    return EpisodeIndices(jax.random.randint(rng_key, shape, 0, len(data.images)))
+
+
+def few_classes(
+    rng_key: chex.PRNGKey,
+    data: ImageArrays,
+    *,
+    num_episodes: int,
+    episode_length: int,
+    num_classes: int,
+) -> EpisodeIndices:
+    """Episodes of images of a few classes each, with replacement (Kanerva Machine section 4.2)."""
+    _check_positive(
+        num_episodes=num_episodes, episode_length=episode_length, num_classes=num_classes
+    )
+    _check_num_classes(num_classes, data)
+
+    def one_episode(rng_key: chex.PRNGKey) -> chex.Array:
+        class_rng_key, choice_rng_key, member_rng_key = jax.random.split(rng_key, 3)
+        classes = sample_without_replacement(class_rng_key, len(data.class_sizes), num_classes)
+        chosen = classes[jax.random.randint(choice_rng_key, (episode_length,), 0, num_classes)]
+        members = jax.random.randint(member_rng_key, (episode_length,), 0, data.class_sizes[chosen])
+        return data.class_members[chosen, members]
+
+    return EpisodeIndices(jax.vmap(one_episode)(jax.random.split(rng_key, num_episodes)))
+
+
+SAMPLERS = {f.__name__: f for f in (minibatch, recall, few_shot, unstructured, few_classes)}
+
+
+def sample_without_replacement(rng_key: chex.PRNGKey, population: int, count: int) -> chex.Array:
+    """`count` distinct integers below `population`, uniformly, in random order: int32 `[count]`.
+
+    A permutation of a large population costs a sort of it all. Where the count is small beside it,
+    the first `count` distinct of an i.i.d. sequence have the same law, and of 2 count + 16 draws
+    there are fewer distinct with a probability below 1e-30.
+    """
+    if count > population:
+        raise ValueError(f"count is {count}; there are {population} to choose from")
+    if population <= _DENSE_PERMUTATION or 16 * count > population:
+        return jax.random.permutation(rng_key, population)[:count]
+    draws = jax.random.randint(rng_key, (2 * count + 16,), 0, population)
+    order = jnp.argsort(draws, stable=True)
+    ascending = draws[order]
+    repeated = jnp.concatenate([jnp.zeros(1, bool), ascending[1:] == ascending[:-1]])
+    is_repeat = jnp.zeros_like(repeated).at[order].set(repeated)
+    return draws[jnp.argsort(is_repeat, stable=True)[:count]]
+
+
+def _check_positive(**fields: Any) -> None:
+    for field, value in fields.items():
+        if value < 1:
+            raise UserError(f"{field} is {value}; it must be at least 1")
+
+
+def _check_num_classes(num_classes: int, data: ImageArrays) -> None:
+    if num_classes > len(data.class_sizes):
+        raise UserError(f"num_classes is {num_classes}; the data set has {len(data.class_sizes)}")
