@@ -9,7 +9,7 @@ from memjax.errors import UserError
 from tests.experiments.test_command_line import _TINY, assert_refused, run
 
 
-def test_a_sweep_trains_resumes_and_compares(tmp_path, capsys):
+def test_a_sweep_trains_and_compares(tmp_path, capsys):
     arguments = [
         f"--config={_TINY}",
         f"--workdir={tmp_path}",
@@ -26,8 +26,6 @@ def test_a_sweep_trains_resumes_and_compares(tmp_path, capsys):
     assert (tmp_path / "figures/learning_curves.png").exists()
     mean = (rows[0]["nll"] + rows[1]["nll"]) / 2
     assert f"{mean:.3f}" in first.stdout.splitlines()[-1]
-    again = run("sweep", *arguments)
-    assert again.stderr.count("nothing to do") == 2 and again.stdout == first.stdout
 
     workdirs = {"one": tmp_path / names[0], "two": tmp_path / names[1]}
     reporting.compare(workdirs, tmp_path / "compared")
@@ -37,6 +35,14 @@ def test_a_sweep_trains_resumes_and_compares(tmp_path, capsys):
         reporting.compare(workdirs, tmp_path / "compared", "likelihood")
     with pytest.raises(UserError, match="holds no run that was evaluated in training"):
         reporting.compare({"none": tmp_path / "none"}, tmp_path / "compared")
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_where_it_was_stopped(tmp_path):
+    arguments = [f"--config={_TINY}", f"--workdir={tmp_path}", "--vary=seed=0,1"]
+    first = run("sweep", *arguments)
+    again = run("sweep", *arguments)
+    assert again.stderr.count("nothing to do") == 2 and again.stdout == first.stdout
 
 
 def test_evaluations_are_compared_line_by_line(tmp_path):

@@ -61,7 +61,7 @@ def exact_log_joint(model, params, query, support):
     ]
 
 
-@pytest.mark.parametrize("num_slots", [0, 3])
+@pytest.mark.parametrize("num_slots", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_weights_average_to_the_exact_joint_and_likelihood(num_slots):
     model = tiny(num_slots=num_slots)
     params, query, support = initialize(model), images(2), images(1, _SLOTS)
@@ -97,7 +97,7 @@ def test_features_are_the_same_looked_up_before_or_after(monkeypatch):
     np.testing.assert_allclose(few, weigh(), rtol=1e-4)
 
 
-@pytest.mark.parametrize("fields", [{}, {"num_slots": 3}])
+@pytest.mark.parametrize("fields", [{}, pytest.param({"num_slots": 3}, marks=pytest.mark.slow)])
 def test_every_parameter_learns(fields):
     model = tiny(**fields)
     params, support, queries = initialize(model), images(1, _SLOTS), images(2, 32)

@@ -44,7 +44,7 @@ def initialize(model):
     return init()
 
 
-@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("kind", [DNCMachine, pytest.param(LRUAMachine, marks=pytest.mark.slow)])
 def test_gradients_are_finite_and_reach_every_parameter(kind):
     model = tiny(kind)
     variables = initialize(model)
@@ -61,7 +61,7 @@ def test_gradients_are_finite_and_reach_every_parameter(kind):
     assert metrics["kl_latent"] == 0 and metrics["kl_address"] > 0
 
 
-@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(DNCMachine, marks=pytest.mark.slow), LRUAMachine])
 def test_reading_depends_on_what_was_written_and_not_on_other_readings(kind):
     model = tiny(kind)
     variables = initialize(model)
@@ -76,7 +76,7 @@ def test_reading_depends_on_what_was_written_and_not_on_other_readings(kind):
     assert np.any(bound._latent_prior(other, addresses).mean != together)
 
 
-@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(DNCMachine, marks=pytest.mark.slow), LRUAMachine])
 def test_the_order_of_an_episode_matters(kind):
     """Unlike the Kanerva Machine's, these writes do not commute."""
     bound = tiny(kind).bind(initialize(tiny(kind)))

@@ -158,8 +158,11 @@ def test_bounds_rise_with_samples_towards_the_likelihood():
     "fields",
     [
         {"num_samples": 2},
-        {"attention": "softmax", "composition": "sum", "likelihood": "gaussian"},
-        {"batch_norm": False, "num_slots": (0, 2)},
+        pytest.param(
+            {"attention": "softmax", "composition": "sum", "likelihood": "gaussian"},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"batch_norm": False, "num_slots": (0, 2)}, marks=pytest.mark.slow),
     ],
 )
 def test_every_parameter_learns(fields):

@@ -36,7 +36,9 @@ def initialize(model):
     return init()
 
 
-@pytest.mark.parametrize("model_class", _MODELS)
+@pytest.mark.parametrize(
+    "model_class", [pytest.param(SoftMemory, marks=pytest.mark.slow), MatchingNetwork]
+)
 def test_importance_weights_average_to_the_exact_likelihood(model_class):
     model = tiny(model_class)
     params, query, support = initialize(model), images(2), images(1, 4)
@@ -87,7 +89,9 @@ def test_the_order_of_the_support_does_not_matter():
     np.testing.assert_allclose(bound(support), bound(support[::-1]), rtol=1e-4)
 
 
-@pytest.mark.parametrize("model_class", _MODELS)
+@pytest.mark.parametrize(
+    "model_class", [SoftMemory, pytest.param(MatchingNetwork, marks=pytest.mark.slow)]
+)
 def test_every_parameter_learns(model_class):
     model = tiny(model_class)
     params, support, queries = initialize(model), images(1, 4), images(2, 32)
