@@ -1,4 +1,7 @@
-"""The one exception for what its caller can mend."""
+"""The one exception for what its caller can mend, and the checks that most of it takes."""
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class UserError(ValueError):
@@ -7,3 +10,24 @@ class UserError(ValueError):
     Command lines print the message and exit with status 2; anything else is a bug and keeps its
     traceback.
     """
+
+
+def check_at_least_one(**fields: Any) -> None:
+    """Refuses numbers below 1.
+
+    Raises:
+      UserError: with the first such field.
+    """
+    for field, value in fields.items():
+        if value < 1:
+            raise UserError(f"{field} is {value}; it must be at least 1")
+
+
+def check_one_of(field: str, value: Any, allowed: Sequence[str]) -> None:
+    """Refuses a word that is not among `allowed`.
+
+    Raises:
+      UserError: with the field.
+    """
+    if value not in allowed:
+        raise UserError(f"{field} is {value!r}; it must be one of {', '.join(allowed)}")

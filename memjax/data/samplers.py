@@ -1,14 +1,13 @@
 """Samplers: pure functions of an rng_key that draw the indices of an episode."""
 
 from collections.abc import Callable
-from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 
 from memjax.data.episodes import EpisodeIndices, ImageArrays
-from memjax.errors import UserError
+from memjax.errors import UserError, check_at_least_one
 
 _DENSE_PERMUTATION = 4096  # below this many images a permutation of them all is the cheapest
 
@@ -17,7 +16,7 @@ Sampler = Callable[[chex.PRNGKey, ImageArrays], EpisodeIndices]
 
 def minibatch(rng_key: chex.PRNGKey, data: ImageArrays, *, batch_size: int) -> EpisodeIndices:
     """Images drawn independently and uniformly, with replacement; no memory."""
-    _check_positive(batch_size=batch_size)
+    check_at_least_one(batch_size=batch_size)
     return EpisodeIndices(jax.random.randint(rng_key, (batch_size,), 0, len(data.images)))
 
 
@@ -25,7 +24,7 @@ def recall(
     rng_key: chex.PRNGKey, data: ImageArrays, *, num_slots: int, batch_size: int
 ) -> EpisodeIndices:
     """Train to recall (VMA section 4.1): a memory of distinct images, and queries drawn from it."""
-    _check_positive(num_slots=num_slots, batch_size=batch_size)
+    check_at_least_one(num_slots=num_slots, batch_size=batch_size)
     support_rng_key, query_rng_key = jax.random.split(rng_key)
     if num_slots > len(data.images):
         raise UserError(f"num_slots is {num_slots}; the data set has {len(data.images)} images")
@@ -46,7 +45,7 @@ def few_shot(
 
     VMA section 4.2. Queries and support of a class are disjoint; both are ordered by class.
     """
-    _check_positive(num_classes=num_classes, num_support=num_support, num_queries=num_queries)
+    check_at_least_one(num_classes=num_classes, num_support=num_support, num_queries=num_queries)
     _check_num_classes(num_classes, data)
     if num_support + num_queries > data.smallest_class:
         raise UserError(
@@ -67,7 +66,7 @@ def unstructured(
     rng_key: chex.PRNGKey, data: ImageArrays, *, num_episodes: int, episode_length: int
 ) -> EpisodeIndices:
     """Episodes of images drawn independently of class (Kanerva Machine section 4.2)."""
-    _check_positive(num_episodes=num_episodes, episode_length=episode_length)
+    check_at_least_one(num_episodes=num_episodes, episode_length=episode_length)
     if episode_length > len(data.images):
         raise UserError(
             f"episode_length is {episode_length}; the data set has {len(data.images)} images"
@@ -85,7 +84,7 @@ def few_classes(
     num_classes: int,
 ) -> EpisodeIndices:
     """Episodes of images of a few classes each, with replacement (Kanerva Machine section 4.2)."""
-    _check_positive(
+    check_at_least_one(
         num_episodes=num_episodes, episode_length=episode_length, num_classes=num_classes
     )
     _check_num_classes(num_classes, data)
@@ -120,12 +119,6 @@ def sample_without_replacement(rng_key: chex.PRNGKey, population: int, count: in
     repeated = jnp.concatenate([jnp.zeros(1, bool), ascending[1:] == ascending[:-1]])
     is_repeat = jnp.zeros_like(repeated).at[order].set(repeated)
     return draws[jnp.argsort(is_repeat, stable=True)[:count]]
-
-
-def _check_positive(**fields: Any) -> None:
-    for field, value in fields.items():
-        if value < 1:
-            raise UserError(f"{field} is {value}; it must be at least 1")
 
 
 def _check_num_classes(num_classes: int, data: ImageArrays) -> None:

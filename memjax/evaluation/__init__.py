@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 
-from memjax.errors import UserError
+from memjax.errors import check_one_of
 from memjax.evaluation.run import Curves, Report, Run, load_run
 
 __all__ = ["Curves", "Report", "Run", "load_run", "task"]
@@ -23,6 +23,5 @@ def task(name: str) -> Callable[..., Report]:
     Raises:
       UserError: there is no such task.
     """
-    if name not in tasks():
-        raise UserError(f"task is {name!r}; it must be one of {', '.join(tasks())}")
+    check_one_of("task", name, tasks())
     return importlib.import_module(f"{__name__}.{name}").evaluate

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from memjax.errors import UserError
+from memjax.errors import check_at_least_one
 from memjax.evaluation.preference import check_memory
 from memjax.evaluation.run import Report, Run
 
@@ -27,8 +27,7 @@ def evaluate(run: Run, *, num_images: int = 100, seed: int = 0) -> Report:
       UserError: a model without slots, no images.
     """
     check_memory(run, "disable_memory")
-    if num_images < 1:
-        raise UserError(f"num_images is {num_images}; it must be at least 1")
+    check_at_least_one(num_images=num_images)
     rng_keys = jax.random.split(jax.random.key(seed), num_images)
     images = {"whole": _generate(run, rng_keys, 0)}
     for layer, num_slots in enumerate(run.model.num_slots, 1):

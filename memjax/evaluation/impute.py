@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax.errors import UserError
+from memjax.errors import UserError, check_at_least_one
 from memjax.evaluation.run import Curves, Report, Run
 from memjax.nets import check_images
 
@@ -91,8 +91,7 @@ def impute(
     """
     check_images(images)
     _check_noise("mask", hidden)
-    if num_rounds < 1:
-        raise UserError(f"num_rounds is {num_rounds}; it must be at least 1")
+    check_at_least_one(num_rounds=num_rounds)
     parts = [
         _chain(
             run.model,

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from memjax.errors import UserError
+from memjax.errors import check_at_least_one
 from memjax.memory import dnc, lrua
 from memjax.models.episodic import EpisodicVAE
 from memjax.nets import MLP
@@ -37,10 +37,11 @@ class ControlledMachine(EpisodicVAE):
     def setup(self):
         """Names the parameters; checks what the config says."""
         super().setup()
-        for field in ("num_slots", "num_heads", "controller_size"):
-            value = getattr(self, field)
-            if value < 1:
-                raise UserError(f"{field} is {value}; it must be at least 1")
+        check_at_least_one(
+            num_slots=self.num_slots,
+            num_heads=self.num_heads,
+            controller_size=self.controller_size,
+        )
         sizes = self._interface_sizes().values()
         self.controller = MLP((self.controller_size,), sum(sizes))
         self.output = nn.Dense(self.code_size)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from memjax.errors import UserError
+from memjax.errors import UserError, check_at_least_one
 from memjax.nets import MLP, ImageDecoder, ImageEncoder, add_uniform_noise, distributions
 
 
@@ -252,10 +252,11 @@ class EpisodicVAE(nn.Module):
 
 
 def _check(model: EpisodicVAE) -> None:
-    for field in ("code_size", "address_latent_size", "mlp_size"):
-        value = getattr(model, field)
-        if value < 1:
-            raise UserError(f"{field} is {value}; it must be at least 1")
+    check_at_least_one(
+        code_size=model.code_size,
+        address_latent_size=model.address_latent_size,
+        mlp_size=model.mlp_size,
+    )
     for field in ("noise_var", "address_scale"):
         value = getattr(model, field)
         if value <= 0:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from memjax.errors import UserError
+from memjax.errors import check_at_least_one, check_one_of
 from memjax.memory import kanerva
 from memjax.memory.kanerva import KanervaState
 from memjax.models.episodic import EpisodicVAE
@@ -43,7 +43,9 @@ class KanervaMachine(EpisodicVAE):
     def setup(self):
         """Names the parameters; checks what the config says."""
         super().setup()
-        _check(self)
+        check_at_least_one(num_slots=self.num_slots, address_size=self.address_size)
+        check_one_of("memory_mode", self.memory_mode, MEMORY_MODES)
+        check_one_of("addressing", self.addressing, ADDRESSINGS)
         normal, zeros = nn.initializers.normal, nn.initializers.zeros
         if self.addressing == "key":
             self.key = MLP((self.mlp_size,), self.address_size)
@@ -124,14 +126,3 @@ class KanervaMachine(EpisodicVAE):
         if self.addressing == "least_squares":
             return address
         return kanerva.address_weights(self.key(address), self.address_matrix)
-
-
-def _check(model: KanervaMachine) -> None:
-    for field, allowed in (("memory_mode", MEMORY_MODES), ("addressing", ADDRESSINGS)):
-        value = getattr(model, field)
-        if value not in allowed:
-            raise UserError(f"{field} is {value!r}; it must be one of {', '.join(allowed)}")
-    for field in ("num_slots", "address_size"):
-        value = getattr(model, field)
-        if value < 1:
-            raise UserError(f"{field} is {value}; it must be at least 1")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from memjax import estimators
-from memjax.errors import UserError
+from memjax.errors import UserError, check_at_least_one
 from memjax.nets import MemoryLayer, check_images, distributions, image_to_vector
 
 _EPSILON = 1e-5  # under the square root of a variance
@@ -221,10 +221,7 @@ def _standardize(features: chex.Array, axes: tuple[str, ...]) -> chex.Array:
 
 def _check(model: MemVAE) -> None:
     distributions.check_likelihood(model.likelihood)
-    for field in ("num_samples", "latent_size"):
-        value = getattr(model, field)
-        if value < 1:
-            raise UserError(f"{field} is {value}; it must be at least 1")
+    check_at_least_one(num_samples=model.num_samples, latent_size=model.latent_size)
     if not model.hidden_sizes or min(model.hidden_sizes) < 1:
         raise UserError(f"hidden_sizes is {tuple(model.hidden_sizes)}; it must be sizes above 0")
     if len(model.num_slots) != len(model.hidden_sizes):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from memjax import estimators
-from memjax.errors import UserError
+from memjax.errors import UserError, check_at_least_one, check_one_of
 from memjax.memory import addressing
 from memjax.nets import MLP, ConditionalNets, PyramidEncoder, distributions
 
@@ -149,9 +149,5 @@ class SoftMemory(nn.Module):
 
 
 def _check(model: SoftMemory) -> None:
-    if model.num_samples < 1:
-        raise UserError(f"num_samples is {model.num_samples}; it must be at least 1")
-    if model.similarity not in addressing.KINDS:
-        raise UserError(
-            f"similarity is {model.similarity!r}; it must be one of {', '.join(addressing.KINDS)}"
-        )
+    check_at_least_one(num_samples=model.num_samples)
+    check_one_of("similarity", model.similarity, addressing.KINDS)

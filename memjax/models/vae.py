@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from memjax import estimators
-from memjax.errors import UserError
+from memjax.errors import check_at_least_one
 from memjax.nets import (
     ImageDecoder,
     ImageEncoder,
@@ -41,7 +41,7 @@ class VAE(nn.Module):
 
     def setup(self):
         """Names the parameters; checks what the config says."""
-        _check(self)
+        check_at_least_one(num_samples=self.num_samples)
         hidden_sizes = tuple(self.hidden_sizes)
         self.encoder: nn.Module = ImageEncoder(2 * self.latent_size, self.num_filters, hidden_sizes)
         self.decoder: nn.Module = ImageDecoder(
@@ -119,11 +119,6 @@ class PyramidVAE(VAE):
 
     def setup(self):
         """Names the parameters; checks what the config says."""
-        _check(self)
+        check_at_least_one(num_samples=self.num_samples)
         self.encoder = PyramidEncoder(2 * self.latent_size, self.num_filters, self.hidden_sizes)
         self.decoder = PyramidDecoder(self.image_shape, self.num_filters)
-
-
-def _check(model: VAE) -> None:
-    if model.num_samples < 1:
-        raise UserError(f"num_samples is {model.num_samples}; it must be at least 1")

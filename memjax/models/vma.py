@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from memjax import estimators
-from memjax.errors import UserError
+from memjax.errors import UserError, check_one_of
 from memjax.memory import addressing
 from memjax.nets import MLP, distributions, image_to_vector
 
@@ -245,7 +245,4 @@ def check(model: VMA) -> None:
         raise UserError(f"tied_embeddings needs num_slots 0 (the support); it is {model.num_slots}")
     if model.address_prior not in ("learned", "flat"):
         raise UserError(f"address_prior is {model.address_prior!r}; it must be 'learned' or 'flat'")
-    if model.similarity not in addressing.KINDS:
-        raise UserError(
-            f"similarity is {model.similarity!r}; it must be one of {', '.join(addressing.KINDS)}"
-        )
+    check_one_of("similarity", model.similarity, addressing.KINDS)

@@ -4,7 +4,7 @@ import chex
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from memjax.errors import UserError
+from memjax.errors import check_one_of
 
 IMAGE_LIKELIHOODS = ("bernoulli", "gaussian")
 
@@ -36,7 +36,4 @@ def gaussian_image(loc: chex.Array, log_scale: chex.Array) -> dist.Distribution:
 
 def check_likelihood(likelihood: str) -> None:
     """Refuses a word that is not among `IMAGE_LIKELIHOODS`."""
-    if likelihood not in IMAGE_LIKELIHOODS:
-        raise UserError(
-            f"likelihood is {likelihood!r}; it must be one of {', '.join(IMAGE_LIKELIHOODS)}"
-        )
+    check_one_of("likelihood", likelihood, IMAGE_LIKELIHOODS)

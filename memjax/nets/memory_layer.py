@@ -7,7 +7,7 @@ import chex
 import flax.linen as nn
 import jax.numpy as jnp
 
-from memjax.errors import UserError
+from memjax.errors import UserError, check_one_of
 from memjax.memory import attention
 
 COMPOSITIONS = ("mlp", "sum")
@@ -95,7 +95,5 @@ class MemoryLayer(nn.Module):
 def _check(layer: MemoryLayer) -> None:
     if layer.num_slots < 0:
         raise UserError(f"num_slots is {layer.num_slots}; it must be 0 (no memory) or more")
-    for field, allowed in (("attention", attention.KINDS), ("composition", COMPOSITIONS)):
-        value = getattr(layer, field)
-        if value not in allowed:
-            raise UserError(f"{field} is {value!r}; it must be one of {', '.join(allowed)}")
+    check_one_of("attention", layer.attention, attention.KINDS)
+    check_one_of("composition", layer.composition, COMPOSITIONS)

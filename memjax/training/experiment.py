@@ -14,7 +14,7 @@ import optax
 from ml_collections import ConfigDict
 
 from memjax import data, models
-from memjax.errors import UserError
+from memjax.errors import UserError, check_at_least_one, check_one_of
 
 BINARIZATIONS = ("none", "threshold", "static", "dynamic")
 _BINARIZATION_SEED = 20170926  # of the static binarisation: part of the data, not of a run's seed
@@ -98,11 +98,8 @@ def build_sampler(episodes: ConfigDict) -> data.Sampler:
       UserError: there is none of that name, or it has no such argument.
     """
     fields = episodes.to_dict()
-    sampler = data.SAMPLERS.get(fields.pop("name"))
-    if sampler is None:
-        raise UserError(
-            f"episodes.name is {episodes.name!r}; it must be one of {', '.join(data.SAMPLERS)}"
-        )
+    check_one_of("episodes.name", fields.pop("name"), list(data.SAMPLERS))
+    sampler = data.SAMPLERS[episodes.name]
     _check_fields(sampler, fields, f"episodes {episodes.name}", "rng_key", "data")
     return partial(sampler, **fields)
 
@@ -136,8 +133,7 @@ def _pop_schedule(fields: dict[str, Any], num_steps: int) -> Any:
         return learning_rate
     if not 0.0 < factor < 1.0:
         raise UserError(f"optimizer.anneal_factor is {factor}; it must be above 0 and at most 1")
-    if every < 1:
-        raise UserError(f"optimizer.anneal_every is {every}; it must be at least 1")
+    check_at_least_one(**{"optimizer.anneal_every": every})
     if not 0 <= start < num_steps:
         raise UserError(
             f"optimizer.anneal_start is {start}; it must be below training.num_steps, {num_steps}, "
