@@ -58,7 +58,7 @@ def train(name: str, workdir: Path) -> dict[str, Any]:
     result = report.table[0]
     speeds = [entry["steps_per_second"] for entry in metrics.read(workdir)]
     columns = ("nll", "floor", "reconstruction", "kl_address", "kl_latent")
-    row = {"config": name, "digits": config.dataset.binarization} | {
+    row = {"config": name, "binarization": config.dataset.binarization} | {
         column: result.get(column, "") for column in columns
     }
     return row | {"steps_per_second": sorted(speeds)[len(speeds) // 2]}
