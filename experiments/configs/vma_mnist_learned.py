@@ -1,6 +1,7 @@
 """A learned memory on MNIST (VMA section 4.1): 64 to 1024 slots of 256 numbers.
 
-KL(q(a|x) || p(a)) settles near 2.5 nats whatever `model.num_slots`; the entropy of p(a) is higher.
+In the paper KL(q(a|x) || p(a)) settles near 2.5 nats whatever `model.num_slots`, and the entropy of
+p(a) is higher. Ours fall short of that so far: see RESULTS.md.
 """
 
 from ml_collections import ConfigDict
