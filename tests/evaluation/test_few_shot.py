@@ -44,6 +44,7 @@ def test_classes_are_told_apart_better_than_by_chance(few_shot_run):
         assert 1 >= row["accuracy by q(a|x)"] > 1 / row["ways"] + 0.1
 
 
+@pytest.mark.slow
 def test_the_exact_posterior_agrees_with_the_likelihood_by_importance_sampling(few_shot_run):
     queries, support, _, _ = confounders.draw(few_shot_run, jax.random.key(0), 6, 1)
     rng_key = jax.random.key(1)
@@ -77,6 +78,7 @@ def test_the_ideal_line_rises_by_the_logarithm_of_the_classes(few_shot_run, supp
     assert [list(p.lines) for p in panels.values()] == [["nll", "ideal"], ["nll"]]
 
 
+@pytest.mark.slow
 def test_table1_has_a_row_for_each_number_of_classes(few_shot_run, support_sizes):
     report = table1.evaluate(few_shot_run, num_classes=(2, 3), num_shots=(1, 2))
     assert report.table == [{"classes": 2, "1": 2, "2": 4}, {"classes": 3, "1": 3, "2": 6}]

@@ -9,6 +9,7 @@ from memjax.errors import UserError
 from tests.experiments.test_command_line import _TINY, assert_refused, run
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_and_compares(tmp_path, capsys):
     arguments = [
         f"--config={_TINY}",

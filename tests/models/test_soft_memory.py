@@ -37,7 +37,7 @@ def initialize(model):
 
 
 @pytest.mark.parametrize(
-    "model_class", [pytest.param(SoftMemory, marks=pytest.mark.slow), MatchingNetwork]
+    "model_class", [SoftMemory, pytest.param(MatchingNetwork, marks=pytest.mark.slow)]
 )
 def test_importance_weights_average_to_the_exact_likelihood(model_class):
     model = tiny(model_class)
