@@ -7,16 +7,14 @@ The same nets on the same memories: `vma_omniglot_fewshot` with its 4 samples, a
 import time
 from collections.abc import Callable, Sequence
 
-import jax
-import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
+from benchmarks import steps as steps_lib
 from experiments import cli
 from experiments.configs import soft_memory_omniglot_fewshot, vma_omniglot_fewshot
 from experiments.reporting import format_table
-from memjax import data, training
-from memjax.training import step as step_lib
+from memjax import training
 
 _SLOTS = flags.DEFINE_multi_integer(
     "num_slots", [4, 16, 64, 256, 1024, 4096], "Slots of the memory; repeatable."
@@ -28,9 +26,7 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "Interleaved steps; the fastest coun
 def main(argv: Sequence[str]) -> None:
     """Measures both in turn for each size of the memory, and prints the table."""
     del argv
-    rng = np.random.default_rng(0)  # the speed does not depend on what the images show
-    images = rng.integers(0, 2, (8_192, 26, 26, 1), np.uint8) * 255
-    data.load = lambda *args: data.Dataset(images, np.zeros(8_192, np.int32))
+    steps_lib.use_random_images(8_192, 26, 26)
     rows = []
     for num_slots in _SLOTS.value:
         steps = {
@@ -54,16 +50,7 @@ def take_step(config: ConfigDict, num_slots: int) -> Callable[[], None]:
     config.episodes = ConfigDict({"name": "recall", "num_slots": num_slots, "batch_size": 32})
     config.eval.episodes = config.episodes
     config.model.num_filters = _FILTERS.value
-    experiment = training.build(config)
-    state, arrays = step_lib.replicate((training.init_state(experiment), experiment.train.arrays))
-    devices = step_lib.device_indices()
-    call = step_lib.make_train_call(experiment, 1).lower(state, arrays, devices).compile()
-
-    def step() -> None:
-        jax.block_until_ready(call(state, arrays, devices))
-
-    step()
-    return step
+    return steps_lib.compile_steps(training.build(config), 1)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ import jax
 import numpy as np
 from absl import flags
 
-from benchmarks import peer
+from benchmarks import peer, steps
 from experiments import cli
 from experiments.configs import vma_mnist_recall
-from memjax import data, training
+from memjax import training
 from memjax.training import step as step_lib
 
 _SLOTS = flags.DEFINE_multi_integer("num_slots", [256, 1024], "Slots; repeatable.")
@@ -25,9 +25,7 @@ _STEPS = flags.DEFINE_integer("steps", 200, "Steps in a round.")
 def main(argv: Sequence[str]) -> None:
     """Measures each contestant in turn, round by round, and prints the medians and ratios."""
     del argv
-    rng = np.random.default_rng(0)  # the speed does not depend on what the images show
-    images = rng.integers(0, 2, (60_000, 28, 28, 1), np.uint8) * 255
-    data.load = lambda *args: data.Dataset(images, np.zeros(60_000, np.int32))
+    steps.use_random_images(60_000, 28, 28)
     print("vma_mnist_recall, steps a second; ratio to the floor")
     for num_slots in _SLOTS.value:
         contestants = {
@@ -53,18 +51,8 @@ def main(argv: Sequence[str]) -> None:
 
 def memjax_steps(num_slots: int) -> Callable[[int], None]:
     """The loop's own compiled call."""
-    experiment = _experiment(num_slots)
-    state, arrays = step_lib.replicate((training.init_state(experiment), experiment.train.arrays))
-    devices = step_lib.device_indices()
-    call = step_lib.make_train_call(experiment, _STEPS.value)
-    call = call.lower(state, arrays, devices).compile()
-
-    def take_steps(num_steps: int) -> None:
-        del num_steps
-        jax.block_until_ready(call(state, arrays, devices))
-
-    take_steps(0)
-    return take_steps
+    call = steps.compile_steps(_experiment(num_slots), _STEPS.value)
+    return lambda num_steps: call()
 
 
 def matrix_products(num_slots: int) -> Callable[[int], None]:

@@ -52,11 +52,6 @@ def format_panels(panels: Mapping[str, Curves]) -> dict[str, Any]:
     }
 
 
-def parse_panels(panels: Mapping[str, Any]) -> dict[str, Curves]:
-    """The panels that `format_panels` made JSON of."""
-    return {title: Curves(**panel) for title, panel in panels.items()}
-
-
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes `content` whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,30 +65,33 @@ def figure_folder(workdir: str | Path) -> Path:
     return folder
 
 
-def compare(workdirs: dict[str, Path], output: Path, task: str = "") -> None:
+def compare(workdirs: dict[str, Path], output: Path, task: str = "") -> list[dict[str, Any]]:
     """Prints a table of runs, by name, and draws pictures of them all into `output`.
 
     Without a task the table has the last held-out metrics, and the pictures are learning curves.
+
+    Returns:
+      The table's rows, each with its `run`.
 
     Raises:
       UserError: a folder without a run, or without the evaluation.
     """
     rows: list[dict[str, Any]] = []
-    panels: dict[str, dict] = {}
+    panels: dict[str, Curves] = {}
     for name, workdir in workdirs.items():
         table, figures = _evaluated(workdir, task) if task else _trained(workdir)
         rows += [{"run": name} | row for row in table]
         for title, panel in figures.items():
-            lines = {f"{name} {line}".strip(): xy for line, xy in panel["lines"].items()}
-            shared = panels.setdefault(title, panel | {"lines": {}})
-            shared["lines"] |= lines
+            others = panels[title].lines if title in panels else {}
+            lines = {f"{name} {line}".strip(): xy for line, xy in panel.lines.items()}
+            panels[title] = panels.get(title, panel)._replace(lines={**others, **lines})
     print(format_table(rows))
-    report = Report(rows, curves={task or "learning_curves": parse_panels(panels)})
     write_json(output / f"compare_{task or 'training'}.json", {"table": rows})
-    draw_report(output, report)
+    draw_report(output, Report(rows, curves={task or "learning_curves": panels}))
+    return rows
 
 
-def _trained(workdir: Path) -> tuple[list[dict], dict[str, dict]]:
+def _trained(workdir: Path) -> tuple[list[dict], dict[str, Curves]]:
     """The last held-out metrics, and a panel for each of them."""
     entries = [entry for entry in metrics.read(workdir) if "eval/nll" in entry]
     if not entries:
@@ -102,20 +100,20 @@ def _trained(workdir: Path) -> tuple[list[dict], dict[str, dict]]:
     row = {name.removeprefix("eval/"): entries[-1][name] for name in names}
     steps = [entry["step"] for entry in entries]
     panels = {
-        name.removeprefix("eval/"): {
-            "x_label": "step",
-            "y_label": "nats",
-            "lines": {"": (steps, [entry[name] for entry in entries])},
-        }
+        name.removeprefix("eval/"): Curves(
+            "step", "nats", {"": (steps, [entry[name] for entry in entries])}
+        )
         for name in names
     }
     return [{"step": entries[-1]["step"], **row}], panels
 
 
-def _evaluated(workdir: Path, task: str) -> tuple[list[dict], dict[str, dict]]:
+def _evaluated(workdir: Path, task: str) -> tuple[list[dict], dict[str, Curves]]:
+    """The table of an evaluation, and the panels of all its figures."""
     path = workdir / f"eval_{task}.json"
     if not path.exists():
         raise UserError(f"workdir {workdir} has no {path.name}: run experiments.evaluate on it")
     content = json.loads(path.read_text())
     figures = content["curves"].values()
-    return content["table"], {t: panel for panels in figures for t, panel in panels.items()}
+    panels = {title: Curves(**panel) for figure in figures for title, panel in figure.items()}
+    return content["table"], panels

@@ -31,19 +31,18 @@ def main(argv: Sequence[str]) -> None:
     """Trains them all, then compares."""
     del argv
     from experiments import reporting
-    from memjax.training import metrics, train_and_evaluate
+    from memjax.training import train_and_evaluate
 
-    settings = list(combine([parse_vary(text) for text in _VARY.value]))
-    jobs = {name_of(fields): (fields, with_fields(_CONFIG.value, fields)) for fields in settings}
-    rows = []
-    for name, (fields, config) in jobs.items():
+    folder = Path(_WORKDIR.value)
+    settings = {name_of(s): s for s in combine([parse_vary(text) for text in _VARY.value])}
+    configs = {name: with_fields(_CONFIG.value, fields) for name, fields in settings.items()}
+    for name, config in configs.items():
         print(f"\n{name}", flush=True)
-        state = train_and_evaluate(config, Path(_WORKDIR.value) / name)
+        state = train_and_evaluate(config, folder / name)
         if int(state.step) < config.training.num_steps:
             return  # told to stop
-        nll = [e["eval/nll"] for e in metrics.read(Path(_WORKDIR.value) / name) if "eval/nll" in e]
-        rows.append(fields | {"nll": nll[-1]})
-    reporting.compare({name: Path(_WORKDIR.value) / name for name in jobs}, Path(_WORKDIR.value))
+    last = reporting.compare({name: folder / name for name in settings}, folder)
+    rows = [settings[row["run"]] | {"nll": row["nll"]} for row in last]
     print("\nOver seeds:\n" + reporting.format_table(over_seeds(rows)))
 
 

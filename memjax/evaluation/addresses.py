@@ -4,8 +4,7 @@ import jax
 import numpy as np
 import scipy.special
 
-from memjax.evaluation.classify import check_addresses
-from memjax.evaluation.confounders import draw
+from memjax.evaluation.few_shot import draw
 from memjax.evaluation.run import Curves, Report, Run
 
 _TOP = 5
@@ -31,7 +30,7 @@ def evaluate(
     Raises:
       UserError: a model without addresses of the support, or an episode the data set can't fill.
     """
-    check_addresses(run, "addresses")
+    run.require_addresses("addresses")
     rng_key = jax.random.key(seed)
     queries, support, labels, slot_labels = draw(run, rng_key, num_classes, num_shots)
     logits = run.map("address_logits", rng_key, queries[:num_queries], support)

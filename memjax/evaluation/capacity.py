@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from memjax.evaluation.run import Curves, Report, Run
+from memjax.evaluation.run import Curves, Report, Run, as_sequence
 
 
 def evaluate(
@@ -30,7 +30,6 @@ def evaluate(
       UserError: a model without a memory of episodes, more classes than the data have.
     """
     run.require_episodes("capacity")
-    lengths = [episode_length] if isinstance(episode_length, int) else list(episode_length)
     available = len(run.experiment.eval.arrays.class_sizes)
     counts = (
         [num_classes]
@@ -39,7 +38,7 @@ def evaluate(
     )
     table = []
     for count in counts:
-        for length in lengths:
+        for length in as_sequence(episode_length):
             rng_key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), count), length)
             draw_rng_key, model_rng_key = jax.random.split(rng_key)
             images = run.draw_episodes(draw_rng_key, num_episodes, length, count)

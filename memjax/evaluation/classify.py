@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
-from memjax.errors import UserError
-from memjax.evaluation.confounders import as_sequence, draw
-from memjax.evaluation.run import Report, Run
+from memjax.evaluation.few_shot import draw
+from memjax.evaluation.run import Report, Run, as_sequence
 
 _CHUNK = 5  # queries whose posterior over all addresses is held in memory at a time
 
@@ -41,7 +40,7 @@ def evaluate(
     Raises:
       UserError: a model without addresses of the support, or episodes the data set can't fill.
     """
-    check_addresses(run, "classify")
+    run.require_addresses("classify")
     table: list[dict[str, float | int]] = []
     for way in as_sequence(ways):
         for shot in as_sequence(shots):
@@ -50,13 +49,6 @@ def evaluate(
             queries = len(correct["q(a|x)"])
             table.append({"ways": way, "shots": shot, "queries": queries} | accuracy)
     return Report(table)
-
-
-def check_addresses(run: Run, task: str) -> None:
-    """Refuses a model that does not address the support of few-shot data."""
-    if not hasattr(run.model, "address_logits") or run.experiment.config.model.get("num_slots"):
-        name = run.experiment.config.model.name
-        raise UserError(f"task {task} needs a model that addresses the support; this is a {name}")
 
 
 def _correct(

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax.errors import UserError
 from memjax.evaluation.run import Report, Run
 
 
@@ -28,9 +27,7 @@ def evaluate(
     Raises:
       UserError: a model whose memory is no Gaussian.
     """
-    if not hasattr(run.model, "diagonal"):
-        name = run.experiment.config.model.name
-        raise UserError(f"task covariance needs a Kanerva Machine; this is a {name}")
+    run.require("covariance", hasattr(run.model, "diagonal"), "a Kanerva Machine")
     draw_rng_key, write_rng_key = jax.random.split(jax.random.key(seed))
     images = run.draw_episodes(draw_rng_key, num_episodes, episode_length)
     prior: Any = run.model.apply(run.variables, method="memory_prior")

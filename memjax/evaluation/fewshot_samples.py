@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from memjax.errors import UserError
-from memjax.evaluation.confounders import check_few_shot, draw
+from memjax.evaluation.few_shot import check_few_shot, draw
 from memjax.evaluation.run import Report, Run
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from memjax.evaluation import reading
-from memjax.evaluation.run import Curves, Report, Run, load_run
+from memjax.evaluation.run import Curves, Report, Run, as_sequence, load_run
 
 _SHOWN = (0, 2, 4, 6, 8)
 
@@ -44,7 +44,7 @@ def evaluate(
     twin = load_run(beside, run.experiment.config.data_dir) if beside else None
     table: list[dict] = []
     lines, grids = {}, {}
-    for count in [num_classes] if isinstance(num_classes, int) else num_classes:
+    for count in as_sequence(num_classes):
         rng_key = jax.random.fold_in(jax.random.key(seed), count)
         draw_rng_key, sample_rng_key = jax.random.split(rng_key)
         written = run.draw_episodes(draw_rng_key, num_episodes, episode_length, count)

@@ -43,11 +43,8 @@ def evaluate(
     Raises:
       UserError: a model of other data, noise that hides nothing or everything.
     """
-    config = run.experiment.config
-    if config.eval.episodes.name != "minibatch":
-        raise UserError(
-            f"task impute needs a model of single images; this is a {config.model.name}"
-        )
+    single = run.experiment.config.eval.episodes.name == "minibatch"
+    run.require("impute", single, "a model of single images")
     arrays = run.experiment.eval.arrays
     images = np.asarray(arrays.images[: num_queries or None], np.float32) / 255
     mask_rng_key, chain_rng_key = jax.random.split(jax.random.key(seed))

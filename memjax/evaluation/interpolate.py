@@ -26,7 +26,9 @@ def evaluate(
     Raises:
       UserError: a model that does not read by weights.
     """
-    require_weights(run, "interpolate")
+    run.require(
+        "interpolate", hasattr(run.model, "decode_weights"), "a model that reads by weights"
+    )
     for name, value in (("num_steps", num_steps), ("episode_length", episode_length)):
         if value < 2:
             raise UserError(f"{name} is {value}; it must be at least 2")
@@ -46,13 +48,6 @@ def evaluate(
     shown = jnp.concatenate([images[:, None, 0], rows, images[:, None, 1]], axis=1)
     grid = {f"pair {i}": np.asarray(row) for i, row in enumerate(shown)}
     return Report([{"pairs": num_pairs, "steps": num_steps, **numbers}], {"interpolate": grid})
-
-
-def require_weights(run: Run, task: str) -> None:
-    """Refuses a model that does not read by weights over slots."""
-    if not hasattr(run.model, "decode_weights"):
-        name = run.experiment.config.model.name
-        raise UserError(f"task {task} needs a model that reads by weights; this is a {name}")
 
 
 def _error(images: jax.Array, others: jax.Array) -> jax.Array:

@@ -78,7 +78,7 @@ def _episodes(
     if run.experiment.config.eval.episodes.name == "minibatch":
         for start in range(0, num_queries, batch_size):
             indices = np.arange(start, min(start + batch_size, num_queries))
-            yield stage.gather(stage.arrays, data.EpisodeIndices(jnp.asarray(indices)), 0)
+            yield run.fetch(data.EpisodeIndices(jnp.asarray(indices)))
     else:
         for i in range(-(-num_queries // stage.batch_size)):
             yield run.eval_episode(jax.random.fold_in(rng_key, i))

@@ -67,10 +67,8 @@ def class_preferences(run: Run, task: str, seed: int) -> dict[str, np.ndarray]:
 
 def check_memory(run: Run, task: str) -> None:
     """Refuses a model whose decoder has no slots."""
-    model = run.experiment.config.model
-    if not hasattr(run.model, "slot_activations"):
-        raise UserError(f"task {task} needs a decoder with memories; this is a {model.name}")
+    run.require(task, hasattr(run.model, "slot_activations"), "a decoder with memories")
     if not any(run.model.num_slots):
         raise UserError(
-            f"task {task} needs slots; this run's model.num_slots is {tuple(model.num_slots)}"
+            f"task {task} needs slots; this run's model.num_slots is {tuple(run.model.num_slots)}"
         )

@@ -26,19 +26,14 @@ def evaluate(run: Run, *, regularization: float = 1e-4, seed: int = 0) -> Report
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import LinearSVC
 
-    config = run.experiment.config
-    if not hasattr(run.model, "features"):
-        raise UserError(
-            f"task probe needs a model with recognition features; this is a {config.model.name}"
-        )
+    run.require("probe", hasattr(run.model, "features"), "a model with recognition features")
     if not regularization > 0:
         raise UserError(f"regularization is {regularization}; it must be above 0")
     train, test = run.experiment.train.arrays, run.experiment.eval.arrays
     num_classes = len(train.class_sizes)
     if num_classes < 2:
-        raise UserError(
-            f"task probe needs images of several classes; {config.dataset.name} has {num_classes}"
-        )
+        name = run.experiment.config.dataset.name
+        raise UserError(f"task probe needs images of several classes; {name} has {num_classes}")
     train_features, test_features = (
         run.map_images("features", jax.random.key(seed), arrays.images) for arrays in (train, test)
     )

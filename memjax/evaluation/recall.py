@@ -9,7 +9,7 @@ import numpy as np
 
 from memjax import data
 from memjax.errors import UserError
-from memjax.evaluation.run import Report, Run
+from memjax.evaluation.run import Report, Run, as_sequence
 
 _CHUNK = 256  # queries that are asked at a time
 _PICTURES = 10
@@ -36,12 +36,9 @@ def evaluate(
     Raises:
       UserError: a model that does not address the support, or a memory of a size not to be had.
     """
-    if not hasattr(run.model, "address_logits") or run.experiment.config.model.get("num_slots"):
-        name = run.experiment.config.model.name
-        raise UserError(f"task recall needs a model that addresses the support; this is a {name}")
-    stage = run.experiment.eval
-    largest = len(stage.arrays.images)
-    sizes = [num_slots] if isinstance(num_slots, int) else list(num_slots)
+    run.require_addresses("recall")
+    largest = len(run.experiment.eval.arrays.images)
+    sizes = as_sequence(num_slots)
     table = []
     for size in sizes:
         if not 1 <= size <= largest:
@@ -69,10 +66,9 @@ def lookup_table_nll(images: chex.Array) -> float:
 
 def _memory(run: Run, rng_key: chex.PRNGKey, num_slots: int) -> data.Episode:
     """A memory of distinct held-out images, all of them asked for."""
-    stage = run.experiment.eval
-    support = data.sample_without_replacement(rng_key, len(stage.arrays.images), num_slots)
-    addresses = jnp.arange(num_slots)
-    return stage.gather(stage.arrays, data.EpisodeIndices(support, support, addresses), 0)
+    largest = len(run.experiment.eval.arrays.images)
+    support = data.sample_without_replacement(rng_key, largest, num_slots)
+    return run.fetch(data.EpisodeIndices(support, support, jnp.arange(num_slots)))
 
 
 def _recall_all(run: Run, rng_key: chex.PRNGKey, num_slots: int) -> dict[str, float]:

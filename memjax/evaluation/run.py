@@ -17,7 +17,6 @@ from memjax.errors import UserError
 from memjax.models.episodic import EpisodicVAE
 from memjax.training import Experiment, build, init_state
 from memjax.training.checkpoints import Checkpoints
-from memjax.training.experiment import build_sampler
 from memjax.training.workdir import load_config
 
 _CHUNK = 500  # images that are mapped at a time
@@ -54,9 +53,7 @@ class Run:
 
         Compiled once for the shapes and the options; the results have the leading axis B.
         """
-        rng_keys = jax.random.split(rng_key, len(queries))
-        named_options = tuple(sorted(options.items()))
-        return _map(self.model, method, named_options, self.variables, rng_keys, queries, support)
+        return self._vmap(method, rng_key, (queries,), (support,), options)
 
     def map_images(self, method: str, rng_key: chex.PRNGKey, images: chex.Array) -> Any:
         """`model.method(rng_key, image, None)` for each of a data set's images, as NumPy arrays.
@@ -77,21 +74,51 @@ class Run:
 
         Compiled once for the shapes and the options; the results have the same leading axis.
         """
-        rng_keys = jax.random.split(rng_key, len(jax.tree.leaves(arguments)[0]))
-        named_options = tuple(sorted(options.items()))
-        return _apply(self.model, method, named_options, self.variables, rng_keys, arguments)
+        return self._vmap(method, rng_key, arguments, (), options)
 
-    def require_episodes(self, task: str) -> None:
-        """Refuses a model that does not write episodes into a memory.
+    def _vmap(
+        self,
+        method: str,
+        rng_key: chex.PRNGKey,
+        batched: tuple[Any, ...],
+        shared: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> Any:
+        rng_keys = jax.random.split(rng_key, len(jax.tree.leaves(batched)[0]))
+        named_options = tuple(sorted(options.items()))
+        inputs = (self.variables, rng_keys, batched, shared)
+        return _vmap(self.model, method, named_options, *inputs)
+
+    def require(self, task: str, met: bool, needed: str) -> None:
+        """Refuses a model that a task can't work with.
 
         Raises:
-          UserError: it is another.
+          UserError: not `met`; it says that the task needs what is `needed`.
         """
-        if not isinstance(self.model, EpisodicVAE):
+        if not met:
             name = self.experiment.config.model.name
-            raise UserError(
-                f"task {task} needs a model that writes episodes into its memory; this is a {name}"
-            )
+            raise UserError(f"task {task} needs {needed}; this is a {name}")
+
+    def require_episodes(self, task: str) -> None:
+        """Refuses a model that does not write episodes into a memory; see `require`."""
+        writes = isinstance(self.model, EpisodicVAE)
+        self.require(task, writes, "a model that writes episodes into its memory")
+
+    def require_addresses(self, task: str) -> None:
+        """Refuses a model that does not address the support; see `require`."""
+        learned = bool(self.experiment.config.model.get("num_slots"))
+        addresses = hasattr(self.model, "address_logits") and not learned
+        self.require(task, addresses, "a model that addresses the support")
+
+    def fetch(self, indices: data.EpisodeIndices) -> data.Episode:
+        """The held-out images of an episode."""
+        stage = self.experiment.eval
+        return stage.gather(stage.arrays, indices, 0)
+
+    def eval_episode(self, rng_key: jax.Array) -> data.Episode:
+        """An episode of the config's evaluation sampler, of held-out data."""
+        stage = self.experiment.eval
+        return self.fetch(stage.draw(rng_key, stage.arrays))
 
     def draw_episodes(
         self, rng_key: chex.PRNGKey, num_episodes: int, episode_length: int, num_classes: int = 0
@@ -101,19 +128,13 @@ class Run:
         Raises:
           UserError: a number below 1, or more images or classes than the data have.
         """
-        fields: dict[str, Any] = {"num_episodes": num_episodes, "episode_length": episode_length}
+        arrays = self.experiment.eval.arrays
+        sizes = {"num_episodes": num_episodes, "episode_length": episode_length}
         if num_classes:
-            fields |= {"name": "few_classes", "num_classes": num_classes}
+            indices = data.few_classes(rng_key, arrays, num_classes=num_classes, **sizes)
         else:
-            fields["name"] = "unstructured"
-        stage = self.experiment.eval
-        indices = build_sampler(ConfigDict(fields))(rng_key, stage.arrays)
-        return stage.gather(stage.arrays, indices, 0).query
-
-    def eval_episode(self, rng_key: jax.Array) -> data.Episode:
-        """An episode of the config's evaluation sampler, of held-out data."""
-        stage = self.experiment.eval
-        return stage.gather(stage.arrays, stage.draw(rng_key, stage.arrays), 0)
+            indices = data.unstructured(rng_key, arrays, **sizes)
+        return self.fetch(indices).query
 
 
 class Curves(NamedTuple):
@@ -148,19 +169,12 @@ class Report:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _apply(model, method, options, variables, rng_keys, arguments) -> Any:
-    def one(rng_key: chex.PRNGKey, arguments: Any) -> Any:
+def _vmap(model, method, options, variables, rng_keys, batched, shared) -> Any:
+    def one(rng_key: chex.PRNGKey, arguments: tuple[Any, ...]) -> Any:
+        arguments += shared
         return model.apply(variables, rng_key, *arguments, method=method, **dict(options))
 
-    return jax.vmap(one)(rng_keys, arguments)
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _map(model, method, options, variables, rng_keys, queries, support) -> Any:
-    def one(rng_key: chex.PRNGKey, query: chex.Array) -> Any:
-        return model.apply(variables, rng_key, query, support, method=method, **dict(options))
-
-    return jax.vmap(one)(rng_keys, queries)
+    return jax.vmap(one)(rng_keys, batched)
 
 
 def load_run(workdir: str | Path, data_dir: str = "") -> Run:
@@ -185,3 +199,8 @@ def load_run(workdir: str | Path, data_dir: str = "") -> Run:
     if state is None:
         raise UserError(f"workdir {workdir} holds no checkpoint; train it first")
     return Run(experiment, state.eval_variables, int(state.step))
+
+
+def as_sequence(values: int | Sequence[int]) -> Sequence[int]:
+    """One number, or several: an option of a task may be either."""
+    return [values] if isinstance(values, int) else values

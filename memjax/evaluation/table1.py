@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from memjax.evaluation.confounders import as_sequence, check_few_shot, few_shot_nll
+from memjax.evaluation.few_shot import check_few_shot, few_shot_nll
 from memjax.evaluation.likelihood import make_score
-from memjax.evaluation.run import Curves, Report, Run
+from memjax.evaluation.run import Curves, Report, Run, as_sequence
 
 
 def evaluate(

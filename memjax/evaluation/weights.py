@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax.evaluation.interpolate import require_weights
 from memjax.evaluation.run import Report, Run
 
 _PICTURES = 10
@@ -26,7 +25,7 @@ def evaluate(
     Raises:
       UserError: a model that does not read by weights.
     """
-    require_weights(run, "weights")
+    run.require("weights", hasattr(run.model, "decode_weights"), "a model that reads by weights")
     draw_rng_key, write_rng_key, read_rng_key = jax.random.split(jax.random.key(seed), 3)
     images = run.draw_episodes(draw_rng_key, num_episodes, episode_length)
     memories = run.apply("write", write_rng_key, images)

@@ -80,7 +80,7 @@ def stage(config: ConfigDict, split: str, episodes: ConfigDict) -> Stage:
         images = np.where(images > 127, 255, 0).astype(np.uint8)
     arrays = data.ImageArrays.create(images, dataset.labels)
     dynamic_rng_key = rng_key if binarization == "dynamic" else None
-    draw = build_sampler(episodes)
+    draw = _build_sampler(episodes)
     # Draws shapes only: finds out here, not within a compiled step, what does not fit.
     indices = jax.eval_shape(draw, jax.random.key(0), arrays)
     return Stage(
@@ -91,12 +91,7 @@ def stage(config: ConfigDict, split: str, episodes: ConfigDict) -> Stage:
     )
 
 
-def build_sampler(episodes: ConfigDict) -> data.Sampler:
-    """One of `data.SAMPLERS` with its arguments.
-
-    Raises:
-      UserError: there is none of that name, or it has no such argument.
-    """
+def _build_sampler(episodes: ConfigDict) -> data.Sampler:
     fields = episodes.to_dict()
     check_one_of("episodes.name", fields.pop("name"), list(data.SAMPLERS))
     sampler = data.SAMPLERS[episodes.name]

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from memjax.errors import UserError
+from memjax.errors import UserError, check_at_least_one
 from memjax.training import step as step_lib
 from memjax.training.checkpoints import Checkpoints
 from memjax.training.experiment import Experiment, build
@@ -123,9 +123,8 @@ def _steps_per_call(experiment: Experiment, state: TrainState) -> int:
 
 
 def _check(training: ConfigDict) -> None:
-    for field in ("num_steps", "log_every", "eval_every", "checkpoint_every"):
-        if training[field] < 1:
-            raise UserError(f"training.{field} is {training[field]}; it must be at least 1")
+    counts = ("num_steps", "log_every", "eval_every", "checkpoint_every")
+    check_at_least_one(**{f"training.{field}": training[field] for field in counts})
     if training.eval_every % training.log_every:
         raise UserError(
             f"training.eval_every is {training.eval_every}; "

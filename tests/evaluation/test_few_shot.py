@@ -10,6 +10,7 @@ from memjax.evaluation import (
     addresses,
     classify,
     confounders,
+    few_shot,
     fewshot_samples,
     likelihood,
     table1,
@@ -20,7 +21,7 @@ _TASKS = ("addresses", "classify", "confounders", "fewshot_samples", "table1")
 
 
 def test_queries_are_of_the_support_classes_and_not_in_it(few_shot_run):
-    queries, support, labels, slot_labels = confounders.draw(few_shot_run, jax.random.key(0), 7, 3)
+    queries, support, labels, slot_labels = few_shot.draw(few_shot_run, jax.random.key(0), 7, 3)
     arrays = few_shot_run.experiment.eval.arrays
     images = np.asarray(arrays.images, np.float32) / 255
     assert queries.shape == (7, 8, 8, 1) and support.shape == (21, 8, 8, 1)
@@ -46,7 +47,7 @@ def test_classes_are_told_apart_better_than_by_chance(few_shot_run):
 
 @pytest.mark.slow
 def test_the_exact_posterior_agrees_with_the_likelihood_by_importance_sampling(few_shot_run):
-    queries, support, _, _ = confounders.draw(few_shot_run, jax.random.key(0), 6, 1)
+    queries, support, _, _ = few_shot.draw(few_shot_run, jax.random.key(0), 6, 1)
     rng_key = jax.random.key(1)
     log_joint = classify.log_joint(few_shot_run, rng_key, queries, support, 300)
     log_weights = few_shot_run.map("log_weights", rng_key, queries, support, num_samples=2_000)
@@ -88,7 +89,7 @@ def test_table1_has_a_row_for_each_number_of_classes(few_shot_run, support_sizes
 
 def test_few_shot_nll_is_that_of_as_many_queries_as_asked_for(few_shot_run):
     score, _ = likelihood.make_score(few_shot_run, 10)
-    nll, error = confounders.few_shot_nll(few_shot_run, score, 2, 1, 6, 0)
+    nll, error = few_shot.few_shot_nll(few_shot_run, score, 2, 1, 6, 0)
     assert np.isfinite(nll) and error > 0
 
 

@@ -45,9 +45,9 @@ def test_one_sample_is_the_elbo_and_more_are_tighter(vae_run):
 
 def test_more_samples_compile_nothing(vae_run):
     likelihood.evaluate(vae_run, num_samples=200, num_queries=10)
-    compiled = run._map._cache_size()
+    compiled = run._vmap._cache_size()
     likelihood.evaluate(vae_run, num_samples=5_000, num_queries=10)
-    assert run._map._cache_size() == compiled
+    assert run._vmap._cache_size() == compiled
 
 
 def test_chunks_are_averaged_in_the_log_domain(recall_run):

@@ -12,6 +12,7 @@ from memjax.errors import UserError
 from memjax.models import conv_vma
 from memjax.models.conv_vma import ConvVMA
 from tests import oracles
+from tests.models.learning import assert_every_parameter_learns
 
 _SHAPE = (5, 5, 1)
 _SLOTS = 4
@@ -100,19 +101,7 @@ def test_features_are_the_same_looked_up_before_or_after(monkeypatch):
 @pytest.mark.parametrize("fields", [{}, pytest.param({"num_slots": 3}, marks=pytest.mark.slow)])
 def test_every_parameter_learns(fields):
     model = tiny(**fields)
-    params, support, queries = initialize(model), images(1, _SLOTS), images(2, 32)
-
-    @jax.jit
-    def gradient(params):
-        def objective(params):
-            rng_keys = jax.random.split(jax.random.key(0), len(queries))
-            bound = jax.vmap(lambda k, x: model.apply(params, k, x, support, train=True)[0])
-            return bound(rng_keys, queries).mean()
-
-        return jax.grad(objective)(params)
-
-    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(params)):
-        assert np.all(np.isfinite(leaf)) and np.any(leaf != 0), jax.tree_util.keystr(path)
+    assert_every_parameter_learns(model, initialize(model), images(1, _SLOTS), images(2, 32))
 
 
 def test_a_memory_of_one_slot_costs_no_address():

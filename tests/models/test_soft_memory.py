@@ -10,6 +10,7 @@ from memjax.errors import UserError
 from memjax.models.matching_network import MatchingNetwork
 from memjax.models.soft_memory import SoftMemory
 from tests import oracles
+from tests.models.learning import assert_every_parameter_learns
 
 _SHAPE = (5, 5, 1)
 _MODELS = [SoftMemory, MatchingNetwork]
@@ -94,19 +95,7 @@ def test_the_order_of_the_support_does_not_matter():
 )
 def test_every_parameter_learns(model_class):
     model = tiny(model_class)
-    params, support, queries = initialize(model), images(1, 4), images(2, 32)
-
-    @jax.jit
-    def gradient(params):
-        def objective(params):
-            rng_keys = jax.random.split(jax.random.key(0), len(queries))
-            bound = jax.vmap(lambda k, x: model.apply(params, k, x, support, train=True)[0])
-            return bound(rng_keys, queries).mean()
-
-        return jax.grad(objective)(params)
-
-    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(params)):
-        assert np.all(np.isfinite(leaf)) and np.any(leaf != 0), jax.tree_util.keystr(path)
+    assert_every_parameter_learns(model, initialize(model), images(1, 4), images(2, 32))
 
 
 @pytest.mark.parametrize("model_class", _MODELS)

@@ -1,0 +1,29 @@
+"""Training steps of a config as the benchmarks take them."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from memjax import data, training
+from memjax.training import step as step_lib
+
+
+def use_random_images(count: int, height: int, width: int) -> None:
+    """Lets every data set be binary noise: the speed does not depend on what images show."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 2, (count, height, width, 1), np.uint8) * 255
+    data.load = lambda *args: data.Dataset(images, np.zeros(count, np.int32))
+
+
+def compile_steps(experiment: training.Experiment, num_steps: int) -> Callable[[], None]:
+    """The loop's own compiled call of `num_steps`, already warm; returns when it is done."""
+    state, arrays = step_lib.replicate((training.init_state(experiment), experiment.train.arrays))
+    devices = step_lib.device_indices()
+    call = step_lib.make_train_call(experiment, num_steps).lower(state, arrays, devices).compile()
+
+    def take_steps() -> None:
+        jax.block_until_ready(call(state, arrays, devices))
+
+    take_steps()
+    return take_steps
