@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from benchmarks import peer
+from benchmarks import peer, steps
 from experiments import cli
-from memjax import estimators
+from experiments.configs import kanerva_omniglot
+from memjax import estimators, training
 from memjax.memory import addressing, conditioning, kanerva
 
 _ROUNDS = flags.DEFINE_integer("rounds", 20, "Calls; the median counts.")
@@ -48,6 +49,9 @@ def main(argv: Sequence[str]) -> None:
             online, batch = (f"{ratio:.1f}x" for ratio in ratios)
             print(f"  auto is {online} PyTorch's online loop, {batch} its batch solve\n")
     print(f"VIMCO, 32 data points of 4 samples, with gradient: {vimco_milliseconds():.3f} ms")
+    step, write = kanerva_step_milliseconds(_ROUNDS.value)
+    share = write / step
+    print(f"kanerva_omniglot: a training step {step:.0f} ms, its write {write:.1f} ms, {share:.1%}")
 
 
 def write_milliseconds(shape: Sequence[int], method: str, rounds: int) -> tuple[float, float]:
@@ -105,6 +109,16 @@ def vimco_milliseconds() -> float:
         return milliseconds(partial(jax.jit(jax.grad(loss)), *arguments), 200)
 
     return time_with(vimco) - time_with(iwae)
+
+
+def kanerva_step_milliseconds(rounds: int) -> tuple[float, float]:
+    """A training step of the Kanerva Machine at the paper's sizes, and its write in that."""
+    config = kanerva_omniglot.get_config()
+    steps.use_random_images(1_000, 28, 28)
+    take_step = steps.compile_steps(training.build(config), 1)
+    episodes, model = config.episodes, config.model
+    shape = (episodes.num_episodes, episodes.episode_length, model.num_slots, model.code_size)
+    return milliseconds(take_step, rounds), write_milliseconds(shape, "auto", rounds)[1]
 
 
 def matrix_rate() -> float:
