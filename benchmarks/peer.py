@@ -17,7 +17,9 @@ def run(script: str, **arguments: Any) -> dict[str, float] | None:
         if not (_VENV / ".ready").exists():
             print(f"installing PyTorch into {_VENV.name}", file=sys.stderr)
             venv.create(_VENV, with_pip=True, clear=True)
-            subprocess.run([python, "-m", "pip", "install", "-q", "torch", "numpy"], check=True)
+            install = [python, "-m", "pip", "install", "-q"]
+            subprocess.run([*install, "torch", "numpy"], check=True)
+            subprocess.run([*install, "--no-deps", "dnc"], check=True)  # it asks for flann, unused
             (_VENV / ".ready").touch()
         command = [python, Path(__file__).with_name(script), json.dumps(arguments)]
         finished = subprocess.run(command, capture_output=True, text=True, check=True)
