@@ -4,6 +4,7 @@ import contextlib
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -34,6 +35,22 @@ def exit_on_user_error() -> Iterator[None]:
         yield
     except UserError as error:
         _exit(str(error))
+
+
+def named_folders(flag: str, texts: Sequence[str]) -> dict[str, Path]:
+    """Folders by name, from texts `DIR`, named as the folder, or `NAME=DIR`.
+
+    Raises:
+      UserError: two of one name.
+    """
+    folders = {}
+    for text in texts:
+        name, equals, folder = text.partition("=")
+        path = Path(folder if equals else text)
+        folders[name if equals else path.absolute().name] = path
+    if len(folders) < len(texts):
+        raise UserError(f"{flag} is {','.join(texts)}; names must differ: give them as NAME=DIR")
+    return folders
 
 
 def _quiet_libraries() -> None:

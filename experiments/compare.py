@@ -10,7 +10,6 @@ from pathlib import Path
 from absl import flags
 
 from experiments import cli
-from memjax.errors import UserError
 
 _WORKDIRS = flags.DEFINE_list(
     "workdirs", None, "Folders of runs; each can be named: NAME=DIR.", required=True
@@ -24,13 +23,7 @@ def main(argv: Sequence[str]) -> None:
     del argv
     from experiments import reporting
 
-    workdirs = {}
-    for text in _WORKDIRS.value:
-        name, equals, folder = text.partition("=")
-        folder = folder if equals else text
-        workdirs[name if equals else Path(folder).name] = Path(folder)
-    if len(workdirs) < len(_WORKDIRS.value):
-        raise UserError(f"workdirs is {','.join(_WORKDIRS.value)}; their names must differ")
+    workdirs = cli.named_folders("workdirs", _WORKDIRS.value)
     reporting.compare(workdirs, Path(_OUTPUT.value), _TASK.value)
     for path in sorted(reporting.figure_folder(_OUTPUT.value).glob("*.png")):
         print(f"  {path}")

@@ -26,7 +26,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data sets are, if the
 def main(argv: Sequence[str]) -> None:
     """Loads the newest checkpoint, evaluates, reports."""
     del argv
-    from experiments import reporting
+    from experiments import page, reporting
     from memjax import evaluation, files
 
     workdir = Path(_WORKDIR.value)
@@ -37,19 +37,8 @@ def main(argv: Sequence[str]) -> None:
     run = evaluation.load_run(workdir, _DATA_DIR.value)
     report = evaluate(run, **options)
     print(reporting.format_table(report.table))
-    reporting.write_json(
-        workdir / f"eval_{_TASK.value}.json",
-        {
-            "task": _TASK.value,
-            "step": run.step,
-            "options": options,
-            "table": report.table,
-            "curves": {
-                name: reporting.format_panels(panels) for name, panels in report.curves.items()
-            },
-        },
-    )
-    reporting.draw_report(workdir, report, f"{_TASK.value}, step {run.step}")
+    reporting.write_report(workdir, _TASK.value, run.step, options, report)
+    page.write({workdir.absolute().name: workdir}, workdir / "report.html")
 
 
 def parse_options(evaluate: Callable, options: Sequence[str]) -> dict[str, Any]:

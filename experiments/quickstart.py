@@ -19,11 +19,12 @@ _CONFIGS = ("vae_digits", "mem_vae_digits", "vma_digits_recall", "kanerva_digits
 def main(argv: Sequence[str]) -> None:
     """Trains, evaluates, draws."""
     del argv
-    from experiments import reporting
+    from experiments import page, reporting
 
     start = time.perf_counter()
-    rows = [train(name, Path(_WORKDIR.value) / name) for name in _CONFIGS]
-    reporting.write_json(Path(_WORKDIR.value) / "results.json", {"table": rows})
+    workdir = Path(_WORKDIR.value)
+    rows = [train(name, workdir / name) for name in _CONFIGS]
+    reporting.write_json(workdir / "results.json", {"table": rows})
     print("\nOn held-out digits, in nats an image:\n")
     print(reporting.format_table(rows))
     print(
@@ -33,15 +34,17 @@ def main(argv: Sequence[str]) -> None:
         "different ways can't be compared.\n"
         f"It took {time.perf_counter() - start:.0f} seconds. Pictures:"
     )
-    for path in sorted(Path(_WORKDIR.value).glob("*/figures/*.png")):
+    for path in sorted(workdir.glob("*/figures/*.png")):
         print(f"  {path}")
+    runs = {name: workdir / name for name in _CONFIGS}
+    print(f"All of it on one page: {page.write(runs, workdir / 'report.html')}")
 
 
 def train(name: str, workdir: Path) -> dict[str, Any]:
     """Trains the config `name`, draws its figures, and returns its row of the table."""
     import importlib
 
-    from experiments import reporting
+    from experiments import page, reporting
     from memjax import evaluation
     from memjax.training import metrics, train_and_evaluate
 
@@ -50,11 +53,12 @@ def train(name: str, workdir: Path) -> dict[str, Any]:
     train_and_evaluate(config, workdir)
     reporting.draw_run(workdir)
     run = evaluation.load_run(workdir)
+    task, options = "likelihood", {"num_samples": 100}
     if config.episodes.name == "recall":
-        report = evaluation.task("recall")(run, num_slots=(config.episodes.num_slots,))
-    else:
-        report = evaluation.task("likelihood")(run, num_samples=100)
-    reporting.draw_report(workdir, report)
+        task, options = "recall", {"num_slots": config.episodes.num_slots}
+    report = evaluation.task(task)(run, **options)
+    reporting.write_report(workdir, task, run.step, options, report)
+    page.write({name: workdir}, workdir / "report.html")
     result = report.table[0]
     speeds = [entry["steps_per_second"] for entry in metrics.read(workdir)]
     columns = ("nll", "floor", "reconstruction", "kl_address", "kl_latent")

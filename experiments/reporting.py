@@ -20,6 +20,22 @@ def draw_run(workdir: str | Path) -> None:
     draw_report(workdir, task("samples")(run), title)
 
 
+def write_report(
+    workdir: str | Path, name: str, step: int, options: Mapping[str, Any], report: Report
+) -> None:
+    """Writes `eval_NAME.json`, what the evaluation `name` found at `step`, and its pictures."""
+    content = {
+        "task": name,
+        "step": step,
+        "options": options,
+        "table": report.table,
+        "curves": {figure: format_panels(panels) for figure, panels in report.curves.items()},
+        "figures": [*report.grids, *report.curves, *report.matrices],
+    }
+    write_json(Path(workdir) / f"eval_{name}.json", content)
+    draw_report(workdir, report, f"{name}, step {step}")
+
+
 def draw_report(workdir: str | Path, report: Report, title: str = "") -> None:
     """The pictures of an evaluation."""
     for name, rows in report.grids.items():
@@ -78,34 +94,50 @@ def compare(workdirs: dict[str, Path], output: Path, task: str = "") -> list[dic
     """
     rows: list[dict[str, Any]] = []
     panels: dict[str, Curves] = {}
-    for name, workdir in workdirs.items():
-        table, figures = _evaluated(workdir, task) if task else _trained(workdir)
-        rows += [{"run": name} | row for row in table]
-        for title, panel in figures.items():
-            others = panels[title].lines if title in panels else {}
-            lines = {f"{name} {line}".strip(): xy for line, xy in panel.lines.items()}
-            panels[title] = panels.get(title, panel)._replace(lines={**others, **lines})
+    if task:
+        for name, workdir in workdirs.items():
+            table, figures = _evaluated(workdir, task)
+            rows += [{"run": name} | row for row in table]
+            for title, panel in figures.items():
+                others = panels[title].lines if title in panels else {}
+                lines = {f"{name} {line}".strip(): xy for line, xy in panel.lines.items()}
+                panels[title] = panels.get(title, panel)._replace(lines={**others, **lines})
+    else:
+        rows = [{"run": name} | _last_held_out(workdir) for name, workdir in workdirs.items()]
+        panels = held_out_panels({n: metrics.read(workdir) for n, workdir in workdirs.items()})
     print(format_table(rows))
     write_json(output / f"compare_{task or 'training'}.json", {"table": rows})
     draw_report(output, Report(rows, curves={task or "learning_curves": panels}))
     return rows
 
 
-def _trained(workdir: Path) -> tuple[list[dict], dict[str, Curves]]:
-    """The last held-out metrics, and a panel for each of them."""
+def held_out_panels(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Curves]:
+    """A panel for each held-out metric, with a line for each run that has it.
+
+    Args:
+      runs: by name, the lines of a `metrics.jsonl`.
+    """
+    panels: dict[str, Curves] = {}
+    for name, entries in runs.items():
+        evaluated = [entry for entry in entries if "eval/nll" in entry]
+        steps = [entry["step"] for entry in evaluated]
+        for metric in (m for m in (evaluated or [{}])[-1] if m.startswith("eval/")):
+            title = metric.removeprefix("eval/")
+            panel = panels.setdefault(title, Curves("step", "nats", {}))
+            line = (steps, [entry[metric] for entry in evaluated])
+            panels[title] = panel._replace(lines={**panel.lines, name: line})
+    return panels
+
+
+def _last_held_out(workdir: Path) -> dict[str, float]:
+    """The last held-out metrics of a run, and their step."""
     entries = [entry for entry in metrics.read(workdir) if "eval/nll" in entry]
     if not entries:
         raise UserError(f"workdir {workdir} holds no run that was evaluated in training")
-    names = [name for name in entries[-1] if name.startswith("eval/")]
-    row = {name.removeprefix("eval/"): entries[-1][name] for name in names}
-    steps = [entry["step"] for entry in entries]
-    panels = {
-        name.removeprefix("eval/"): Curves(
-            "step", "nats", {"": (steps, [entry[name] for entry in entries])}
-        )
-        for name in names
+    held_out = {k: v for k, v in entries[-1].items() if k.startswith("eval/")}
+    return {"step": entries[-1]["step"]} | {
+        name.removeprefix("eval/"): value for name, value in held_out.items()
     }
-    return [{"step": entries[-1]["step"], **row}], panels
 
 
 def _evaluated(workdir: Path, task: str) -> tuple[list[dict], dict[str, Curves]]:

@@ -5,6 +5,7 @@ where the run was stopped.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
@@ -25,11 +26,13 @@ def main(argv: Sequence[str]) -> None:
     """Trains, then draws the figures."""
     del argv
     # Imported after the flags are parsed, so that --help and a wrong flag answer at once.
-    from experiments import reporting
+    from experiments import page, reporting
     from memjax.training import train_and_evaluate
 
-    train_and_evaluate(_CONFIG.value, _WORKDIR.value)
-    reporting.draw_run(_WORKDIR.value)
+    workdir = Path(_WORKDIR.value)
+    train_and_evaluate(_CONFIG.value, workdir)
+    reporting.draw_run(workdir)
+    print(page.write({workdir.absolute().name: workdir}, workdir / "report.html"))
 
 
 if __name__ == "__main__":

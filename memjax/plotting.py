@@ -1,20 +1,32 @@
-"""Pictures of runs: grids of images and learning curves, as PNG files."""
+"""Pictures of runs: grids of images and learning curves, as figures and PNG files.
+
+A figure is shown by a notebook that has said `%matplotlib inline`.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from memjax.evaluation.run import Curves
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def image_grid(path: str | Path, rows: Mapping[str, np.ndarray], title: str = "") -> None:
+
+def image_grid(path: str | Path | None, rows: Mapping[str, np.ndarray], title: str = "") -> Figure:
     """Draws rows of images, each with its name at the left.
 
     Args:
-      path: the PNG file to write.
+      path: the PNG file to write; None for none.
       rows: by name, images `[n, H, W, C]` in [0, 1], C 1 or 3; rows may differ in length.
       title: above the grid.
+
+    Returns:
+      The figure.
     """
     num_columns = max(len(images) for images in rows.values())
     figure, axes = _subplots(
@@ -28,18 +40,23 @@ def image_grid(path: str | Path, rows: Mapping[str, np.ndarray], title: str = ""
         label = dict(ha="right", va="center", fontsize=8, transform=row_axes[0].transAxes)
         row_axes[0].text(-0.1, 0.5, name, **label)
     figure.suptitle(title, fontsize=9)
-    figure.savefig(path, dpi=120, bbox_inches="tight")
+    if path is not None:
+        figure.savefig(path, dpi=120, bbox_inches="tight")
+    return figure
 
 
 def learning_curves(
-    path: str | Path, entries: Sequence[Mapping[str, float]], title: str = ""
-) -> None:
+    path: str | Path | None, entries: Sequence[Mapping[str, float]], title: str = ""
+) -> Figure:
     """Draws each metric against the step; training's and evaluation's in one panel.
 
     Args:
-      path: the PNG file to write.
+      path: the PNG file to write; None for none.
       entries: lines of a `metrics.jsonl`, each with `step`.
       title: above the panels.
+
+    Returns:
+      The figure.
     """
     names = sorted({name for entry in entries for name in entry} - {"step", "steps_per_second"})
     panels = sorted({name.removeprefix("eval/") for name in names})
@@ -58,16 +75,19 @@ def learning_curves(
         axis.set_axis_off()
     if panels:
         axes.flat[0].legend(frameon=False)
-    _save(figure, path, title)
+    return _save(figure, path, title)
 
 
-def curves(path: str | Path, panels: Mapping[str, Curves], title: str = "") -> None:
+def curves(path: str | Path | None, panels: Mapping[str, Curves], title: str = "") -> Figure:
     """Draws lines, in one panel beside the other.
 
     Args:
-      path: the PNG file to write.
+      path: the PNG file to write; None for none.
       panels: by name.
       title: above the panels.
+
+    Returns:
+      The figure.
     """
     figure, axes = _subplots(1, len(panels), 4.2 * len(panels), 3.2)
     for (name, panel), axis in zip(panels.items(), axes[0], strict=True):
@@ -75,17 +95,21 @@ def curves(path: str | Path, panels: Mapping[str, Curves], title: str = "") -> N
             axis.plot(x, y, "o-", markersize=3, label=label)
         axis.set(title=name, xlabel=panel.x_label, ylabel=panel.y_label)
         axis.grid(alpha=0.3)
-        axis.legend(frameon=False, fontsize=8)
-    _save(figure, path, title)
+        if any(panel.lines):  # one line without a name needs no legend
+            axis.legend(frameon=False, fontsize=8)
+    return _save(figure, path, title)
 
 
-def matrices(path: str | Path, panels: Mapping[str, np.ndarray], title: str = "") -> None:
+def matrices(path: str | Path | None, panels: Mapping[str, np.ndarray], title: str = "") -> Figure:
     """Draws matrices `[rows, columns]` in colours, symmetric about zero where there are negatives.
 
     Args:
-      path: the PNG file to write.
+      path: the PNG file to write; None for none.
       panels: by name.
       title: above the panels.
+
+    Returns:
+      The figure.
     """
     figure, axes = _subplots(1, len(panels), 4.0 * len(panels), 3.6)
     for (name, matrix), axis in zip(panels.items(), axes[0], strict=True):
@@ -95,16 +119,18 @@ def matrices(path: str | Path, panels: Mapping[str, np.ndarray], title: str = ""
         image = axis.imshow(matrix, vmax=largest, aspect="auto", interpolation="nearest", **style)
         axis.set_title(name, fontsize=9)
         figure.colorbar(image, ax=axis)
-    _save(figure, path, title)
+    return _save(figure, path, title)
 
 
-def _save(figure, path: str | Path, title: str) -> None:
+def _save(figure: Figure, path: str | Path | None, title: str) -> Figure:
     figure.suptitle(title)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    if path is not None:
+        figure.savefig(path, dpi=110)
+    return figure
 
 
-def _subplots(rows: int, columns: int, width: float, height: float):
+def _subplots(rows: int, columns: int, width: float, height: float) -> tuple[Figure, Any]:
     # The figure alone, without pyplot: no window system, and nothing to close.
     from matplotlib.figure import Figure
 

@@ -33,8 +33,14 @@ def test_learning_curves_draw_training_and_evaluation(tmp_path):
 
 
 def test_a_run_without_metrics_has_an_empty_picture(tmp_path):
-    plotting.learning_curves(tmp_path / "curves.png", [])
-    assert (tmp_path / "curves.png").exists()
+    figure = plotting.learning_curves(tmp_path / "curves.png", [])
+    assert (tmp_path / "curves.png").exists() and len(figure.axes) == 1
+
+
+def test_without_a_path_a_figure_is_for_a_notebook():
+    lines = {"": ([0, 1], [0.0, 1.0])}
+    figure = plotting.curves(None, {"panel": Curves("x", "y", lines)}, "title")
+    assert figure.axes[0].get_title() == "panel" and figure.get_suptitle() == "title"
 
 
 def test_curves_draw_every_line(tmp_path):

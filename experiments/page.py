@@ -1,0 +1,163 @@
+"""One HTML page of a run, or of several side by side; no file beside it is needed."""
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+from matplotlib.figure import Figure
+
+from experiments import reporting
+from memjax import files, plotting
+from memjax.errors import UserError
+from memjax.training import metrics
+from memjax.training.workdir import load_config
+
+
+class Evaluation(NamedTuple):
+    """What `experiments.evaluate` left of one task."""
+
+    task: str
+    step: int
+    options: Mapping[str, Any]
+    table: Sequence[Mapping[str, Any]]
+    figures: Sequence[str]  # names of pictures in figures/
+
+
+class RunFiles(NamedTuple):
+    """What a workdir holds, as a page shows it."""
+
+    name: str
+    config: Mapping[str, Any]  # fields by dotted name
+    entries: Sequence[Mapping[str, float]]  # lines of metrics.jsonl
+    evaluations: Mapping[str, Evaluation]
+    pictures: Mapping[str, str]  # names and data addresses of the PNG files in figures/
+
+    @property
+    def last(self) -> dict[str, float]:
+        """The newest value of each metric."""
+        return {name: value for entry in self.entries for name, value in entry.items()}
+
+
+def write(workdirs: Mapping[str, str | Path], path: str | Path) -> Path:
+    """Writes the page of the runs in `workdirs`, by name, to the file `path`.
+
+    Raises:
+      UserError: a folder without a run, a file of it that can't be read, or no way to write `path`.
+    """
+    path = Path(path)
+    if path.suffix != ".html":
+        raise UserError(f"output is {path}; it must be a file that ends in .html")
+    if not files.is_writable(path.absolute().parent):
+        raise UserError(f"output {path} can't be written: choose another folder")
+    text = render([read(name, workdir) for name, workdir in workdirs.items()])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(path, text)
+    return path
+
+
+def read(name: str, workdir: str | Path) -> RunFiles:
+    """Reads the files of the run in `workdir`.
+
+    Raises:
+      UserError: there is no run, or one of its files can't be read.
+    """
+    workdir = Path(workdir)
+    config = flatten(load_config(workdir).to_dict())
+    pictures = {path.stem: _data_address(path) for path in sorted(workdir.glob("figures/*.png"))}
+    evaluations = [read_evaluation(path) for path in sorted(workdir.glob("eval_*.json"))]
+    by_task = {evaluation.task: evaluation for evaluation in evaluations}
+    return RunFiles(name, config, metrics.read(workdir), by_task, pictures)
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """Reads an `eval_TASK.json`.
+
+    Raises:
+      UserError: it can't be read.
+    """
+    try:
+        content = json.loads(path.read_text())
+        return Evaluation(
+            task=content["task"],
+            step=content["step"],
+            options=content["options"],
+            table=content["table"],
+            figures=content.get("figures", list(content["curves"])),  # older runs name no grids
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} can't be read ({error!r}): evaluate its task again") from error
+
+
+def render(runs: Sequence[RunFiles]) -> str:
+    """The page, as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["cell"] = _cell
+    fields = _union(run.config for run in runs)
+    differing = [f for f in fields if len({repr(run.config.get(f)) for run in runs}) > 1]
+    tasks = _union(run.evaluations for run in runs)
+    claimed = {f for run in runs for e in run.evaluations.values() for f in e.figures}
+    figures = _union(run.pictures for run in runs)
+    return environment.get_template("page.html.j2").render(
+        runs=runs,
+        fields=fields,
+        differing=differing,
+        metrics=[name for name in _union(run.last for run in runs) if name != "step"],
+        curves=_draw_curves(runs),
+        tasks=tasks,
+        other_figures=[f for f in figures if f not in claimed | {"learning_curves"}],
+    )
+
+
+def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Fields of fields, by dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _draw_curves(runs: Sequence[RunFiles]) -> list[str]:
+    """Learning curves as data addresses; of several runs, those on held-out data, one by one."""
+    if len(runs) == 1:
+        return [_encode_figure(plotting.learning_curves(None, runs[0].entries))]
+    panels = reporting.held_out_panels({run.name: run.entries for run in runs})
+    return [_encode_figure(plotting.curves(None, {t: panel})) for t, panel in panels.items()]
+
+
+def _encode_figure(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return _encode(buffer.getvalue(), "image/svg+xml")
+
+
+def _data_address(path: Path) -> str:
+    return _encode(path.read_bytes(), "image/png")
+
+
+def _encode(content: bytes, media_type: str) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def _union(mappings) -> list[str]:
+    """All keys, in the order in which they come first."""
+    return list(dict.fromkeys(key for mapping in mappings for key in mapping))
+
+
+def _cell(value: Any) -> str:
+    """A value as it stands in a table."""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e-2 or abs(value) >= 1e5 else f"{value:.3f}"
+    return "" if value is None else str(value)

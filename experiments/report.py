@@ -1,0 +1,34 @@
+"""One HTML page of a run, with all its figures inside: python -m experiments.report --workdir=DIR.
+
+It holds the config, the learning curves, the pictures and every evaluation that has been made, and
+is written to DIR/report.html. Several runs, --workdir=A,B --output=FILE.html, stand side by side.
+Training and evaluation write a run's own page by themselves.
+"""
+
+from collections.abc import Sequence
+
+from absl import flags
+
+from experiments import cli
+from memjax.errors import UserError
+
+_WORKDIR = flags.DEFINE_list(
+    "workdir", None, "Folder of the run, or several; each can be named: NAME=DIR.", required=True
+)
+_OUTPUT = flags.DEFINE_string("output", "", "The page's file; by default DIR/report.html.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Writes the page."""
+    del argv
+    from experiments import page
+
+    workdirs = cli.named_folders("workdir", _WORKDIR.value)
+    if len(workdirs) > 1 and not _OUTPUT.value:
+        raise UserError("output is missing: give the file of several runs' page, such as both.html")
+    output = _OUTPUT.value or next(iter(workdirs.values())) / "report.html"
+    print(page.write(workdirs, output))
+
+
+if __name__ == "__main__":
+    cli.run(main)
