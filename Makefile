@@ -8,11 +8,12 @@ DEMO_DIR ?= runs/demo
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: help setup demo test test-slow lint clean
+.PHONY: help setup demo test test-slow colabs docs lint clean
 
 help:
 	@echo "make demo       train each kind of model on scikit-learn's digits, in a few minutes"
 	@echo "make test       the tests, in a few minutes        make test-slow  the long ones too"
+	@echo "make colabs     runs all notebooks                 make docs       the documentation, into site/"
 	@echo "make lint       ruff and mypy                      make clean      remove .venv and caches"
 
 $(VENV)/.ready: pyproject.toml requirements.lock
@@ -35,10 +36,18 @@ test: setup lint
 test-slow: setup
 	$(BIN)/python -m pytest -m 'slow or not slow'
 
+colabs: setup
+	$(BIN)/python -m pytest -n0 -m 'slow or not slow' tests/test_colabs.py
+
+docs: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .jax_cache .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) .jax_cache .pytest_cache .mypy_cache .ruff_cache *.egg-info site

@@ -1,7 +1,12 @@
-"""Evaluates a trained run: python -m experiments.evaluate --workdir=DIR --task=TASK.
+"""Evaluates a trained run.
 
-Prints a table, writes DIR/eval_TASK.json and figures. Options of the task are given as
---option=NAME=VALUE, once for each, such as --option=num_samples=1000.
+  python -m experiments.evaluate --list
+      shows every task: what it measures, and its options.
+
+  python -m experiments.evaluate --workdir=runs/vma --task=recall --option=num_slots=64
+      evaluates the newest checkpoint. Repeat --option for several; a list is [64,256].
+
+Prints a table, writes DIR/eval_TASK.json and figures, and adds both to DIR/report.html.
 """
 
 import inspect
@@ -12,14 +17,17 @@ from typing import Any
 
 from absl import flags
 
-from experiments import cli
+from experiments import cli, listing
 from memjax.errors import UserError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-_TASK = flags.DEFINE_string(
-    "task", None, "What to evaluate; a wrong name lists all tasks.", required=True
-)
+_TASK = flags.DEFINE_string("task", None, "What to evaluate; see --list.", required=True)
 _OPTION = flags.DEFINE_multi_string("option", [], "NAME=VALUE, an option of the task; repeatable.")
+flags.DEFINE_flag(
+    listing.ListFlag(
+        "list", "Shows every task and ends.", lambda: listing.format_tasks(listing.tasks())
+    )
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data sets are, if they have moved.")
 
 

@@ -1,7 +1,16 @@
-"""Trains one config: python -m experiments.train --config=experiments/configs/X.py --workdir=DIR.
+"""Trains one config.
 
-Any field of the config can be set: --config.training.num_steps=1000. The same command again goes on
-where the run was stopped.
+  python -m experiments.train --list
+      shows every config: what it reproduces, and how long it takes.
+
+  python -m experiments.train --config=experiments/configs/vma_digits_recall.py --workdir=runs/vma
+      trains one. The same command again goes on where the run was stopped.
+
+  ... --config.training.num_steps=1000 --config.optimizer.learning_rate=1e-3
+      sets fields of it; a wrong name lists the right ones. Values may be Python's, "(64, 32)".
+
+The folder then holds report.html, figures/, metrics.jsonl, config.json, TensorBoard events and
+checkpoints/. Next: python -m experiments.evaluate --workdir=runs/vma --task=recall.
 """
 
 from collections.abc import Sequence
@@ -10,7 +19,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import cli
+from experiments import cli, listing
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -19,6 +28,13 @@ _CONFIG = config_flags.DEFINE_config_file(
     lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+flags.DEFINE_flag(
+    listing.ListFlag(
+        "list",
+        "Shows every config and ends.",
+        lambda: listing.format_configs(listing.configs()),
+    )
+)
 flags.mark_flag_as_required("config")
 
 

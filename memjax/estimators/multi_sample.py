@@ -1,7 +1,8 @@
 """Multi-sample bounds on log p(x) and the gradient estimators that climb them.
 
 Each function takes L log weights of one data point, `log p(x, a, z) - log q(a, z given x)`, and
-returns a scalar to maximise: its value is the bound, its gradient the estimator's.
+returns a scalar to maximise: its value is the bound, its gradient the estimator's. Sources: Burda
+et al. 2015 (IWAE); Mnih and Rezende 2016 (VIMCO).
 """
 
 import math

@@ -84,7 +84,7 @@ def block(rng_key: chex.PRNGKey, images: chex.Array, size: int) -> chex.Array:
 
 
 def salt_and_pepper(rng_key: chex.PRNGKey, images: chex.Array, rate: float) -> chex.Array:
-    """Sets each pixel with probability `rate` to 0 or 1."""
+    """Sets each pixel of images `[..., H, W, C]` with probability `rate` to 0 or 1."""
     where_rng_key, value_rng_key = jax.random.split(rng_key)
     where = jax.random.bernoulli(where_rng_key, rate, (*images.shape[:-1], 1))
     value = jax.random.bernoulli(value_rng_key, 0.5, where.shape)

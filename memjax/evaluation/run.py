@@ -116,7 +116,7 @@ class Run:
         return stage.gather(stage.arrays, indices, 0)
 
     def eval_episode(self, rng_key: jax.Array) -> data.Episode:
-        """An episode of the config's evaluation sampler, of held-out data."""
+        """An episode of the config's evaluation sampler, of held-out data: queries `[B, ...]`."""
         stage = self.experiment.eval
         return self.fetch(stage.draw(rng_key, stage.arrays))
 

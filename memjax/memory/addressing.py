@@ -80,7 +80,9 @@ def sample(
 
 
 def lookup(contents: Any, addresses: chex.Array) -> Any:
-    """Reads slots: `contents` is any pytree with leading axis N; the result has `addresses`' axes.
+    """Reads slots: `contents` is any pytree of `[N, ...]`, the result of `[..., ...]`.
+
+    Addresses are integers `[...]`, and their axes take the place of N.
 
     Addresses outside [0, N) give the nearest slot. Gradients reach the slots that were read.
     """

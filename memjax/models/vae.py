@@ -1,4 +1,7 @@
-"""The VAE, and the IWAE that it becomes with several samples: the baseline without a memory."""
+"""The VAE, and the IWAE that it becomes with several samples: the baseline without a memory.
+
+Sources: Kingma and Welling 2013; Burda et al. 2015.
+"""
 
 from collections.abc import Sequence
 

@@ -117,7 +117,9 @@ def pyramid_shapes(image_shape: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def check_images(images: chex.Array) -> None:
-    """Refuses images outside [0, 1]; inside a compiled function, where values are unknown, nothing.
+    """Refuses images `[..., H, W, C]` outside [0, 1].
+
+    Inside a compiled function, where values are unknown, nothing is refused.
 
     Raises:
       UserError: such as for uint8 images that were not divided by 255.
@@ -130,5 +132,5 @@ def check_images(images: chex.Array) -> None:
 
 
 def add_uniform_noise(rng_key: chex.PRNGKey, images: chex.Array) -> chex.Array:
-    """Images of 256 levels in [0, 1] made continuous, by U(0, 1/256)."""
+    """Images `[..., H, W, C]` of 256 levels in [0, 1] made continuous, by U(0, 1/256)."""
     return images + jax.random.uniform(rng_key, images.shape, images.dtype) / 256.0

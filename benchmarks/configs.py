@@ -1,0 +1,53 @@
+"""How long each config takes: python -m benchmarks.configs [--name=vma_mnist_recall ...].
+
+Times a few training steps of random images, and multiplies. On a CPU it counts the process's own
+time, so that other work beside it does not count; pin it to one core (`taskset -c 0`) and that is
+the time on one core. Elsewhere it counts the clock's. `experiments.train --list` shows what it
+found, from the configs' docstrings.
+"""
+
+import time
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from absl import flags
+
+from benchmarks import steps
+from experiments import cli, listing
+from memjax import data, training
+from memjax.data import sources
+
+_NAMES = flags.DEFINE_multi_string("name", [], "A config; repeatable. By default all of them.")
+_SECONDS = flags.DEFINE_float("seconds", 5.0, "How long to measure each, at least.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints a line for each config."""
+    del argv
+    data.load = random_images
+    clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
+    print(f"{'config':36} {'ms a step':>10} {'steps':>10} {'hours':>8}  on {jax.devices()[0]}")
+    for name in _NAMES.value or [config.name for config in listing.configs()]:
+        config = listing.load(name)
+        take_step = steps.compile_steps(training.build(config.lock()), 1)
+        start, taken = clock(), 0
+        while clock() - start < _SECONDS.value or taken < 2:
+            take_step()
+            taken += 1
+        seconds = (clock() - start) / taken
+        total = seconds * config.training.num_steps / 3600
+        count = config.training.num_steps
+        print(f"{name:36} {1000 * seconds:10.2f} {count:10,} {total:8.2f}", flush=True)
+
+
+def random_images(name: str, split: str, data_dir: str | None) -> data.Dataset:
+    """40 random images of each of 60 classes, of the set's shape."""
+    del split, data_dir
+    shape = (2_400, *sources.SPECS[name].image_shape)
+    images = np.random.default_rng(0).integers(0, 2, shape, np.uint8) * 255
+    return data.Dataset(images, np.repeat(np.arange(60), 40).astype(np.int32))
+
+
+if __name__ == "__main__":
+    cli.run(main)

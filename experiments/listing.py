@@ -1,0 +1,106 @@
+"""What --list shows: every config and how long it takes; every task and its options."""
+
+import ast
+import importlib
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+from ml_collections import ConfigDict
+
+_FOLDER = Path(__file__).parent / "configs"
+_COST = re.compile(r"^Takes (?P<cpu>[^;]+) on one CPU core; (?P<gpu>[^;]+) on a GPU\.$", re.M)
+
+
+class Listed(NamedTuple):
+    """A config as its docstring tells it."""
+
+    name: str
+    summary: str  # what it reproduces
+    cpu: str  # how long it takes on one core
+    gpu: str
+
+
+def configs(folder: Path = _FOLDER) -> list[Listed]:
+    """All configs of `folder`, by name, from their files' docstrings; nothing is imported.
+
+    The first line is the summary. One line is "Takes TIME on one CPU core; TIME on a GPU."; the
+    files without it, such as what others begin with, are no experiments.
+    """
+    found = []
+    for path in sorted(folder.glob("*.py")):
+        docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+        cost = _COST.search(docstring)
+        if cost:
+            found.append(Listed(path.stem, docstring.splitlines()[0], cost["cpu"], cost["gpu"]))
+    return found
+
+
+def load(name: str) -> ConfigDict:
+    """The config `name`."""
+    return importlib.import_module(f"experiments.configs.{name}").get_config()
+
+
+def format_configs(configs: Sequence[Listed]) -> str:
+    """A paragraph for each config."""
+    lines = []
+    for config in configs:
+        cost = f"one CPU core: {config.cpu}; GPU: {config.gpu}"
+        lines += [config.name, *_indented(config.summary), *_indented(cost)]
+    example = "python -m experiments.train --config=experiments/configs/NAME.py --workdir=DIR"
+    return "\n".join([*lines, "", example])
+
+
+class Task(NamedTuple):
+    """A task of `experiments.evaluate` as its function tells it."""
+
+    name: str
+    summary: str
+    options: Sequence[str]  # NAME=DEFAULT
+
+
+def tasks() -> list[Task]:
+    """All tasks, by name, from the files of `memjax.evaluation`; nothing is imported."""
+    found = []
+    for path in sorted((_FOLDER.parents[1] / "memjax/evaluation").glob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.name == "evaluate":
+                arguments = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+                options = [f"{a.arg}={ast.unparse(d)}" for a, d in arguments if d is not None]
+                docstring = ast.get_docstring(node) or ""
+                summary = " ".join(docstring.partition("\n\n")[0].split())
+                found.append(Task(path.stem, summary, options))
+    return found
+
+
+def format_tasks(tasks: Sequence[Task]) -> str:
+    """A paragraph for each task."""
+    lines = []
+    for task in tasks:
+        lines += [task.name, *_indented(task.summary), *_indented(f"({', '.join(task.options)})")]
+    example = "python -m experiments.evaluate --workdir=DIR --task=TASK --option=NAME=VALUE"
+    return "\n".join([*lines, "", example])
+
+
+class ListFlag(flags.BooleanFlag):
+    """A flag that shows something and ends the program, whatever else is given or missing."""
+
+    def __init__(self, name: str, help: str, show: Callable[[], str]):
+        """`show` gives what is printed."""
+        super().__init__(name, False, help)
+        self._show = show
+
+    def parse(self, arg: Any) -> None:
+        """Acts at once, as --help does."""
+        super().parse(arg)
+        if self.value:
+            print(self._show())
+            sys.exit(0)
+
+
+def _indented(text: str) -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent=" " * 4, subsequent_indent=" " * 4)

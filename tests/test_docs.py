@@ -1,0 +1,113 @@
+"""The documentation: every block of code in it runs, the site is built without a warning."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[1]
+_PAGES = sorted((_ROOT / "docs").rglob("*.md"))
+_CONTRIBUTING = _ROOT / "CONTRIBUTING.md"
+
+
+def blocks(page, language):
+    """The code of a page's fences ```language, as (title, code)."""
+    pattern = rf'^```{language}(?: title="(.*?)")?\n(.*?)^```$'
+    return re.findall(pattern, page.read_text(), re.M | re.DOTALL)
+
+
+def in_shell(folder, code):
+    """Runs shell commands in `folder` as a user would in the repository's root."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(folder), "JAX_PLATFORMS": "cpu"}
+    command = ["bash", "-e", "-c", code]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def pages_with(language, quick=()):
+    """The pages, the costly ones marked slow."""
+    return [
+        pytest.param(page, id=page.stem, marks=() if page.stem in quick else pytest.mark.slow)
+        for page in _PAGES
+        if blocks(page, language)
+    ]
+
+
+def test_no_block_is_left_out():
+    """Python and shell run here; equations are drawn."""
+    languages = {
+        language
+        for page in [*_PAGES, _CONTRIBUTING]
+        for language in re.findall(r"^```(\w*)[^\n]*\n.*?^```$", page.read_text(), re.M | re.DOTALL)
+    }
+    assert languages == {"python", "sh", "math"}
+
+
+@pytest.mark.parametrize("page", pages_with("python", quick=("index", "choosing")))
+def test_python_runs(page):
+    """The blocks of a page one after another; what they assert holds."""
+    names = {"__name__": "page"}
+    for _, code in blocks(page, "python"):
+        exec(compile(code, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("page", pages_with("sh"))
+def test_commands_run(page, tmp_path):
+    for name in ("memjax", "experiments"):
+        (tmp_path / name).symlink_to(_ROOT / name)
+    for _, code in blocks(page, "sh"):
+        finished = in_shell(tmp_path, code)
+        assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_warnings(tmp_path):
+    pytest.importorskip("mkdocs", reason="needs the extra: docs")
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", f"--site-dir={tmp_path}/site"]
+    finished = subprocess.run(build, cwd=_ROOT, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    page = (tmp_path / "site/reference/memory.html").read_text()
+    assert "memjax.memory.kanerva.write_prefix" in page
+    assert "<math" in (tmp_path / "site/systems/vma.html").read_text()
+    assert "vma_mnist_recall" in (tmp_path / "site/configs.html").read_text()
+
+
+@pytest.fixture
+def followed(tmp_path):
+    """A copy of the repository in which CONTRIBUTING.md has been followed."""
+    for name in ("memjax", "experiments"):
+        shutil.copytree(_ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(_ROOT / "pyproject.toml", tmp_path)
+    files = blocks(_CONTRIBUTING, "python")
+    assert len(files) == 3 and all(title for title, _ in files)
+    for title, code in files:
+        assert not (_ROOT / title).exists()
+        (tmp_path / title).write_text(code)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_recipes_of_contributing_work(followed):
+    (commands,) = blocks(_CONTRIBUTING, "sh")
+    finished = in_shell(followed, commands[1])
+    assert finished.returncode == 0, finished.stderr
+    assert (followed / "runs/template/report.html").exists()
+    listed = in_shell(followed, "python -m experiments.train --list").stdout
+    assert "template_digits\n    The template for a model, on scikit-learn's digits." in listed
+    memory = (
+        "import jax, jax.numpy as jnp\n"
+        "from memjax.memory import averaging\n"
+        "memory = averaging.init(2)\n"
+        "for codes in (jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 4.0], [5.0, 6.0]])):\n"
+        "    memory = jax.jit(averaging.write)(memory, codes)\n"
+        "assert jnp.allclose(memory.mean, jnp.array([3.0, 4.0])), memory\n"
+    )
+    finished = in_shell(followed, f"python - <<'END'\n{memory}END")
+    assert finished.returncode == 0, finished.stderr
+    for check in ("check", "format --check"):
+        finished = in_shell(followed, f"ruff {check} .")
+        assert finished.returncode == 0, finished.stdout
