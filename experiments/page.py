@@ -101,7 +101,7 @@ def render(runs: Sequence[RunFiles]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["cell"] = _cell
+    environment.filters["cell"] = cell
     fields = _union(run.config for run in runs)
     differing = [f for f in fields if len({repr(run.config.get(f)) for run in runs}) > 1]
     tasks = _union(run.evaluations for run in runs)
@@ -156,7 +156,7 @@ def _union(mappings) -> list[str]:
     return list(dict.fromkeys(key for mapping in mappings for key in mapping))
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
     """A value as it stands in a table."""
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e-2 or abs(value) >= 1e5 else f"{value:.3f}"

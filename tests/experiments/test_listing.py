@@ -1,0 +1,54 @@
+"""--list and --help: what they show is what there is."""
+
+import importlib
+import inspect
+
+import pytest
+
+from experiments import listing
+from memjax import evaluation
+from tests.experiments.test_command_line import run
+from tests.experiments.test_configs import _NAMES
+
+
+def test_every_config_is_listed_with_its_cost():
+    configs = listing.configs()
+    assert [config.name for config in configs] == [name for name in _NAMES if name != "default"]
+    for config in configs:
+        module = importlib.import_module(f"experiments.configs.{config.name}")
+        assert module.__doc__.startswith(config.summary) and config.summary.endswith(".")
+        assert config.cpu and config.gpu
+
+
+def test_every_task_is_listed_with_its_options():
+    tasks = listing.tasks()
+    assert [task.name for task in tasks] == evaluation.tasks()
+    for task in tasks:
+        parameters = inspect.signature(evaluation.task(task.name)).parameters.values()
+        options = [f"{p.name}={p.default!r}" for p in parameters if p.name != "run"]
+        assert list(task.options) == options and task.summary.endswith(".")
+
+
+def test_a_config_without_a_cost_is_not_listed(tmp_path):
+    (tmp_path / "one.py").write_text('"""One.\n\nTakes 3 s on one CPU core; 1 s on a GPU.\n"""')
+    (tmp_path / "two.py").write_text('"""Two."""')
+    (config,) = listing.configs(tmp_path)
+    assert config == listing.Listed("one", "One.", "3 s", "1 s")
+    text = listing.format_configs([config])
+    assert text.startswith("one\n    One.\n    one CPU core: 3 s; GPU: 1 s\n")
+
+
+def test_list_needs_no_other_flag_and_ends_well():
+    finished = run("train", "--list")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout == listing.format_configs(listing.configs()) + "\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "report", "compare", "sweep", "prepare", "quickstart"]
+)
+def test_help_shows_an_example_and_the_flags(command):
+    finished = run(command, "--help")
+    assert f"python -m experiments.{command}" in finished.stdout
+    assert "--workdir" in finished.stdout or command == "prepare"
