@@ -1,4 +1,6 @@
-"""Several runs on one picture: python -m experiments.compare --workdirs=A,B --output=DIR.
+"""Several runs on one picture.
+
+  python -m experiments.compare --workdirs=runs/a,other=runs/b --output=runs/both
 
 Prints the last held-out metrics of each run and draws their learning curves together; with
 --task=TASK, what `experiments.evaluate` found for each of them instead.

@@ -13,7 +13,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 _FOLDER = Path(__file__).parent / "configs"
-_COST = re.compile(r"^Takes (?P<cpu>[^;]+) on one CPU core; (?P<gpu>[^;]+) on a GPU\.$", re.M)
+_COST = re.compile(r"^Time: (?P<cpu>.+) on one CPU core; (?P<gpu>.+) on a GPU\.$", re.M)
 
 
 class Listed(NamedTuple):
@@ -28,7 +28,7 @@ class Listed(NamedTuple):
 def configs(folder: Path = _FOLDER) -> list[Listed]:
     """All configs of `folder`, by name, from their files' docstrings; nothing is imported.
 
-    The first line is the summary. One line is "Takes TIME on one CPU core; TIME on a GPU."; the
+    The first line is the summary. One line is "Time: TIME on one CPU core; TIME on a GPU."; the
     files without it, such as what others begin with, are no experiments.
     """
     found = []

@@ -1,5 +1,7 @@
-"""A grid of runs, one after another: python -m experiments.sweep --config=FILE --workdir=DIR
---vary=FIELD=V1,V2 [--vary=...].
+"""A grid of runs, one after another.
+
+  python -m experiments.sweep --config=experiments/configs/vae_digits.py --workdir=runs/sweep \\
+      --vary=seed=0,1,2 --vary=optimizer.learning_rate=1e-4,3e-4
 
 Each combination of values is a run in a folder of its own in DIR. The same command again goes on
 where it was stopped. At the end: a table, the mean and the spread over seeds, one picture.

@@ -1,6 +1,8 @@
 """The DNC in the Kanerva Machine's place on scikit-learn's digits; no download.
 
 The Kanerva Machine beside it: `kanerva_digits` with `--config.model.bottom_up=False`.
+
+Time: 15 min on one CPU core; unknown on a GPU.
 """
 
 from ml_collections import ConfigDict

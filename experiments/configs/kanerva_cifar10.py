@@ -1,4 +1,7 @@
-"""The Kanerva Machine on CIFAR-10 (KM section 4): a memory of 128 x 200, 32 filters."""
+"""The Kanerva Machine on CIFAR-10 (KM section 4): a memory of 128 x 200, 32 filters.
+
+Time: unknown on one CPU core; unknown on a GPU.
+"""
 
 from ml_collections import ConfigDict
 

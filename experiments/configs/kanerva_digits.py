@@ -1,6 +1,8 @@
-"""A Kanerva Machine on scikit-learn's digits: episodes of 32; a minute or two, no download.
+"""A Kanerva Machine on scikit-learn's digits: episodes of 32; no download.
 
 The VAE beside it is `vae_digits`.
+
+Time: 90 s on one CPU core; unknown on a GPU.
 """
 
 from ml_collections import ConfigDict

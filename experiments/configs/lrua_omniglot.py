@@ -1,4 +1,7 @@
-"""Least-recently-used access in the Kanerva Machine's place on Omniglot (KM section 4.4)."""
+"""Least-recently-used access in the Kanerva Machine's place on Omniglot (KM section 4.4).
+
+Time: unknown on one CPU core; unknown on a GPU.
+"""
 
 from ml_collections import ConfigDict
 

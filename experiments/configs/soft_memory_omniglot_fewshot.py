@@ -1,4 +1,7 @@
-"""Soft attention beside `vma_omniglot_fewshot` (VMA section 4.2): same nets, same episodes."""
+"""Soft attention beside `vma_omniglot_fewshot` (VMA section 4.2): same nets, same episodes.
+
+Time: unknown on one CPU core; unknown on a GPU.
+"""
 
 from ml_collections import ConfigDict
 

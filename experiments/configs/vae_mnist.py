@@ -1,4 +1,7 @@
-"""The VAE beside VMA's MNIST experiments (VMA section 4.1): same nets, no memory."""
+"""The VAE beside VMA's MNIST experiments (VMA section 4.1): same nets, no memory.
+
+Time: 10 min on one CPU core; unknown on a GPU.
+"""
 
 from ml_collections import ConfigDict
 

@@ -1,6 +1,8 @@
-"""Train to recall, on scikit-learn's 8x8 digits: half a minute on 2 cores, no download.
+"""Train to recall, on scikit-learn's 8x8 digits; no download.
 
 The queries are images that the memory holds; an optimal model's NLL is log(num_slots).
+
+Time: 20 s on one CPU core; unknown on a GPU.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,8 @@
 """Train to recall (VMA section 4.1, figure 2A): the queries are images that the memory holds.
 
 An optimal model's NLL is log(num_slots), that of a look-up table.
+
+Time: 3 min on one CPU core; unknown on a GPU.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,8 @@
 """A learned memory on Omniglot (VMA section 4.2): 256 slots, 32 filters, weight decay.
 
 Up to 2048 slots in the paper, which then overfits.
+
+Time: unknown on one CPU core; unknown on a GPU.
 """
 
 from ml_collections import ConfigDict

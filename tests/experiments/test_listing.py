@@ -30,7 +30,7 @@ def test_every_task_is_listed_with_its_options():
 
 
 def test_a_config_without_a_cost_is_not_listed(tmp_path):
-    (tmp_path / "one.py").write_text('"""One.\n\nTakes 3 s on one CPU core; 1 s on a GPU.\n"""')
+    (tmp_path / "one.py").write_text('"""One.\n\nTime: 3 s on one CPU core; 1 s on a GPU.\n"""')
     (tmp_path / "two.py").write_text('"""Two."""')
     (config,) = listing.configs(tmp_path)
     assert config == listing.Listed("one", "One.", "3 s", "1 s")

@@ -130,6 +130,7 @@ def test_what_can_not_be_shown_is_refused(tmp_path, workdir):
     assert (tmp_path / "report.html").read_text() == before
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, workdir):
     finished = run(
         "report", f"--workdir=one={workdir},two={workdir}", f"--output={tmp_path}/2.html"
