@@ -119,6 +119,10 @@ _CASES = {
         with_key(partial(addressing.sample, num_samples=_L)),
         tuple(arrays((_N,))),
     ),
+    "addressing.sample_streaming": (
+        with_key(partial(addressing.sample_streaming, num_samples=_L, chunk_size=2)),
+        tuple(arrays((_T, 6), (_N, 6))),
+    ),
     "addressing.lookup": (
         lambda contents: addressing.lookup(contents, jnp.array([0, 2])),
         tuple(arrays((_N, _C))),

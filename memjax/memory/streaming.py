@@ -1,0 +1,180 @@
+"""A pass over a table of slots in chunks: what `addressing.sample_streaming` stands on.
+
+The largest of a chunk's logits, each plus Gumbel noise, is the log-sum-exp of the logits plus one
+Gumbel variable, and which of them it is, is independent of it and has the softmax's law (the
+Gumbel-max trick). So one pass keeps the best chunk for every sample, with one Gumbel variable for
+each chunk and sample, beside the log-sum-exp of all; then each winning chunk is scored again for
+an address within it. Nothing larger than a chunk is held.
+
+Under `shard_map` all arrays must vary over the same axes: see `align`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+Score = Callable[[chex.Array, chex.Array], chex.Array]  # ([B, E], [n, E]) -> logits [B, n]
+
+
+class Race(NamedTuple):
+    """Which chunk wins each sample, and what all slots add up to."""
+
+    perturbed: chex.Array  # [B, L], the winner's log-sum-exp plus its Gumbel variable
+    chunks: chex.Array  # int32 [B, L]
+    log_normalizer: chex.Array  # [B], the log-sum-exp of all logits
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def race(
+    score: Score,
+    num_samples: int,
+    chunk_size: int,
+    rng_key: chex.PRNGKey,
+    first_chunk: chex.Numeric,
+    queries: chex.Array,
+    slot_embeddings: chex.Array,
+) -> Race:
+    """One pass over the table; differentiable, in `log_normalizer`, by a second one.
+
+    Args:
+      score: logits of a chunk's slots.
+      num_samples: L.
+      chunk_size: slots in a chunk, at most N; the last chunk may have fewer.
+      rng_key: chunk i draws from `fold_in(rng_key, first_chunk + i)`.
+      first_chunk: chunks that stand before this table, on other devices.
+      queries: `[B, E]`.
+      slot_embeddings: `[N, E]`.
+    """
+
+    def visit(state: tuple[chex.Array, ...], index: chex.Array) -> tuple[Any, None]:
+        perturbed, chunks, largest, total = state
+        logits = _logits(score, chunk_size, queries, slot_embeddings, index)[0]
+        log_sum = jax.nn.logsumexp(logits, axis=-1)
+        chunk_rng_key = jax.random.fold_in(rng_key, first_chunk + index)
+        noise = jax.random.gumbel(chunk_rng_key, perturbed.shape, perturbed.dtype)
+        rival = log_sum[:, None] + noise
+        wins = rival > perturbed
+        # The sum is kept in units of its largest term: logarithms would add up their rounding.
+        larger = jnp.maximum(largest, log_sum)
+        total = total * jnp.exp(largest - larger) + jnp.exp(log_sum - larger)
+        perturbed, chunks = jnp.where(wins, rival, perturbed), jnp.where(wins, index, chunks)
+        return (perturbed, chunks, larger, total), None
+
+    dtype = _wide(queries, slot_embeddings)
+    shape = (len(queries), num_samples)
+    start = (
+        jnp.full(shape, -jnp.inf, dtype),
+        jnp.zeros(shape, jnp.int32),
+        jnp.full(shape[:1], jnp.finfo(dtype).min, dtype),
+        jnp.zeros(shape[:1], dtype),
+    )
+    start = jax.tree.map(lambda leaf: _vary_as(leaf, slot_embeddings), start)
+    steps = jnp.arange(num_chunks(len(slot_embeddings), chunk_size), dtype=jnp.int32)
+    (perturbed, chunks, largest, total), _ = jax.lax.scan(visit, start, steps)
+    return Race(perturbed, chunks, largest + jnp.log(total))
+
+
+def _race_forward(score, num_samples, chunk_size, rng_key, first_chunk, queries, slot_embeddings):
+    result = race(score, num_samples, chunk_size, rng_key, first_chunk, queries, slot_embeddings)
+    return result, (queries, slot_embeddings, result.log_normalizer)
+
+
+def _race_backward(score, num_samples, chunk_size, residuals, cotangent: Race):
+    """Each chunk again: its logits' gradient is their softmax times the normaliser's."""
+    del num_samples
+    queries, slot_embeddings, log_normalizer = residuals
+
+    def visit(gradients: tuple[chex.Array, chex.Array], index: chex.Array) -> tuple[Any, None]:
+        d_queries, d_table = gradients
+
+        def logits_of(queries: chex.Array, chunk: chex.Array) -> chex.Array:
+            return _mask(score(queries, chunk), chunk_size, index, first)
+
+        first, chunk = _slice(slot_embeddings, chunk_size, index)
+        logits, pull_back = jax.vjp(logits_of, queries, chunk)
+        probs = jnp.exp(logits - log_normalizer[:, None])
+        d_logits = cotangent.log_normalizer[:, None] * probs
+        d_chunk_queries, d_chunk = pull_back(d_logits)
+        d_chunk += jax.lax.dynamic_slice_in_dim(d_table, first, chunk_size)
+        d_table = jax.lax.dynamic_update_slice_in_dim(d_table, d_chunk, first, axis=0)
+        return (d_queries + d_chunk_queries, d_table), None
+
+    start = (jnp.zeros_like(queries), jnp.zeros_like(slot_embeddings))
+    start = jax.tree.map(lambda leaf: _vary_as(leaf, slot_embeddings), start)
+    steps = jnp.arange(num_chunks(len(slot_embeddings), chunk_size), dtype=jnp.int32)
+    return None, None, *jax.lax.scan(visit, start, steps)[0]
+
+
+race.defvjp(_race_forward, _race_backward)
+
+
+def draw_within(
+    score: Score,
+    chunk_size: int,
+    rng_key: chex.PRNGKey,
+    chunks: chex.Array,
+    queries: chex.Array,
+    slot_embeddings: chex.Array,
+) -> chex.Array:
+    """An address within each of `chunks` `[B, L]`: int32 `[B, L]`, by the softmax of its logits."""
+
+    def draw(inputs: tuple[chex.PRNGKey, chex.Array, chex.Array]) -> chex.Array:
+        rng_key, query, chunk = inputs
+        logits, first = _logits(score, chunk_size, query[None], slot_embeddings, chunk)
+        return first + jax.random.categorical(rng_key, logits[0]).astype(jnp.int32)
+
+    repeated = jnp.repeat(queries, chunks.shape[1], axis=0)
+    rng_keys = jax.random.split(rng_key, chunks.size)
+    return jax.lax.map(draw, (rng_keys, repeated, chunks.reshape(-1))).reshape(chunks.shape)
+
+
+def num_chunks(num_slots: int, chunk_size: int) -> int:
+    """How many chunks cover the slots."""
+    return -(-num_slots // chunk_size)
+
+
+def align(*arrays: chex.Array) -> list[chex.Array]:
+    """Lets each vary over the axes that any of them varies over, as `shard_map` understands it."""
+    for array in arrays:
+        arrays = tuple(_vary_as(other, array) for other in arrays)
+    return list(arrays)
+
+
+def _vary_as(array: chex.Array, other: chex.Array) -> chex.Array:
+    here, there = (jax.typeof(a).manual_axis_type.varying for a in (array, other))
+    axes = tuple(there - here)
+    return jax.lax.pcast(array, axes, to="varying") if axes else array
+
+
+def _logits(
+    score: Score,
+    chunk_size: int,
+    queries: chex.Array,
+    slot_embeddings: chex.Array,
+    index: chex.Array,
+) -> tuple[chex.Array, chex.Array]:
+    """Of chunk `index`, `[B, chunk_size]`, and the address of the first."""
+    first, chunk = _slice(slot_embeddings, chunk_size, index)
+    return _mask(score(queries, chunk), chunk_size, index, first), first
+
+
+def _slice(
+    slot_embeddings: chex.Array, chunk_size: int, index: chex.Array
+) -> tuple[chex.Array, chex.Array]:
+    """Slots of chunk `index` `[chunk_size, E]`; the last one begins within its neighbour."""
+    first = jnp.minimum(index * chunk_size, len(slot_embeddings) - chunk_size)
+    return first, jax.lax.dynamic_slice_in_dim(slot_embeddings, first, chunk_size)
+
+
+def _mask(logits: chex.Array, chunk_size: int, index: chex.Array, first: chex.Array) -> chex.Array:
+    """-inf for the slots of the chunk before, and at least float32 for the sums."""
+    own = first + jnp.arange(chunk_size, dtype=jnp.int32) >= index * chunk_size
+    return jnp.where(own[None, :], logits.astype(_wide(logits)), -jnp.inf)
+
+
+def _wide(*arrays: chex.Array) -> Any:
+    return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
