@@ -61,6 +61,19 @@ def condition(
     return _FORMS[method](mean, row_cov, weights, codes, noise_var)
 
 
+def condition_shared(
+    axis_name: str,
+    mean: chex.Array,
+    row_cov: chex.Array,
+    weights: chex.Array,
+    codes: chex.Array,
+    noise_var: chex.Array,
+) -> tuple[chex.Array, chex.Array]:
+    """`condition` on the observations of all devices of a mesh axis: what they say adds up."""
+    statistics = jax.lax.psum(_information_in(weights, codes, noise_var), axis_name)
+    return _add_information(mean, row_cov, *statistics)
+
+
 def cheapest(weights_shape: Sequence[int], mean_shape: Sequence[int]) -> str:
     """The form with the fewest operations."""
     count = operations(weights_shape, mean_shape)

@@ -65,6 +65,7 @@ def write(
     noise_var: chex.Numeric,
     *,
     method: str = "auto",
+    axis_name: str | None = None,
 ) -> KanervaState:
     """The posterior of the memory given an episode of codes; KM eqs. 9-11, appendix E.
 
@@ -90,24 +91,33 @@ def write(
       noise_var: scalar or `[T]`; the sum of sigma^2 and of a code's own variance is the
         distribution-based write of KM appendix F.
       method: one of `WRITE_METHODS`.
+      axis_name: a mesh axis under `shard_map`, over which a long episode is divided: each device
+        gives its own T weights, codes and noise, and all get the same posterior. What is sent is
+        one sum of N x (N + C) numbers, in the information form.
 
     Returns:
       The posterior, in float32 or wider; its row_cov is exactly symmetric.
 
     Raises:
       ValueError: shapes that do not fit, codes that are not real numbers, negative noise that is
-        known when tracing, an unknown method.
+        known when tracing, an unknown method; with `axis_name`, another form than information.
     """
     checks.one_of("method", method, WRITE_METHODS)
+    if axis_name is not None:
+        checks.one_of("method", method, ("auto", "information"))
     arguments = _check_episode(memory, write_weights, codes, noise_var)
     mean, row_cov, write_weights, codes, noise_vars = arguments
     if method == "auto":
         method = conditioning.cheapest(write_weights.shape, mean.shape)
-    if row_cov.ndim == 2:
-        return KanervaState(*conditioning.condition(method, *arguments))
-    if method != "online":
-        mean, row_cov = conditioning.condition(method, mean, jnp.diag(row_cov), *arguments[2:])
-        return KanervaState(mean, jnp.diagonal(row_cov))
+    if row_cov.ndim == 2 or method != "online":
+        full_cov = row_cov if row_cov.ndim == 2 else jnp.diag(row_cov)
+        if axis_name is None:
+            mean, full_cov = conditioning.condition(method, mean, full_cov, *arguments[2:])
+        else:
+            mean, full_cov = conditioning.condition_shared(
+                axis_name, mean, full_cov, *arguments[2:]
+            )
+        return KanervaState(mean, full_cov if row_cov.ndim == 2 else jnp.diagonal(full_cov))
 
     def update(state: tuple[chex.Array, chex.Array], observation: Any) -> Any:
         (mean, variances), (weight, code, noise) = state, observation

@@ -92,17 +92,17 @@ def normal_key():
 
 def test_samples_of_a_batch_are_independent():
     slots = jnp.log(jnp.array([[0.2], [0.3], [0.5]]))
-    queries = jnp.ones((20_000, 1))
+    queries = jnp.ones((2_000, 1))
     pairs, _ = addressing.sample_streaming(
         jax.random.key(3), queries, slots, 2, kind="inner", chunk_size=2
     )
     joint = np.zeros((3, 3))
-    np.add.at(joint, (pairs[:, 0], pairs[:, 1]), 1 / 20_000)
+    np.add.at(joint, (pairs[:, 0], pairs[:, 1]), 1 / 2_000)
     probs = np.array([0.2, 0.3, 0.5])
-    np.testing.assert_allclose(joint, np.outer(probs, probs), atol=0.015)
+    np.testing.assert_allclose(joint, np.outer(probs, probs), atol=0.045)
     across = np.zeros((3, 3))
-    np.add.at(across, (pairs[:-1, 0], pairs[1:, 0]), 1 / 19_999)
-    np.testing.assert_allclose(across, np.outer(probs, probs), atol=0.015)
+    np.add.at(across, (pairs[:-1, 0], pairs[1:, 0]), 1 / 1_999)
+    np.testing.assert_allclose(across, np.outer(probs, probs), atol=0.045)
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])

@@ -1,0 +1,52 @@
+"""Memories divided over 8 simulated devices give what one device gives."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memjax.memory import kanerva
+
+_ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sharded") / "results.npz"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    finished = subprocess.run(
+        [sys.executable, "-m", "tests.memory.sharded_script", str(path)],
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+@pytest.mark.parametrize(("name", "num_leaves"), [("read", 10), ("learn", 5), ("write", 4)])
+def test_eight_devices_give_what_one_gives(results, name, num_leaves):
+    """Reads with their gradients, learned slots under Adam, and a split Kanerva write."""
+    one = {key: value for key, value in results.items() if key.startswith(f"{name}/one")}
+    assert len(one) == num_leaves
+    for key, value in one.items():
+        many = results[key.replace("/one", "/many")]
+        if np.issubdtype(value.dtype, np.integer):  # addresses, and what stands there
+            np.testing.assert_array_equal(many, value, err_msg=key)
+        else:
+            np.testing.assert_allclose(many, value, rtol=2e-5, atol=1e-5, err_msg=key)
+
+
+def test_a_divided_write_is_in_the_information_form():
+    memory = kanerva.prior(3, 2)
+    with pytest.raises(ValueError, match="method is 'online'; it must be one of auto, information"):
+        kanerva.write(
+            memory, jnp.ones((4, 3)), jnp.ones((4, 2)), 1.0, method="online", axis_name="devices"
+        )
