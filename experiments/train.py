@@ -9,6 +9,10 @@
   ... --config.training.num_steps=1000 --config.optimizer.learning_rate=1e-3
       sets fields of it; a wrong name lists the right ones. Values may be Python's, "(64, 32)".
 
+  ... --coordinator=HOST:PORT --num_processes=2 --process_id=0
+      is the first of two processes of one run, each with its devices; the other has
+      --process_id=1. On a TPU pod, run the command on every host without these flags.
+
 The folder then holds report.html, figures/, metrics.jsonl, config.json, TensorBoard events and
 checkpoints/. Next: python -m experiments.evaluate --workdir=runs/vma --task=recall.
 """
@@ -35,6 +39,9 @@ flags.DEFINE_flag(
         lambda: listing.format_configs(listing.configs()),
     )
 )
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of the first process.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of the run.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
 flags.mark_flag_as_required("config")
 
 
@@ -43,12 +50,15 @@ def main(argv: Sequence[str]) -> None:
     del argv
     # Imported after the flags are parsed, so that --help and a wrong flag answer at once.
     from experiments import page, reporting
-    from memjax.training import train_and_evaluate
+    from memjax.training import processes, train_and_evaluate
 
     workdir = Path(_WORKDIR.value)
-    train_and_evaluate(_CONFIG.value, workdir)
-    reporting.draw_run(workdir)
-    print(page.write({workdir.absolute().name: workdir}, workdir / "report.html"))
+    processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    with processes.ending_together():
+        train_and_evaluate(_CONFIG.value, workdir)
+        if processes.is_first():
+            reporting.draw_run(workdir)
+            print(page.write({workdir.absolute().name: workdir}, workdir / "report.html"))
 
 
 if __name__ == "__main__":

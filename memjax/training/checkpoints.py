@@ -66,8 +66,18 @@ class Checkpoints:
         self._manager.close()
 
     def _open(self) -> ocp.CheckpointManager:
-        options = ocp.CheckpointManagerOptions(max_to_keep=_KEEP, create=True)
-        return ocp.CheckpointManager(self._workdir / "checkpoints", options=options)
+        """This process's own: Orbax would wait for all processes of the run otherwise."""
+        here = jax.process_index()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=_KEEP,
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=here, active_processes={here}, barrier_sync_key_prefix=str(here)
+            ),
+        )
+        folder = self._workdir / "checkpoints"
+        folder.mkdir(parents=True, exist_ok=True)
+        return ocp.CheckpointManager(folder, options=options)
 
     def _restore_step(self, step: int, like: TrainState) -> TrainState:
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _to_numpy(like))

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from memjax.errors import UserError, check_at_least_one
+from memjax.training import processes
 from memjax.training import step as step_lib
 from memjax.training.checkpoints import Checkpoints
 from memjax.training.experiment import Experiment, build
@@ -42,9 +43,12 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> TrainState:
     step_lib.check_batch_size(experiment.train, "episodes")
     step_lib.check_batch_size(experiment.eval, "eval.episodes")
     state = step_lib.init_state(experiment)
+    if not processes.is_first():
+        nowhere = processes.Nowhere()
+        return _run(experiment, processes.share(state), nowhere, nowhere)
     path = open_workdir(workdir, config)
     checkpoints = Checkpoints(path)
-    state = checkpoints.restore(like=state) or state
+    state = processes.share(checkpoints.restore(like=state) or state)
     writer = MetricWriter(path, int(state.step), config.training.num_steps)
     try:
         return _run(experiment, state, checkpoints, writer)
@@ -54,7 +58,10 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> TrainState:
 
 
 def _run(
-    experiment: Experiment, state: TrainState, checkpoints: Checkpoints, writer: MetricWriter
+    experiment: Experiment,
+    state: TrainState,
+    checkpoints: Checkpoints | processes.Nowhere,
+    writer: MetricWriter | processes.Nowhere,
 ) -> TrainState:
     config, start = experiment.config.training, int(state.step)
     if start >= config.num_steps:
@@ -64,13 +71,14 @@ def _run(
     state, arrays = step_lib.replicate((state, experiment.train.arrays))
     devices = step_lib.device_indices()
     call = step_lib.make_train_call(experiment, steps_per_call)
-    call = call.lower(state, arrays, devices).compile()  # so that no timing holds a compilation
+    if jax.process_count() == 1:  # a pmap over several can't be compiled ahead
+        call = call.lower(state, arrays, devices).compile()  # so that no timing holds a compilation
     evaluate = _make_evaluation(experiment)
     with _stop_on_signal() as stop_requested:
         interval_start, interval_time = start, time.perf_counter()
         for step in range(start + steps_per_call, config.num_steps + 1, steps_per_call):
-            state = call(state, arrays, devices)
-            last = step == config.num_steps
+            state = jax.block_until_ready(call(state, arrays, devices))
+            stop, last = processes.any_of(stop_requested()), step == config.num_steps
             if step % config.log_every == 0 or last:
                 metrics, state = _take_metrics(state, (step - 1) % config.log_every + 1)
                 seconds = time.perf_counter() - interval_time
@@ -79,9 +87,9 @@ def _run(
                     metrics |= evaluate(state)
                 writer.write(step, metrics)
                 interval_start, interval_time = step, time.perf_counter()
-            if step % config.checkpoint_every == 0 or last or stop_requested():
+            if step % config.checkpoint_every == 0 or last or stop:
                 checkpoints.save(state)
-            if stop_requested() and not last:
+            if stop and not last:
                 _LOG.warning("stopped at step %d; run the same command to resume", step)
                 break
     return state
