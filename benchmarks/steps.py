@@ -20,10 +20,11 @@ def compile_steps(experiment: training.Experiment, num_steps: int) -> Callable[[
     """The loop's own compiled call of `num_steps`, already warm; returns when it is done."""
     state, arrays = step_lib.replicate((training.init_state(experiment), experiment.train.arrays))
     devices = step_lib.device_indices()
-    call = step_lib.make_train_call(experiment, num_steps).lower(state, arrays, devices).compile()
+    stop = np.int32(num_steps)
+    call = step_lib.make_train_call(experiment).lower(state, stop, arrays, devices).compile()
 
     def take_steps() -> None:
-        jax.block_until_ready(call(state, arrays, devices))
+        jax.block_until_ready(call(state, stop, arrays, devices))
 
     take_steps()
     return take_steps

@@ -59,8 +59,8 @@ def matrix_products(num_slots: int) -> Callable[[int], None]:
     """Every matrix product of a training step, and nothing else."""
     experiment = _experiment(num_slots)
     state = training.init_state(experiment)
-    one_step = step_lib.make_train_call(experiment, 1)
-    jaxpr = jax.make_jaxpr(one_step)(state, experiment.train.arrays, step_lib.device_indices())
+    one_step = step_lib.make_train_call(experiment, in_loop=False)
+    jaxpr = jax.make_jaxpr(one_step)(state, 1, experiment.train.arrays, step_lib.device_indices())
     products = list(_products(jaxpr.jaxpr))
     operands = [
         tuple(jax.random.normal(jax.random.key(i), v.aval.shape) for v in equation.invars)

@@ -1,7 +1,12 @@
 """Files that are written whole or not at all, and folders that can be written."""
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+from memjax.errors import UserError
 
 
 def is_writable(folder: Path) -> bool:
@@ -20,3 +25,22 @@ def write_text(path: Path, text: str) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def lock(path: Path, refusal: str) -> Iterator[None]:
+    """Holds a lock on the file `path`, which stays; the system frees it if the process is killed.
+
+    Where a file system knows no locks, nothing is held.
+
+    Raises:
+      UserError: `refusal`, where another holds it.
+    """
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(refusal) from error
+        except OSError:
+            pass
+        yield

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import jax
@@ -19,6 +19,7 @@ from memjax.training import processes
 from memjax.training import step as step_lib
 from memjax.training.checkpoints import Checkpoints
 from memjax.training.experiment import Experiment, build
+from memjax.training.finite import make_advance
 from memjax.training.metrics import MetricWriter
 from memjax.training.step import TrainState
 from memjax.training.workdir import open_workdir
@@ -46,15 +47,10 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> TrainState:
     if not processes.is_first():
         nowhere = processes.Nowhere()
         return _run(experiment, processes.share(state), nowhere, nowhere)
-    path = open_workdir(workdir, config)
-    checkpoints = Checkpoints(path)
-    state = processes.share(checkpoints.restore(like=state) or state)
-    writer = MetricWriter(path, int(state.step), config.training.num_steps)
-    try:
-        return _run(experiment, state, checkpoints, writer)
-    finally:
-        checkpoints.close()
-        writer.close()
+    with open_workdir(workdir, config) as path, closing(Checkpoints(path)) as checkpoints:
+        state = processes.share(checkpoints.restore(like=state) or state)
+        with closing(MetricWriter(path, int(state.step), config.training.num_steps)) as writer:
+            return _run(experiment, state, checkpoints, writer)
 
 
 def _run(
@@ -67,20 +63,24 @@ def _run(
     if start >= config.num_steps:
         _LOG.info("nothing to do: step %d of %d", start, config.num_steps)
         return state
-    steps_per_call = _steps_per_call(experiment, state)
+    in_loop = not _loops_are_slow(experiment, state)
+    steps_per_call = _steps_per_call(config, in_loop)
     state, arrays = step_lib.replicate((state, experiment.train.arrays))
-    devices = step_lib.device_indices()
-    call = step_lib.make_train_call(experiment, steps_per_call)
-    if jax.process_count() == 1:  # a pmap over several can't be compiled ahead
-        call = call.lower(state, arrays, devices).compile()  # so that no timing holds a compilation
+    advance = make_advance(experiment, in_loop, state, arrays, writer)
     evaluate = _make_evaluation(experiment)
     with _stop_on_signal() as stop_requested:
         interval_start, interval_time = start, time.perf_counter()
-        for step in range(start + steps_per_call, config.num_steps + 1, steps_per_call):
-            state = jax.block_until_ready(call(state, arrays, devices))
+        first_stop = start - start % steps_per_call + steps_per_call
+        for step in range(first_stop, config.num_steps + 1, steps_per_call):
+            state, error = advance(state, step)
+            if error is not None:
+                checkpoints.save(state)
+                raise error
             stop, last = processes.any_of(stop_requested()), step == config.num_steps
             if step % config.log_every == 0 or last:
-                metrics, state = _take_metrics(state, (step - 1) % config.log_every + 1)
+                first = step - (step - 1) % config.log_every
+                num_taken = step + 1 - first - writer.count_skipped(first, step)
+                metrics, state = _take_metrics(state, num_taken)
                 seconds = time.perf_counter() - interval_time
                 metrics["steps_per_second"] = (step - interval_start) / seconds
                 if step % config.eval_every == 0 or last:
@@ -96,7 +96,13 @@ def _run(
 
 
 def _take_metrics(state: TrainState, num_steps: int) -> tuple[dict[str, float], TrainState]:
-    """The means of the metrics over the last `num_steps`, and the state with sums of zero."""
+    """The means of the metrics over the last `num_steps`, and the state with sums of zero.
+
+    Raises:
+      UserError: there were none, for all of them were skipped.
+    """
+    if num_steps < 1:
+        raise UserError(f"step {int(state.step)}: all steps since the last metrics were skipped")
     sums = jax.device_get(state.metric_sums)
     metrics = {name: float(value) / num_steps for name, value in sums.items()}
     zeros = jax.tree.map(jnp.zeros_like, sums)
@@ -120,14 +126,17 @@ def _make_evaluation(experiment: Experiment) -> Callable[[TrainState], dict[str,
     return evaluate
 
 
-def _steps_per_call(experiment: Experiment, state: TrainState) -> int:
+def _loops_are_slow(experiment: Experiment, state: TrainState) -> bool:
+    return jax.default_backend() == "cpu" and step_lib.has_convolutions(experiment, state)
+
+
+def _steps_per_call(config: ConfigDict, in_loop: bool) -> int:
     """As many as fit between two looks at the state; one where XLA loops are slow."""
-    config = experiment.config.training
     if config.steps_per_call:
         return config.steps_per_call
-    if jax.default_backend() == "cpu" and step_lib.has_convolutions(experiment, state):
+    if not in_loop:
         return 1
-    return math.gcd(config.log_every, config.checkpoint_every, config.num_steps, int(state.step))
+    return math.gcd(config.log_every, config.checkpoint_every, config.num_steps)
 
 
 def _check(training: ConfigDict) -> None:

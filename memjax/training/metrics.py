@@ -1,14 +1,20 @@
 """Where metrics go: a JSON line each, TensorBoard, and a live progress line."""
 
+import contextlib
 import json
 import logging
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from memjax import files
+from memjax.errors import UserError
+
+_METRICS, _SKIPPED = "metrics.jsonl", "skipped_steps.jsonl"
 
 _LOG = logging.getLogger("memjax")
 
@@ -18,12 +24,13 @@ class MetricWriter:
 
     def __init__(self, workdir: str | Path, start_step: int, num_steps: int):
         """Opens the files; drops the lines of a run that was cut off after `start_step`."""
-        from tensorboardX import SummaryWriter
-
-        path = Path(workdir) / "metrics.jsonl"
-        _drop_lines_after(path, start_step)
-        self._lines = path.open("a")
-        self._tensorboard = SummaryWriter(str(workdir), purge_step=start_step + 1)
+        workdir = Path(workdir)
+        for name in (_METRICS, _SKIPPED):
+            _drop_lines_after(workdir / name, start_step)
+        self._skipped_path = workdir / _SKIPPED
+        self._skipped_steps = [entry["step"] for entry in _read(self._skipped_path)]
+        self._lines = (workdir / _METRICS).open("a")
+        self._tensorboard = _TensorBoard(workdir, purge_step=start_step + 1)
         self._progress = tqdm(
             total=num_steps,
             initial=start_step,
@@ -33,41 +40,90 @@ class MetricWriter:
         )
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Writes one line for `step`, and moves the progress line there."""
-        self._lines.write(json.dumps({"step": step, **metrics}) + "\n")
-        self._lines.flush()
-        for name, value in metrics.items():
-            self._tensorboard.add_scalar(name, value, step)
+        """Writes one line for `step`, and moves the progress line there.
+
+        Raises:
+          UserError: the disk is full, or gone.
+        """
+        try:
+            self._lines.write(json.dumps({"step": step, **metrics}) + "\n")
+            self._lines.flush()
+            self._tensorboard.write(step, metrics)
+        except OSError as error:
+            raise UserError(f"metrics of step {step} can't be written: {error}") from error
         shown = {name: f"{value:.4g}" for name, value in metrics.items()}
         self._progress.set_postfix({k: v for k, v in shown.items() if k in ("nll", "eval/nll")})
         self._progress.update(step - self._progress.n)
         if self._progress.disable:
             _LOG.info("step %d: %s", step, ", ".join(f"{k} {v}" for k, v in shown.items()))
 
+    def write_skipped(self, step: int, reason: str) -> None:
+        """Notes that `step` was not taken, in `workdir/skipped_steps.jsonl`."""
+        with self._skipped_path.open("a") as lines:
+            lines.write(json.dumps({"step": step, "not_finite": reason}) + "\n")
+        self._skipped_steps.append(step)
+
+    def count_skipped(self, first: int, last: int) -> int:
+        """How many of the steps `first` to `last`, both among them, were skipped."""
+        return sum(first <= step <= last for step in self._skipped_steps)
+
     def close(self) -> None:
         """Closes the files."""
-        self._lines.close()
-        self._tensorboard.close()
         self._progress.close()
+        with contextlib.suppress(OSError):  # what a full disk does not take has been told
+            self._tensorboard.close()
+        with contextlib.suppress(OSError):
+            self._lines.close()
 
 
-def read(workdir: str | Path) -> list[dict[str, float]]:
+class _TensorBoard:
+    """Scalars as TensorBoard events, written at once.
+
+    tensorboardX's own SummaryWriter has a thread and an exit handler, which print tracebacks where
+    a disk is full.
+    """
+
+    def __init__(self, workdir: Path, purge_step: int):
+        from tensorboardX import event_file_writer
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        self._writer = event_file_writer.EventsWriter(str(workdir / "events"))
+        log = SessionLog(status=SessionLog.START)  # hides what a killed run wrote after this step
+        self._writer.write_event(Event(wall_time=time.time(), step=purge_step, session_log=log))
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
+        summary = Summary(value=values)
+        self._writer.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def read(workdir: str | Path) -> list[dict[str, Any]]:
     """The lines of `workdir/metrics.jsonl`, oldest first; a last line cut short is left out."""
-    path = Path(workdir) / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
+    return _read(Path(workdir) / _METRICS)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     return [entry for entry in map(_parse, lines) if entry is not None]
 
 
-def _parse(line: str) -> dict[str, float] | None:
+def _parse(line: str) -> dict[str, Any] | None:
     try:
         entry = json.loads(line)
-    except json.JSONDecodeError:
+    except ValueError:
         return None
-    return entry if isinstance(entry, dict) and "step" in entry else None
+    return entry if isinstance(entry, dict) and isinstance(entry.get("step"), int) else None
 
 
 def _drop_lines_after(path: Path, step: int) -> None:
-    entries = [entry for entry in read(path.parent) if entry["step"] <= step]
+    entries = [entry for entry in _read(path) if entry["step"] <= step]
     kept = "".join(json.dumps(entry) + "\n" for entry in entries)
-    if path.exists() and path.read_text() != kept:
+    if path.exists() and path.read_text(errors="replace") != kept:
         files.write_text(path, kept)

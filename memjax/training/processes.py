@@ -124,3 +124,10 @@ class Nowhere:
 
     def write(self, step: int, metrics: Any) -> None:
         """Writes nothing."""
+
+    def write_skipped(self, step: int, reason: str) -> None:
+        """Writes nothing."""
+
+    def count_skipped(self, first: int, last: int) -> int:
+        """None, for all that is known here."""
+        return 0

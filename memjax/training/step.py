@@ -77,18 +77,51 @@ def init_state(experiment: Experiment) -> TrainState:
     )
 
 
-def make_train_call(experiment: Experiment, num_steps: int) -> Any:
-    """`(state, arrays, device_indices) -> state`, `num_steps` later; compiled for all devices."""
+def make_train_call(experiment: Experiment, in_loop: bool = True) -> Any:
+    """`(state, stop, arrays, device_indices) -> (state, finite)`; compiled for all devices.
 
-    def train_call(state: TrainState, arrays: data.ImageArrays, device_index: chex.Array):
-        def step(state: TrainState, _: None) -> tuple[TrainState, None]:
-            return _train_step(experiment, state, arrays, device_index), None
+    Takes steps up to step `stop`, or one only where not `in_loop`. The program is the same for any
+    number of steps, and so is the result. A step that leaves a number in the state that is not
+    finite is not taken: then `state` is the one before it, and `finite` is false.
+    """
 
-        if num_steps == 1:
-            return step(state, None)[0]
-        return jax.lax.scan(step, state, None, length=num_steps)[0]
+    def train_call(
+        state: TrainState, stop: chex.Array, arrays: data.ImageArrays, device_index: chex.Array
+    ) -> tuple[TrainState, chex.Array]:
+        def step(carry: tuple[TrainState, chex.Array]) -> tuple[TrainState, chex.Array]:
+            before, _ = carry
+            after = _train_step(experiment, before, arrays, device_index)
+            finite = _all_finite(after)
+            keep = partial(jnp.where, finite)
+            return jax.tree.map(keep, after, before), finite
 
-    return _pmap(train_call, num_replicated=2)
+        def goes_on(carry: tuple[TrainState, chex.Array]) -> chex.Array:
+            state, finite = carry
+            return finite & (state.step < stop)
+
+        carry = (state, jnp.array(True))
+        return jax.lax.while_loop(goes_on, step, carry) if in_loop else step(carry)
+
+    return _pmap(train_call, num_replicated=3)
+
+
+def make_diagnosis_call(experiment: Experiment) -> Any:
+    """`(state, arrays, device_indices) -> finite`: what the next step computes, in its order.
+
+    Of each of its numbers, whether all are finite: lists of pytrees, first the batch's.
+    """
+
+    def diagnosis_call(state: TrainState, arrays: data.ImageArrays, device_index: chex.Array):
+        episode, gradients, metrics, _ = _gradients(experiment, state, arrays, device_index)
+        batch = {"query": episode.query, "support": episode.support}
+        after = dataclasses.replace(
+            _train_step(experiment, state, arrays, device_index), metric_sums={}
+        )
+        stages = [batch, {"metric": metrics}, {"gradient": gradients}, {"state": after}]
+        finite = jax.tree.map(lambda leaf: _all_finite(leaf).astype(jnp.float32), stages)
+        return _mean_over_devices(finite)
+
+    return _pmap(diagnosis_call, num_replicated=2)
 
 
 def make_eval_call(experiment: Experiment) -> Any:
@@ -105,8 +138,8 @@ def make_eval_call(experiment: Experiment) -> Any:
 
 def has_convolutions(experiment: Experiment, state: TrainState) -> bool:
     """Whether a step convolves: XLA's CPU backend does that slowly inside a loop."""
-    call = make_train_call(experiment, 1)
-    jaxpr = jax.make_jaxpr(call)(state, experiment.train.arrays, device_indices())
+    call = make_train_call(experiment, in_loop=False)
+    jaxpr = jax.make_jaxpr(call)(state, 0, experiment.train.arrays, device_indices())
     return "conv_general_dilated" in str(jaxpr)
 
 
@@ -114,6 +147,11 @@ def replicate(tree: Any) -> Any:
     """Puts a copy of every leaf on each local device, where `_pmap` expects it."""
     mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def set_step(state: TrainState, step: int) -> TrainState:
+    """The replicated state, at another step."""
+    return dataclasses.replace(state, step=replicate(jnp.array(step, jnp.int32)))
 
 
 def device_indices() -> np.ndarray:
@@ -145,19 +183,7 @@ def _mean_over_devices(tree: Any) -> Any:
 def _train_step(
     experiment: Experiment, state: TrainState, arrays: data.ImageArrays, device_index: chex.Array
 ) -> TrainState:
-    stage = experiment.train
-    epoch = state.step * stage.batch_size // len(arrays.images)
-    rng_key = jax.random.fold_in(state.rng_key, state.step)
-    episode, rng_keys = _device_episode(stage, rng_key, arrays, epoch, device_index)
-
-    def loss(params: Any) -> tuple[chex.Array, Any]:
-        variables = {"params": params, **state.model_state}
-        objective, aux = _objective(experiment.model, variables, rng_keys, episode, train=True)
-        return -objective, aux
-
-    gradients, aux = jax.grad(loss, has_aux=True)(state.params)
-    # Means over the devices: equal shares make these the means over the global batch.
-    gradients, (metrics, model_state) = _mean_over_devices((gradients, aux))
+    _, gradients, metrics, model_state = _gradients(experiment, state, arrays, device_index)
     updates, opt_state = experiment.optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema_params = state.ema_params
@@ -173,6 +199,32 @@ def _train_step(
         ema_params=ema_params,
         metric_sums=jax.tree.map(jnp.add, state.metric_sums, metrics),
     )
+
+
+def _gradients(
+    experiment: Experiment, state: TrainState, arrays: data.ImageArrays, device_index: chex.Array
+) -> tuple[data.Episode, Any, dict[str, chex.Array], dict[str, Any]]:
+    """The step's episode on this device; means over the global batch: gradients and the rest."""
+    stage = experiment.train
+    epoch = state.step * stage.batch_size // len(arrays.images)
+    rng_key = jax.random.fold_in(state.rng_key, state.step)
+    episode, rng_keys = _device_episode(stage, rng_key, arrays, epoch, device_index)
+
+    def loss(params: Any) -> tuple[chex.Array, Any]:
+        variables = {"params": params, **state.model_state}
+        objective, aux = _objective(experiment.model, variables, rng_keys, episode, train=True)
+        return -objective, aux
+
+    gradients, aux = jax.grad(loss, has_aux=True)(state.params)
+    # Means over the devices: equal shares make these the means over the global batch.
+    gradients, (metrics, model_state) = _mean_over_devices((gradients, aux))
+    return episode, gradients, metrics, model_state
+
+
+def _all_finite(tree: Any) -> chex.Array:
+    """Whether all floating-point numbers of a pytree are finite."""
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.all(jnp.array([True, *(jnp.all(jnp.isfinite(x)) for x in floats)]))
 
 
 def _device_episode(

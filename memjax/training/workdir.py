@@ -1,6 +1,8 @@
 """A run's folder: one config, one run; made before the first step, checked on every start."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +12,33 @@ from memjax import files
 from memjax.errors import UserError
 
 # What may change between two starts of the same run.
-_FREE_FIELDS = ("data_dir", "training.num_steps")
+_FREE_FIELDS = (
+    "data_dir",
+    "training.num_steps",
+    "training.skip_nonfinite",
+    "training.steps_per_call",
+)
 
 
-def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
-    """Creates `workdir` with its `config.json`, or checks that it is this config's run.
+@contextlib.contextmanager
+def open_workdir(workdir: str | Path, config: ConfigDict) -> Iterator[Path]:
+    """Creates `workdir` with its `config.json`, or checks that it is this config's run; locks it.
+
+    The lock ends with the context or the process, however that ends.
 
     Raises:
-      UserError: the folder can't be written, or holds another config's run.
+      UserError: the folder can't be written, is in use, or holds another config's run.
     """
     path = Path(workdir).absolute()
     if not files.is_writable(path):
         raise UserError(f"workdir {workdir} can't be written: choose another folder")
     path.mkdir(parents=True, exist_ok=True)
-    config_path = path / "config.json"
-    if config_path.exists():
-        _check_same(load_config(path), config, path)
-    files.write_text(config_path, config.to_json(indent=2) + "\n")
-    return path
+    with files.lock(path / ".lock", f"workdir {workdir} is in use by another run"):
+        config_path = path / "config.json"
+        if config_path.exists():
+            _check_same(load_config(path), config, path)
+        files.write_text(config_path, config.to_json(indent=2) + "\n")
+        yield path
 
 
 def load_config(workdir: str | Path) -> ConfigDict:
