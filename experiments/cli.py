@@ -30,10 +30,10 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Prints a `UserError` as one line and exits with status 2."""
+    """Prints a `UserError`, or what the system refuses, as one line and exits with status 2."""
     try:
         yield
-    except UserError as error:
+    except (UserError, OSError) as error:
         _exit(str(error))
 
 
@@ -54,9 +54,12 @@ def named_folders(flag: str, texts: Sequence[str]) -> dict[str, Path]:
 
 
 def _quiet_libraries() -> None:
-    """Shows warnings only of what logs through absl, such as Orbax, unless --verbosity is given."""
+    """Shows nothing of what logs through absl, such as Orbax, unless --verbosity is given.
+
+    It logs tracebacks of errors that it raises too.
+    """
     if not flags.FLAGS["verbosity"].present:
-        absl_logging.set_verbosity(absl_logging.WARNING)
+        absl_logging.set_verbosity(absl_logging.FATAL)
 
 
 def _show_log() -> None:

@@ -191,7 +191,7 @@ def load_run(workdir: str | Path, data_dir: str = "") -> Run:
     if data_dir:
         config.data_dir = data_dir
     experiment = build(config)
-    checkpoints = Checkpoints(workdir)
+    checkpoints = Checkpoints(workdir, read_only=True)
     try:
         state = checkpoints.restore(like=init_state(experiment))
     finally:
