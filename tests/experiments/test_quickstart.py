@@ -19,6 +19,7 @@ def few_steps(monkeypatch):
         config = module.get_config()
         config.training.num_steps = config.training.log_every = 4
         config.training.eval_every = config.training.checkpoint_every = 4
+        config.optimizer.anneal_factor = 1.0  # annealing begins later than that
         monkeypatch.setattr(module, "get_config", lambda config=config: config)
 
 
