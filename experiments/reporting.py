@@ -120,11 +120,11 @@ def held_out_panels(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[s
     panels: dict[str, Curves] = {}
     for name, entries in runs.items():
         evaluated = [entry for entry in entries if "eval/nll" in entry]
-        steps = [entry["step"] for entry in evaluated]
         for metric in (m for m in (evaluated or [{}])[-1] if m.startswith("eval/")):
             title = metric.removeprefix("eval/")
             panel = panels.setdefault(title, Curves("step", "nats", {}))
-            line = (steps, [entry[metric] for entry in evaluated])
+            whole = [entry for entry in evaluated if metric in entry]
+            line = ([entry["step"] for entry in whole], [entry[metric] for entry in whole])
             panels[title] = panel._replace(lines={**panel.lines, name: line})
     return panels
 
@@ -145,7 +145,13 @@ def _evaluated(workdir: Path, task: str) -> tuple[list[dict], dict[str, Curves]]
     path = workdir / f"eval_{task}.json"
     if not path.exists():
         raise UserError(f"workdir {workdir} has no {path.name}: run experiments.evaluate on it")
-    content = json.loads(path.read_text())
-    figures = content["curves"].values()
-    panels = {title: Curves(**panel) for figure in figures for title, panel in figure.items()}
-    return content["table"], panels
+    try:
+        content = json.loads(path.read_text())
+        figures = content["curves"].values()
+        panels = {title: Curves(**panel) for figure in figures for title, panel in figure.items()}
+        lines = [xy for panel in panels.values() for xy in panel.lines.values()]
+        if not all(len(x) == len(y) for x, y in lines):
+            raise ValueError("a line has not as many y as x")
+        return [dict(row) for row in content["table"]], panels
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} can't be read, evaluate again: {error!r}") from error

@@ -49,7 +49,10 @@ def load_config(workdir: str | Path) -> ConfigDict:
     """
     path = Path(workdir) / "config.json"
     try:
-        return ConfigDict(json.loads(path.read_text()), convert_dict=True)
+        fields = json.loads(path.read_text())
+        if not isinstance(fields, dict):
+            raise ValueError("it is not an object")
+        return ConfigDict(fields, convert_dict=True)
     except FileNotFoundError as error:
         raise UserError(f"workdir {workdir} holds no run: it has no config.json") from error
     except (OSError, ValueError) as error:

@@ -27,7 +27,7 @@ from experiments import cli
 from memjax.errors import UserError
 from tests.robustness import kill
 
-_DISK_KIB = (4, 64, 256, 400)
+_DISK_KIB = (4, 64, 128, 256)
 DAMAGES = ("cut short", "bit flipped", "emptied", "removed")
 
 
