@@ -35,6 +35,10 @@ def exit_on_user_error() -> Iterator[None]:
         yield
     except (UserError, OSError) as error:
         _exit(str(error))
+    except Exception as error:  # JAX has no class of its own for it
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        _exit(f"out of memory, smaller batches or models need less: {str(error)[:200]}")
 
 
 def named_folders(flag: str, texts: Sequence[str]) -> dict[str, Path]:

@@ -37,6 +37,9 @@ def main(argv: Sequence[str]) -> None:
 
     folder = Path(_WORKDIR.value)
     settings = {name_of(s): s for s in combine([parse_vary(text) for text in _VARY.value])}
+    for name in settings:
+        if Path(name).name != name:
+            raise UserError(f"vary gives the run {name!r}, which can't be the name of a folder")
     configs = {name: with_fields(_CONFIG.value, fields) for name, fields in settings.items()}
     for name, config in configs.items():
         print(f"\n{name}", flush=True)

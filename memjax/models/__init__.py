@@ -3,6 +3,7 @@
 A model file and its class are all that a new model needs: a config names them as "file.Class".
 """
 
+import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Sequence
@@ -59,14 +60,29 @@ def build(name: str, image_shape: Sequence[int], **fields: Any) -> nn.Module:
     files = [module.name for module in pkgutil.iter_modules(__path__)]
     module = importlib.import_module(f"{__name__}.{file}") if file in files else None
     model_class = getattr(module, class_name or " ", None)
-    if model_class is None:
+    if not (isinstance(model_class, type) and hasattr(model_class, "log_weights")):
         raise UserError(
             f"model.name is {name!r}; it must be 'file.Class' of memjax.models, "
             f"with a file among {', '.join(files)}"
         )
+    _check_kinds(model_class, name, fields)
     # Linen wants hashable fields; a config read from JSON has lists.
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     try:
         return model_class(image_shape=tuple(image_shape), **fields)
     except TypeError as error:
         raise UserError(f"model {name}: {error}") from error
+
+
+def _check_kinds(model_class: type[nn.Module], model: str, fields: dict[str, Any]) -> None:
+    """Refuses words where numbers belong, and negative sizes; the rest is the model's to check."""
+    kinds = {field.name: field.type for field in dataclasses.fields(model_class)}
+    for name, value in fields.items():
+        kind = kinds.get(name)
+        if kind not in (int, Sequence[int]):
+            continue
+        sizes = [value] if kind is int else value
+        whole = isinstance(sizes, list | tuple) and all(type(size) is int for size in sizes)
+        if not whole or any(size < 0 for size in sizes):
+            wanted = "an integer" if kind is int else "integers, such as (128, 64),"
+            raise UserError(f"model {model}: {name} is {value!r}; it must be {wanted} at least 0")

@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from memjax.errors import UserError
+
 
 class MLP(nn.Module):
     """ReLU layers and a linear last one, on the concatenation of its inputs.
@@ -25,6 +27,10 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, *inputs: chex.Array) -> chex.Array:
         """Maps `[..., I_1], [..., I_2], ...` to `[..., output_size]`."""
+        if min(self.hidden_sizes, default=0) < 1:
+            raise UserError(
+                f"hidden_sizes is {tuple(self.hidden_sizes)}; it must be one or more, each above 0"
+            )
         hidden = self._first_layer(inputs)
         for i, size in enumerate(self.hidden_sizes[1:], start=1):
             hidden = nn.relu(nn.Dense(size, name=f"hidden_{i}")(hidden))
