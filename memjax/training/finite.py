@@ -41,14 +41,23 @@ def make_advance(
     if jax.process_count() == 1:  # a pmap over several can't be compiled ahead
         # Now, so that no timing holds a compilation.
         call = call.lower(state, np.int32(0), arrays, devices).compile()
+    # These are compiled only when a step is bad.
+    find_bad = step_lib.make_train_call(experiment, in_loop, stop_where_bad=True)
     diagnose = step_lib.make_diagnosis_call(experiment)
 
     def advance(state: TrainState, stop: int) -> tuple[TrainState, NotFiniteError | None]:
         while int(state.step) < stop:
-            state, finite = call(state, np.int32(stop), arrays, devices)
+            before = state
+            state, finite = call(before, np.int32(stop), arrays, devices)
             if finite:
                 continue
-            step = int(state.step) + 1
+            state, finite = find_bad(before, np.int32(stop), arrays, devices)
+            if finite:  # this program rounds in another way
+                continue
+            step = int(state.step)
+            state = before
+            if int(before.step) < step - 1:
+                state, _ = find_bad(before, np.int32(step - 1), arrays, devices)
             name = _first_bad(diagnose(state, arrays, devices))
             if not skip:
                 return state, NotFiniteError(

@@ -77,30 +77,28 @@ def init_state(experiment: Experiment) -> TrainState:
     )
 
 
-def make_train_call(experiment: Experiment, in_loop: bool = True) -> Any:
+def make_train_call(
+    experiment: Experiment, in_loop: bool = True, stop_where_bad: bool = False
+) -> Any:
     """`(state, stop, arrays, device_indices) -> (state, finite)`; compiled for all devices.
 
     Takes steps up to step `stop`, or one only where not `in_loop`. The program is the same for any
-    number of steps, and so is the result. A step that leaves a number in the state that is not
-    finite is not taken: then `state` is the one before it, and `finite` is false.
+    number of steps, and so is the result. `finite` is false if a number of the state is not: such a
+    one stays so in the next steps. With `stop_where_bad` the first such step is the last.
     """
 
     def train_call(
         state: TrainState, stop: chex.Array, arrays: data.ImageArrays, device_index: chex.Array
     ) -> tuple[TrainState, chex.Array]:
-        def step(carry: tuple[TrainState, chex.Array]) -> tuple[TrainState, chex.Array]:
-            before, _ = carry
-            after = _train_step(experiment, before, arrays, device_index)
-            finite = _all_finite(after)
-            keep = partial(jnp.where, finite)
-            return jax.tree.map(keep, after, before), finite
+        def step(state: TrainState) -> TrainState:
+            return _train_step(experiment, state, arrays, device_index)
 
-        def goes_on(carry: tuple[TrainState, chex.Array]) -> chex.Array:
-            state, finite = carry
-            return finite & (state.step < stop)
+        def goes_on(state: TrainState) -> chex.Array:
+            below = state.step < stop
+            return below & _all_finite(state) if stop_where_bad else below
 
-        carry = (state, jnp.array(True))
-        return jax.lax.while_loop(goes_on, step, carry) if in_loop else step(carry)
+        state = jax.lax.while_loop(goes_on, step, state) if in_loop else step(state)
+        return state, _all_finite(state)
 
     return _pmap(train_call, num_replicated=3)
 

@@ -72,13 +72,13 @@ def test_a_bad_batch_stops_the_run_or_is_skipped(config, tmp_path, bad_steps):
 
 
 def test_parameters_that_overflow_are_named(config, tmp_path):
-    config.optimizer.name, config.optimizer.learning_rate = "sgd", 3e38
+    config.optimizer.name, config.optimizer.learning_rate = "sgd", float("inf")
     with pytest.raises(UserError, match=r"^step 1 is not taken: its state params decoder .* is no"):
         train_and_evaluate(config, tmp_path)
 
 
 def test_where_all_steps_are_bad_skipping_ends(config, tmp_path):
-    config.optimizer.name, config.optimizer.learning_rate = "sgd", 3e38
+    config.optimizer.name, config.optimizer.learning_rate = "sgd", float("inf")
     config.training.skip_nonfinite = True
     with pytest.raises(UserError, match="step 2: all steps since the last metrics were skipped"):
         train_and_evaluate(config, tmp_path)
