@@ -8,8 +8,10 @@ from pathlib import Path
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 _ROOT = Path(__file__).parents[2]
+_MODELS = ("vma", "mem_vae", "normalized")
 
 _TRAIN = """
 import sys
@@ -26,7 +28,18 @@ config.optimizer = {"name": "sgd", "learning_rate": 0.01, "clip_norm": 0.0, "dec
 config.training.num_steps = 50
 config.training.log_every = 10
 config.training.eval_every = config.training.checkpoint_every = 50
-for model in ("vma", "mem_vae", "normalized"):
+for model in sys.argv[2:]:
+    if model == "kanerva":
+        config.episodes = {"name": "unstructured", "num_episodes": 8, "episode_length": 4}
+        config.eval.episodes = dict(config.episodes)
+        config.model = {
+            "name": "kanerva_machine.KanervaMachine",
+            "num_slots": 4,
+            "code_size": 3,
+            "num_filters": 0,
+            "hidden_sizes": (8,),
+            "mlp_size": 8,
+        }
     if model == "mem_vae":
         config.model = {
             "name": "mem_vae.MemVAE",
@@ -57,14 +70,14 @@ class Normalized(nn.Module):
         return objective, {"nll": -objective}
 
 
-def _train(workdir, num_devices):
+def _train(workdir, num_devices, models=_MODELS):
     flags = os.environ.get("XLA_FLAGS", "")
     environment = os.environ | {
         "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={num_devices}",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(_ROOT),
     }
-    command = [sys.executable, "-c", _TRAIN, str(workdir)]
+    command = [sys.executable, "-c", _TRAIN, str(workdir), *models]
     return subprocess.run(
         command, env=environment, cwd=_ROOT, capture_output=True, text=True, check=False
     )
@@ -75,11 +88,12 @@ def _load(workdir):
         return {name: file[name] for name in file.files}
 
 
-def test_one_device_and_eight_give_the_same_parameters(tmp_path):
+@pytest.mark.parametrize("models", [_MODELS, pytest.param(("kanerva",), marks=pytest.mark.slow)])
+def test_one_device_and_eight_give_the_same_parameters(tmp_path, models):
     for num_devices in (1, 8):
-        finished = _train(tmp_path / str(num_devices), num_devices)
+        finished = _train(tmp_path / str(num_devices), num_devices, models)
         assert finished.returncode == 0, finished.stderr[-3000:]
-    for model in ("vma", "mem_vae", "normalized"):
+    for model in models:
         one, eight = (_load(tmp_path / name / model) for name in ("1", "8"))
         assert one.keys() == eight.keys()
         for name, value in one.items():
