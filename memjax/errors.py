@@ -13,7 +13,7 @@ class UserError(ValueError):
 
 
 def check_at_least_one(**fields: Any) -> None:
-    """Refuses numbers below 1.
+    """Refuses numbers below 1, and those that no int32 holds.
 
     Raises:
       UserError: with the first such field.
@@ -21,6 +21,8 @@ def check_at_least_one(**fields: Any) -> None:
     for field, value in fields.items():
         if value < 1:
             raise UserError(f"{field} is {value}; it must be at least 1")
+        if value >= 2**31:
+            raise UserError(f"{field} is {value}; it must be below 2**31")
 
 
 def check_one_of(field: str, value: Any, allowed: Sequence[str]) -> None:

@@ -39,7 +39,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> TrainState:
     Raises:
       UserError: a config that does not fit itself, its data, the devices or the workdir.
     """
-    _check(config.training)
+    _check(config)
     experiment = build(config)
     step_lib.check_batch_size(experiment.train, "episodes")
     step_lib.check_batch_size(experiment.eval, "eval.episodes")
@@ -139,7 +139,10 @@ def _steps_per_call(config: ConfigDict, in_loop: bool) -> int:
     return math.gcd(config.log_every, config.checkpoint_every, config.num_steps)
 
 
-def _check(training: ConfigDict) -> None:
+def _check(config: ConfigDict) -> None:
+    if not 0 <= config.seed < 2**32:
+        raise UserError(f"seed is {config.seed}; it must be at least 0 and below 2**32")
+    training = config.training
     counts = ("num_steps", "log_every", "eval_every", "checkpoint_every")
     check_at_least_one(**{f"training.{field}": training[field] for field in counts})
     if training.eval_every % training.log_every:

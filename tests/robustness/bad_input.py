@@ -204,7 +204,7 @@ def _cache(rng: random.Random) -> bytes:
         lambda: array.astype(rng.choice(["f8", "i8", "S3", "c8", "M8[s]"])),
         lambda: np.array([Canary(CANARY)], object),
         lambda: np.array([{"an": "object"}], object),
-        lambda: array - 5,
+        lambda: array.astype(np.int64) - 5,
         lambda: np.zeros((0, *array.shape[1:]), array.dtype),
     ]
     warnings.simplefilter("ignore")  # of a name that is there twice
