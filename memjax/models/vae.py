@@ -44,7 +44,7 @@ class VAE(nn.Module):
 
     def setup(self):
         """Names the parameters; checks what the config says."""
-        check_at_least_one(num_samples=self.num_samples)
+        check_at_least_one(num_samples=self.num_samples, latent_size=self.latent_size)
         hidden_sizes = tuple(self.hidden_sizes)
         self.encoder: nn.Module = ImageEncoder(2 * self.latent_size, self.num_filters, hidden_sizes)
         self.decoder: nn.Module = ImageDecoder(
@@ -122,6 +122,6 @@ class PyramidVAE(VAE):
 
     def setup(self):
         """Names the parameters; checks what the config says."""
-        check_at_least_one(num_samples=self.num_samples)
+        check_at_least_one(num_samples=self.num_samples, latent_size=self.latent_size)
         self.encoder = PyramidEncoder(2 * self.latent_size, self.num_filters, self.hidden_sizes)
         self.decoder = PyramidDecoder(self.image_shape, self.num_filters)

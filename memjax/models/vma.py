@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from memjax import estimators
-from memjax.errors import UserError, check_one_of
+from memjax.errors import UserError, check_at_least_one, check_one_of
 from memjax.memory import addressing
 from memjax.nets import MLP, distributions, image_to_vector
 
@@ -237,6 +237,7 @@ class VMA(nn.Module):
 
 def check(model: VMA) -> None:
     """Refuses what the config can't say."""
+    check_at_least_one(latent_size=model.latent_size)
     if model.num_samples < 2:
         raise UserError(f"num_samples is {model.num_samples}; VIMCO needs at least 2")
     if model.num_slots < 0:
