@@ -34,6 +34,7 @@ from memjax.training import step as step_lib
 _PART = flags.DEFINE_string("part", "", "One part, in this process; empty: all of them.")
 _OUTPUT = flags.DEFINE_string("output", "runs/scale", "Folder of tables and of the picture.")
 _MAX_SLOTS = flags.DEFINE_integer("max_slots", 10_000_000, "The largest table: 5 GB at 10^7.")
+_MIN_SLOTS = flags.DEFINE_integer("min_slots", 1_000, "The smallest table.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Calls of each; the fastest counts.")
 
 _EMBEDDING_SIZE, _SAMPLES, _SHARDS, _QUERIES, _SEEDS = 128, 4, 8, 32, 8
@@ -73,7 +74,7 @@ def measure_addresses() -> list[dict[str, Any]]:
     """An address sample of L = 4 for one query, and what the process grows by meanwhile."""
     mesh = Mesh(np.array(jax.devices()[:_SHARDS]), ("devices",))
     rows = []
-    for num_slots in decades(1_000, _MAX_SLOTS.value):
+    for num_slots in decades(_MIN_SLOTS.value, _MAX_SLOTS.value):
         sample = partial(
             addressing.sample_streaming,
             num_samples=_SAMPLES,
@@ -87,23 +88,27 @@ def measure_addresses() -> list[dict[str, Any]]:
             out_specs=PartitionSpec(),
         )
         row: dict[str, Any] = {"slots": num_slots}
-        for name, function, sharding in (
-            ("floor", lambda rng_key, query, table: jnp.sum(table), None),
-            ("materialised", materialised, None),
-            ("streamed", sample, None),
-            ("streamed, inner", partial(sample, kind="inner"), None),
-            (f"sharded over {_SHARDS}", sharded, NamedSharding(mesh, split)),
-        ):
+        groups: tuple[tuple[Any, dict[str, Callable]], ...] = (
+            (
+                None,
+                {
+                    "floor": lambda rng_key, query, table: jnp.sum(table),
+                    "streamed": sample,
+                    "streamed, inner": partial(sample, kind="inner"),
+                    "materialised": materialised,
+                },
+            ),
+            (NamedSharding(mesh, split), {f"sharded over {_SHARDS}": sharded}),
+        )
+        for sharding, functions in groups:
             arguments = (jax.random.key(0), jnp.ones(_EMBEDDING_SIZE), table(num_slots, sharding))
-            call = partial(jax.jit(function), *arguments)
-            row[f"{name} ms"] = fastest(call)
-            row[f"{name} extra MB"] = extra_megabytes(call)
-            del arguments, call
+            calls = {name: partial(jax.jit(f), *arguments) for name, f in functions.items()}
+            row |= {f"{name} ms": value for name, value in fastest_each(calls).items()}
+            row |= {f"{name} extra MB": extra_megabytes(call) for name, call in calls.items()}
+            del arguments, calls
         row["streamed / floor"] = row["streamed ms"] / row["floor ms"]
         row["inner / floor"] = row["streamed, inner ms"] / row["floor ms"]
-        del row["floor extra MB"]
         rows.append(row)
-        print(row, file=sys.stderr, flush=True)
     return rows
 
 
@@ -119,12 +124,12 @@ def measure_slots() -> list[dict[str, Any]]:
 
     streamed = partial(addressing.sample_streaming, num_samples=_SAMPLES)
     rows = []
-    for num_slots in decades(1_000, min(_MAX_SLOTS.value, 1_000_000)):
+    for num_slots in decades(_MIN_SLOTS.value, min(_MAX_SLOTS.value, 1_000_000)):
         slots = table(num_slots)
         state = slots, optimizer.init(slots)
         row: dict[str, Any] = {"slots": num_slots}
         for name, draw in (("materialised", materialised), ("streamed", streamed)):
-            row[f"{name} ms"] = fastest(partial(jax.jit(partial(step, draw)), *state))
+            row |= fastest_each({f"{name} ms": partial(jax.jit(partial(step, draw)), *state)})
         rows.append(row)
     return rows
 
@@ -160,19 +165,19 @@ def measure_seeds() -> list[dict[str, Any]]:
     one = partial(jax.jit(step), states[0], arrays)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
     all_at_once = partial(jax.jit(jax.vmap(step, in_axes=(0, None))), stacked, arrays)
-    separate, together = _SEEDS * fastest(one), fastest(all_at_once)
-    return [{"seeds": _SEEDS, "separate ms": separate, "vmapped ms": together}]
+    row = fastest_each({"one ms": one, "vmapped ms": all_at_once})
+    return [{"seeds": _SEEDS, "separate ms": _SEEDS * row["one ms"], **row}]
 
 
 def kanerva_step(num_episodes: int) -> float:
     """Milliseconds of `kanerva_digits`' training step."""
     config = kanerva_digits.get_config()
     config.episodes.num_episodes = num_episodes
-    return fastest(steps.compile_steps(training.build(config), 1))
+    return fastest_each({"": steps.compile_steps(training.build(config), 1)})[""]
 
 
 def materialised(rng_key: Any, query: Any, slots: Any) -> Any:
-    """What `sample_streaming` does, by all logits at once."""
+    """`sample_streaming`'s law, by all logits at once."""
     logits = addressing.similarity(query, slots)
     if query.ndim == 1:
         return addressing.sample(rng_key, logits, _SAMPLES)
@@ -193,15 +198,16 @@ def table(num_slots: int, sharding: NamedSharding | None = None) -> jax.Array:
     return jax.make_array_from_callback((num_slots, _EMBEDDING_SIZE), sharding, rows)
 
 
-def fastest(call: Callable) -> float:
-    """Milliseconds of the quickest call: others may be using the machine."""
-    jax.block_until_ready(call())
-    seconds = []
-    for _ in range(_ROUNDS.value):
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        seconds.append(time.perf_counter() - start)
-    return 1e3 * min(seconds)
+def fastest_each(calls: dict[str, Callable]) -> dict[str, float]:
+    """Milliseconds of the quickest call of each, in turns: others may be using the machine."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for warm in range(1 + _ROUNDS.value):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            if warm:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: 1e3 * min(values) for name, values in seconds.items()}
 
 
 def extra_megabytes(call: Callable) -> float:
