@@ -98,6 +98,7 @@ class Checkpoints:
             multiprocessing_options=ocp.options.MultiprocessingOptions(
                 primary_host=here, active_processes={here}, barrier_sync_key_prefix=str(here)
             ),
+            lightweight_initialize=True,  # one step's damaged metadata must not hide the others
         )
         folder = self._workdir / "checkpoints"
         folder.mkdir(parents=True, exist_ok=True)
