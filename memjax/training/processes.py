@@ -4,6 +4,7 @@ The first process alone has the run's folder; the others take its state and writ
 process everything here does nothing.
 """
 
+import faulthandler
 import importlib.util
 import os
 import sys
@@ -63,6 +64,8 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
             heartbeat_timeout_seconds=_SILENCE_SECONDS,
             shutdown_timeout_seconds=_END_SECONDS,
         )
+        # Where another is lost JAX may abort this one with a message: no traceback shall hide it.
+        faulthandler.disable()
 
 
 def is_first() -> bool:

@@ -131,8 +131,8 @@ def test_a_process_that_is_killed_ends_the_other_and_the_run_resumes(start, tmp_
     assert both[1 - lost].wait(60) != 0
     log = (tmp_path / f"run.{1 - lost}.log").read_text()
     line = f"error: process {1 - lost} of 2 lost another; run the same commands to resume"
-    # Without the first process JAX's runtime may be quicker, and aborts with lines of its own.
-    assert line in log or (lost == 0 and "another task died" in log), log
+    # JAX's own runtime is often quicker than the error that reaches Python, and ends the process.
+    assert line in log or "another task died" in log, log
     saved = max(
         int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit()
     )
