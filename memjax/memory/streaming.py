@@ -6,6 +6,8 @@ Gumbel-max trick). So one pass keeps the best chunk for every sample, with one G
 each chunk and sample, beside the log-sum-exp of all; then each winning chunk is scored again for
 an address within it. Nothing larger than a chunk is held.
 
+Source of the trick for groups: Maddison et al., A* Sampling, 2014.
+
 Under `shard_map` all arrays must vary over the same axes: see `align`.
 """
 

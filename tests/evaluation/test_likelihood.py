@@ -21,6 +21,7 @@ def exact_nll(run, images):
     return -scipy.special.logsumexp(log_joint, axis=1) - np.log(_GRID[1] - _GRID[0])
 
 
+@pytest.mark.slow
 def test_nll_of_a_vae_is_exact_with_many_samples(vae_run):
     row = likelihood.evaluate(vae_run, num_samples=450, num_queries=40, batch_size=25).table[0]
     assert row["samples"] == 500 and row["queries"] == 40

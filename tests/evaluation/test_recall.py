@@ -7,14 +7,14 @@ from memjax.evaluation import recall
 
 def test_no_nll_below_that_of_a_lookup_table(recall_run):
     # 4 samples make a noisy bound of one image: the mean over 40 queries or more is what counts.
-    table = recall.evaluate(recall_run, num_slots=(1, 4), num_memories=40).table
-    table += recall.evaluate(recall_run, num_slots=(64, 297), num_memories=3).table
+    table = recall.evaluate(recall_run, num_slots=4, num_memories=40).table
+    table += recall.evaluate(recall_run, num_slots=297, num_memories=3).table
     for row in table:
         assert row["floor"] <= np.log(row["num_slots"]) + 1e-6
         assert row["excess"] == pytest.approx(row["nll"] - row["floor"])
         assert row["excess"] > -0.15
-    assert [row["num_slots"] for row in table] == [1, 4, 64, 297]
-    assert table[1]["nll"] < 5  # far below the 26 nats of a VAE: it does recall
+    assert [row["num_slots"] for row in table] == [4, 297]
+    assert table[0]["nll"] < 5  # far below the 26 nats of a VAE: it does recall
 
 
 def test_accuracy_is_that_of_the_most_probable_address(recall_run):

@@ -88,17 +88,28 @@ def test_train_evaluate_and_what_they_leave(tmp_path):
     assert f"{result['table'][0]['nll']:.3f}" in finished.stdout
     assert (workdir / "figures/recall.png").exists()
 
-    for arguments, words in [
-        (["--task=recal"], ["task is 'recal'", "likelihood, preference, probe, recall"]),
-        (["--task=recall", "--option=slots=3"], ["'slots=3'", "num_slots, num_memories, seed"]),
-        (["--task=recall", "--option=num_slots=0"], ["num_slots is 0"]),
-    ]:
-        assert_refused(run("evaluate", f"--workdir={workdir}", *arguments), *words)
+    arguments = ("--task=recall", "--option=slots=3")
+    finished = run("evaluate", f"--workdir={workdir}", *arguments)
+    assert_refused(finished, "'slots=3'", "num_slots, num_memories, seed")
     assert json.loads((workdir / "eval_recall.json").read_text()) == result
 
     before = (workdir / "config.json").read_text()
     assert_refused(run(*train, "--config.seed=1"), "another config's run", "seed")
     assert (workdir / "config.json").read_text() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments,words",
+    [
+        (["--task=recal"], ["task is 'recal'", "likelihood, preference, probe, recall"]),
+        (["--task=recall", "--option=num_slots=0"], ["num_slots is 0"]),
+    ],
+)
+def test_evaluations_that_are_refused(tmp_path, arguments, words):
+    assert run("train", f"--config={_TINY}", f"--workdir={tmp_path}").returncode == 0
+    assert_refused(run("evaluate", f"--workdir={tmp_path}", *arguments), *words)
+    assert not (tmp_path / "eval_recall.json").exists()
 
 
 def test_evaluating_nothing_is_refused(tmp_path):

@@ -104,7 +104,9 @@ def test_zero_samples_are_refused():
         initialize(tiny(0))
 
 
-@pytest.mark.parametrize("fields", [{"likelihood": "gaussian"}, {"num_filters": 8}])
+@pytest.mark.parametrize(
+    "fields", [{"likelihood": "gaussian"}, pytest.param({"num_filters": 8}, marks=pytest.mark.slow)]
+)
 def test_options_have_finite_values_and_gradients_everywhere(fields):
     shape = (8, 8, 1)
     model = VAE(shape, latent_size=2, hidden_sizes=(6,), **fields)
