@@ -46,10 +46,7 @@ def main(argv: Sequence[str]) -> None:
 
 def steps_per_call(experiment: training.Experiment) -> int:
     """About what the loop chooses: one where XLA's loops are slow."""
-    slow = jax.default_backend() == "cpu" and step_lib.has_convolutions(
-        experiment, training.init_state(experiment)
-    )
-    return 1 if slow else 50
+    return 1 if step_lib.loops_are_slow(experiment, training.init_state(experiment)) else 50
 
 
 def random_images(name: str, split: str, data_dir: str | None) -> data.Dataset:

@@ -21,7 +21,8 @@ def compile_steps(experiment: training.Experiment, num_steps: int) -> Callable[[
     state, arrays = step_lib.replicate((training.init_state(experiment), experiment.train.arrays))
     devices = step_lib.device_indices()
     stop = np.int32(num_steps)
-    call = step_lib.make_train_call(experiment).lower(state, stop, arrays, devices).compile()
+    call = step_lib.make_train_call(experiment, in_loop=num_steps > 1)
+    call = call.lower(state, stop, arrays, devices).compile()
 
     def take_steps() -> None:
         jax.block_until_ready(call(state, stop, arrays, devices))

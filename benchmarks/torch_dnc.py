@@ -1,13 +1,12 @@
 """Steps of the memory of the `dnc` package for PyTorch: the peer of `dnc_steps`."""
 
 import json
-import statistics
 import sys
-import time
 
 import numpy as np
 import torch
 from dnc.memory import Memory
+from torch_timing import median_milliseconds
 
 
 def run(path: str, rounds: int) -> dict[str, object]:
@@ -54,16 +53,11 @@ def run(path: str, rounds: int) -> dict[str, object]:
         found = read_all(leaves)
         torch.autograd.grad(found, list(leaves.values()), found.detach())
 
-    medians = {}
-    for name, call in (("forward", forward), ("gradient", with_gradient)):
-        call()
-        seconds = []
-        for _ in range(rounds):
-            start = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - start)
-        medians[name] = 1e3 * statistics.median(seconds)
-    return medians | {"retrieved": forward().flatten().tolist()}
+    return {
+        "forward": median_milliseconds(forward, rounds),
+        "gradient": median_milliseconds(with_gradient, rounds),
+        "retrieved": forward().flatten().tolist(),
+    }
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """The Kanerva write in eager PyTorch, the online loop and the batch solve: the peer of `memory`."""
 
 import json
-import statistics
 import sys
-import time
 
 import torch
+from torch_timing import median_milliseconds
 
 
 def online(mean, row_cov, weights, codes, noise_var):
@@ -53,13 +52,7 @@ def milliseconds(episodes: int, t: int, n: int, c: int, rounds: int) -> dict[str
             torch.autograd.grad(posterior, leaves, [array.detach() for array in posterior])
 
         for kind, call in (("forward", forward), ("gradient", with_gradient)):
-            call()
-            seconds = []
-            for _ in range(rounds):
-                start = time.perf_counter()
-                call()
-                seconds.append(time.perf_counter() - start)
-            found[f"{name} {kind}"] = 1e3 * statistics.median(seconds)
+            found[f"{name} {kind}"] = median_milliseconds(call, rounds)
     return found
 
 

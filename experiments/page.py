@@ -14,7 +14,7 @@ from experiments import reporting
 from memjax import files, plotting
 from memjax.errors import UserError
 from memjax.training import metrics
-from memjax.training.workdir import load_config
+from memjax.training.workdir import flatten, load_config
 
 
 class Evaluation(NamedTuple):
@@ -116,17 +116,6 @@ def render(runs: Sequence[RunFiles]) -> str:
         tasks=tasks,
         other_figures=[f for f in figures if f not in claimed | {"learning_curves"}],
     )
-
-
-def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Fields of fields, by dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in fields.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def _draw_curves(runs: Sequence[RunFiles]) -> list[str]:

@@ -42,13 +42,11 @@ def main(argv: Sequence[str]) -> None:
 
 def train(name: str, workdir: Path) -> dict[str, Any]:
     """Trains the config `name`, draws its figures, and returns its row of the table."""
-    import importlib
-
-    from experiments import page, reporting
+    from experiments import listing, page, reporting
     from memjax import evaluation
     from memjax.training import metrics, train_and_evaluate
 
-    config = importlib.import_module(f"experiments.configs.{name}").get_config()
+    config = listing.load(name)
     print(f"\n{name}: {config.training.num_steps} steps", flush=True)
     train_and_evaluate(config, workdir)
     reporting.draw_run(workdir)

@@ -1,4 +1,5 @@
 import dataclasses
+import os
 
 import jax
 import numpy as np
@@ -11,6 +12,20 @@ from experiments.configs import default
 @pytest.fixture
 def tiny_config() -> ConfigDict:
     return make_tiny_config()
+
+
+@pytest.fixture
+def strict_ranks():
+    """No silent broadcasting of arrays with different numbers of axes."""
+    with jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@pytest.fixture
+def float64():
+    """Arrays of 64 bits."""
+    with jax.enable_x64(True):
+        yield
 
 
 def make_tiny_config() -> ConfigDict:
@@ -27,6 +42,12 @@ def make_tiny_config() -> ConfigDict:
     config.training.eval_every = 4
     config.training.checkpoint_every = 4
     return config
+
+
+def simulated_devices(count):
+    """The environment of a process that sees so many CPU devices."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
+    return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
 
 
 def assert_states_equal(left, right):

@@ -63,7 +63,7 @@ def _run(
     if start >= config.num_steps:
         _LOG.info("nothing to do: step %d of %d", start, config.num_steps)
         return state
-    in_loop = not _loops_are_slow(experiment, state)
+    in_loop = not step_lib.loops_are_slow(experiment, state)
     steps_per_call = _steps_per_call(config, in_loop)
     state, arrays = step_lib.replicate((state, experiment.train.arrays))
     advance = make_advance(experiment, in_loop, state, arrays, writer)
@@ -124,10 +124,6 @@ def _make_evaluation(experiment: Experiment) -> Callable[[TrainState], dict[str,
         return {f"eval/{name}": value for name, value in means.items()}
 
     return evaluate
-
-
-def _loops_are_slow(experiment: Experiment, state: TrainState) -> bool:
-    return jax.default_backend() == "cpu" and step_lib.has_convolutions(experiment, state)
 
 
 def _steps_per_call(config: ConfigDict, in_loop: bool) -> int:

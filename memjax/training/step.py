@@ -134,8 +134,10 @@ def make_eval_call(experiment: Experiment) -> Any:
     return _pmap(eval_call, num_replicated=3)
 
 
-def has_convolutions(experiment: Experiment, state: TrainState) -> bool:
-    """Whether a step convolves: XLA's CPU backend does that slowly inside a loop."""
+def loops_are_slow(experiment: Experiment, state: TrainState) -> bool:
+    """Whether steps should be calls of their own: XLA's CPU backend convolves slowly in a loop."""
+    if jax.default_backend() != "cpu":
+        return False
     call = make_train_call(experiment, in_loop=False)
     jaxpr = jax.make_jaxpr(call)(state, 0, experiment.train.arrays, device_indices())
     return "conv_general_dilated" in str(jaxpr)

@@ -60,7 +60,7 @@ def load_config(workdir: str | Path) -> ConfigDict:
 
 
 def _check_same(old: ConfigDict, new: ConfigDict, path: Path) -> None:
-    old_fields, new_fields = _flatten(old.to_dict()), _flatten(json.loads(new.to_json()))
+    old_fields, new_fields = flatten(old.to_dict()), flatten(json.loads(new.to_json()))
     for field in sorted(old_fields.keys() | new_fields.keys()):
         before, now = old_fields.get(field), new_fields.get(field)
         if before != now and field not in _FREE_FIELDS:
@@ -70,11 +70,12 @@ def _check_same(old: ConfigDict, new: ConfigDict, path: Path) -> None:
             )
 
 
-def _flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Fields of fields, by dotted names."""
     flat: dict[str, Any] = {}
     for name, value in fields.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{name}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value
     return flat

@@ -17,10 +17,7 @@ LOG_WEIGHTS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _strict_rank_promotion():
-    with jax.numpy_rank_promotion("raise"):
-        yield
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 
 @pytest.mark.parametrize("name", LOG_WEIGHTS)

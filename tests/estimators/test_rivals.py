@@ -14,10 +14,7 @@ _LOG_JOINT = np.array([-3.0, -1.0, -4.5, -2.2])
 _LOGITS = np.array([0.3, -0.5, 1.0, 0.1])
 
 
-@pytest.fixture(autouse=True)
-def _float64_and_strict_ranks():
-    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
-        yield
+pytestmark = pytest.mark.usefixtures("strict_ranks", "float64")
 
 
 def expected_gradient(estimator, num_samples, logits=_LOGITS, log_joint=_LOG_JOINT):

@@ -6,11 +6,7 @@ import scipy.special
 
 from memjax.memory import attention
 
-
-@pytest.fixture(autouse=True)
-def _strict_rank_promotion():
-    with jax.numpy_rank_promotion("raise"):
-        yield
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 
 def random(*shape, seed=0):

@@ -10,11 +10,7 @@ import pytest
 from memjax.memory import dnc
 from tests import oracles
 
-
-@pytest.fixture(autouse=True)
-def _float64_and_strict_ranks():
-    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
-        yield
+pytestmark = pytest.mark.usefixtures("strict_ranks", "float64")
 
 
 def controls(rng, code_size, num_heads):

@@ -5,11 +5,7 @@ import pytest
 
 from memjax.memory import kanerva, low_rank
 
-
-@pytest.fixture(autouse=True)
-def _float64_and_strict_ranks():
-    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
-        yield
+pytestmark = pytest.mark.usefixtures("strict_ranks", "float64")
 
 
 def episode(num_writes, num_slots=8, code_size=3, seed=0):

@@ -8,11 +8,7 @@ import pytest
 from memjax.memory import lrua
 from tests.memory.test_dnc import cosine_softmax
 
-
-@pytest.fixture(autouse=True)
-def _float64_and_strict_ranks():
-    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
-        yield
+pytestmark = pytest.mark.usefixtures("strict_ranks", "float64")
 
 
 def oracle_step(state, codes, write_gate, read_keys, decay):

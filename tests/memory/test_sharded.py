@@ -1,6 +1,5 @@
 """Memories divided over 8 simulated devices give what one device gives."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from memjax.memory import kanerva
+from tests.conftest import simulated_devices
 
 _ROOT = Path(__file__).parents[2]
 
@@ -17,10 +17,9 @@ _ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     path = tmp_path_factory.mktemp("sharded") / "results.npz"
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     finished = subprocess.run(
         [sys.executable, "-m", "tests.memory.sharded_script", str(path)],
-        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        env=simulated_devices(8),
         cwd=_ROOT,
         capture_output=True,
         text=True,

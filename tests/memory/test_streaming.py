@@ -7,11 +7,7 @@ import scipy.stats
 from memjax.memory import addressing
 from tests import oracles
 
-
-@pytest.fixture(autouse=True)
-def _strict_rank_promotion():
-    with jax.numpy_rank_promotion("raise"):
-        yield
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 
 def normal(seed, *shape):

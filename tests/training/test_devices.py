@@ -1,6 +1,5 @@
 """The result depends on the seed and the global batch, not on how many devices run it."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from tests.conftest import simulated_devices
 
 _ROOT = Path(__file__).parents[2]
 _MODELS = ("vma", "mem_vae", "normalized")
@@ -71,12 +72,7 @@ class Normalized(nn.Module):
 
 
 def _train(workdir, num_devices, models=_MODELS):
-    flags = os.environ.get("XLA_FLAGS", "")
-    environment = os.environ | {
-        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={num_devices}",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(_ROOT),
-    }
+    environment = simulated_devices(num_devices) | {"PYTHONPATH": str(_ROOT)}
     command = [sys.executable, "-c", _TRAIN, str(workdir), *models]
     return subprocess.run(
         command, env=environment, cwd=_ROOT, capture_output=True, text=True, check=False

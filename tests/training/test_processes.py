@@ -1,7 +1,6 @@
 """One run on several processes, over loopback."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 from memjax.errors import UserError
 from memjax.evaluation import load_run
 from memjax.training import processes
+from tests.conftest import simulated_devices
 
 _ROOT = Path(__file__).parents[2]
 
@@ -60,11 +60,7 @@ def start_processes(workdir, num_processes, num_devices, num_steps):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{probe.getsockname()[1]}"
-    count = f"--xla_force_host_platform_device_count={num_devices}"
-    environment = os.environ | {
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {count}",
-        "JAX_PLATFORMS": "cpu",
-    }
+    environment = simulated_devices(num_devices)
     command = [
         *(sys.executable, "-m", "experiments.train", f"--workdir={workdir}"),
         f"--config={_ROOT / 'tests/experiments/tiny_config.py'}",
