@@ -13,6 +13,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 help:
 	@echo "make demo       train each kind of model on scikit-learn's digits, in a few minutes"
 	@echo "make test       the tests, in a few minutes        make test-slow  the long ones too"
+	@echo "make reproduce-NAME ARGS=...  a table or figure of the papers; ARGS=--list lists them"
 	@echo "make colabs     runs all notebooks                 make docs       the documentation, into site/"
 	@echo "make lint       ruff and mypy                      make clean      remove .venv and caches"
 
@@ -35,6 +36,10 @@ test: setup lint
 
 test-slow: setup
 	$(BIN)/python -m pytest -m 'slow or not slow'
+
+# ARGS="--budget=small --dry_run", for one; with ARGS=--list any NAME lists them all.
+reproduce-%: setup
+	$(BIN)/python -m experiments.reproduce --name=$* $(ARGS)
 
 colabs: setup
 	$(BIN)/python -m pytest -n0 -m 'slow or not slow' tests/test_colabs.py

@@ -2,7 +2,8 @@
 
 Times a few training steps of random images, and multiplies. On a CPU it counts the process's own
 time, so that other work beside it does not count; pin it to one core (`taskset -c 0`) and that is
-the time on one core. Elsewhere it counts the clock's. `experiments.train --list` shows what it
+the time on one core. Elsewhere it counts the clock's. The last column is an estimate for a large
+GPU: the longer of 1 ms a step and its FLOPs at 5 TFLOP/s. `experiments.train --list` shows what was
 found, from the configs' docstrings.
 """
 
@@ -28,7 +29,8 @@ def main(argv: Sequence[str]) -> None:
     del argv
     data.load = random_images
     clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
-    print(f"{'config':36} {'ms a step':>10} {'steps':>10} {'hours':>8}  on {jax.devices()[0]}")
+    titles = f"{'ms a step':>10} {'steps':>10} {'hours':>8} {'GFLOP a step':>14} {'GPU hours':>10}"
+    print(f"{'config':36} {titles}  on {jax.devices()[0]}")
     for name in _NAMES.value or [config.name for config in listing.configs()]:
         config = listing.load(name)
         experiment = training.build(config.lock())
@@ -39,9 +41,10 @@ def main(argv: Sequence[str]) -> None:
             take_steps()
             taken += per_call
         seconds = (clock() - start) / taken
-        total = seconds * config.training.num_steps / 3600
-        count = config.training.num_steps
-        print(f"{name:36} {1000 * seconds:10.2f} {count:10,} {total:8.2f}", flush=True)
+        count, flops = config.training.num_steps, steps.count_flops(experiment)
+        gpu_hours = count * max(1e-3, flops / 5e12) / 3600
+        times = f"{1e3 * seconds:10.2f} {count:10,} {seconds * count / 3600:8.2f}"
+        print(f"{name:36} {times} {flops / 1e9:14.3f} {gpu_hours:10.2f}", flush=True)
 
 
 def steps_per_call(experiment: training.Experiment) -> int:

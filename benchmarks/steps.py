@@ -29,3 +29,11 @@ def compile_steps(experiment: training.Experiment, num_steps: int) -> Callable[[
 
     take_steps()
     return take_steps
+
+
+def count_flops(experiment: training.Experiment) -> float:
+    """Floating-point operations of a training step, as XLA counts them."""
+    state, arrays = step_lib.replicate((training.init_state(experiment), experiment.train.arrays))
+    call = step_lib.make_train_call(experiment, in_loop=False)
+    lowered = call.lower(state, np.int32(1), arrays, step_lib.device_indices())
+    return lowered.cost_analysis()["flops"]

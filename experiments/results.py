@@ -86,22 +86,15 @@ def table(description: str, runs: Path) -> str:
 
 
 def _find(field: str, row: Mapping[str, Any], files: Any) -> Any:
-    known: dict[str, Any] = {"run": files.name, "minutes": minutes(files.entries)}
+    from memjax.training import metrics
+
+    known: dict[str, Any] = {"run": files.name, "minutes": metrics.minutes(files.entries)}
     for source in (row, files.last, files.config, known):
         if field in source:
             return source[field]
     raise UserError(
         f"column {field!r} is neither in the table, the metrics nor the config of run {files.name}"
     )
-
-
-def minutes(entries: Sequence[Mapping[str, float]]) -> float:
-    """How long the steps of a `metrics.jsonl` took, without compiling and evaluating."""
-    seconds, before = 0.0, 0.0
-    for entry in entries:
-        seconds += (entry["step"] - before) / entry["steps_per_second"]
-        before = entry["step"]
-    return seconds / 60
 
 
 if __name__ == "__main__":

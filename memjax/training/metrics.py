@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,15 @@ class _TensorBoard:
 def read(workdir: str | Path) -> list[dict[str, Any]]:
     """The lines of `workdir/metrics.jsonl`, oldest first; a last line cut short is left out."""
     return _read(Path(workdir) / _METRICS)
+
+
+def minutes(entries: Sequence[Mapping[str, float]]) -> float:
+    """How long the steps of a `metrics.jsonl` took, without compiling and evaluating."""
+    seconds, before = 0.0, 0.0
+    for entry in entries:
+        seconds += (entry["step"] - before) / entry["steps_per_second"]
+        before = entry["step"]
+    return seconds / 60
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
