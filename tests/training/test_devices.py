@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import simulated_devices
 
 _ROOT = Path(__file__).parents[2]
-_MODELS = ("vma", "mem_vae", "normalized")
+_MODELS = ("vma", "normalized")
 
 _TRAIN = """
 import sys
@@ -84,7 +84,9 @@ def _load(workdir):
         return {name: file[name] for name in file.files}
 
 
-@pytest.mark.parametrize("models", [_MODELS, pytest.param(("kanerva",), marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "models", [_MODELS, pytest.param(("mem_vae", "kanerva"), marks=pytest.mark.slow)]
+)
 def test_one_device_and_eight_give_the_same_parameters(tmp_path, models):
     for num_devices in (1, 8):
         finished = _train(tmp_path / str(num_devices), num_devices, models)

@@ -48,7 +48,7 @@ class Interrupted(Exception):
     pass
 
 
-@pytest.mark.parametrize("crash_after", [2, 6])
+@pytest.mark.parametrize("crash_after", [pytest.param(2, marks=pytest.mark.slow), 6])
 def test_resuming_after_a_crash_equals_never_stopping(
     tiny_config, tmp_path, monkeypatch, crash_after
 ):
@@ -70,7 +70,9 @@ def test_resuming_after_a_crash_equals_never_stopping(
     assert without_speed(whole) == without_speed(cut)
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "signal_number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_and_the_same_command_resumes(
     tiny_config, tmp_path, monkeypatch, signal_number
 ):
