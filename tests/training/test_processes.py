@@ -18,6 +18,15 @@ from memjax.training import processes
 from tests.conftest import simulated_devices
 
 _ROOT = Path(__file__).parents[2]
+_TINY = "tests/experiments/tiny_config.py"
+_KANERVA = (
+    "--config.episodes.episode_length=4",
+    "--config.model.hidden_sizes=(8,)",
+    "--config.model.num_slots=4",
+    "--config.model.mlp_size=8",
+    "--config.training.log_every=10",
+    "--config.training.eval_every=10",
+)
 
 
 @pytest.mark.parametrize(
@@ -56,17 +65,18 @@ def start():
         process.kill()
 
 
-def start_processes(workdir, num_processes, num_devices, num_steps):
+def start_processes(workdir, num_processes, num_devices, num_steps, config=_TINY, fields=()):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{probe.getsockname()[1]}"
     environment = simulated_devices(num_devices)
     command = [
         *(sys.executable, "-m", "experiments.train", f"--workdir={workdir}"),
-        f"--config={_ROOT / 'tests/experiments/tiny_config.py'}",
+        f"--config={_ROOT / config}",
         "--config.optimizer.name=sgd",
         "--config.optimizer.learning_rate=0.01",
         f"--config.training.num_steps={num_steps}",
+        *fields,
     ]
     if num_processes > 1:
         command += [f"--coordinator={coordinator}", f"--num_processes={num_processes}"]
@@ -81,8 +91,8 @@ def start_processes(workdir, num_processes, num_devices, num_steps):
     ]
 
 
-def train(start, workdir, num_processes, num_devices, num_steps):
-    statuses = [p.wait(1200) for p in start(workdir, num_processes, num_devices, num_steps)]
+def train(start, workdir, num_processes, *arguments):
+    statuses = [p.wait(1200) for p in start(workdir, num_processes, *arguments)]
     assert statuses == [0] * num_processes, (workdir.parent / f"{workdir.name}.0.log").read_text()
 
 
@@ -115,6 +125,21 @@ def test_two_processes_of_four_devices_give_what_one_device_gives(start, tmp_pat
     train(start, tmp_path / "resumed", 1, 2, 50)
     assert steps(tmp_path / "resumed") == steps(tmp_path / "one")
     assert_same_parameters(tmp_path / "one", tmp_path / "resumed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "fields"),
+    [
+        ("experiments/configs/kanerva_digits.py", _KANERVA),
+        ("tests/experiments/tiny_mem_vae.py", ()),
+    ],
+)
+def test_two_processes_give_what_one_gives_for_other_models(start, tmp_path, config, fields):
+    arguments = 50, config, fields
+    train(start, tmp_path / "one", 1, 1, *arguments)
+    train(start, tmp_path / "two", 2, 4, *arguments)
+    assert_same_parameters(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.slow
