@@ -38,6 +38,8 @@ def main(argv: Sequence[str]) -> None:
         print(f"  {path}")
     runs = {name: workdir / name for name in _CONFIGS}
     print(f"All of it on one page: {page.write(runs, workdir / 'report.html')}")
+    play = "python -m experiments.playground --workdir="
+    print(f"Draw to the Kanerva Machine's memory: {play}{workdir / 'kanerva_digits'}")
 
 
 def train(name: str, workdir: Path) -> dict[str, Any]:
