@@ -94,6 +94,7 @@ def curves(path: str | Path | None, panels: Mapping[str, Curves], title: str = "
         for label, (x, y) in panel.lines.items():
             axis.plot(x, y, "o-", markersize=3, label=label)
         axis.set(title=name, xlabel=panel.x_label, ylabel=panel.y_label)
+        axis.set(xscale=panel.scale, yscale=panel.scale)
         axis.grid(alpha=0.3)
         if any(panel.lines):  # one line without a name needs no legend
             axis.legend(frameon=False, fontsize=8)

@@ -70,9 +70,18 @@ def test_generate_has_a_row_for_each_reading(kanerva_run, vae_run, tmp_path, mon
     assert len(report.table) == 2 * 2 * 3
     assert {row["system"] for row in report.table} == {"memory", "VAE"}
     assert all(0 < row["nearest"] < 1 for row in report.table)
+    with pytest.raises(UserError, match="num_classes is 11; the data set has 10"):
+        generate.evaluate(kanerva_run, num_classes=11)
     rows = report.grids["generate_memory_2_classes"]
     assert list(rows) == ["written", "0 readings", "2 readings"]
     assert rows["0 readings"].shape == (3, 8, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "counts"), [((2, 4, 12), [2, 4, 10]), ((0, 10, 12), [0, 10]), (12, [12])]
+)
+def test_generate_has_as_many_classes_as_there_are(num_classes, counts):
+    assert generate._counts(num_classes, 10) == counts
 
 
 def test_nearest_is_to_the_most_alike_of_the_same_episode():

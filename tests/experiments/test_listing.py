@@ -46,7 +46,8 @@ def test_list_needs_no_other_flag_and_ends_well():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "command", ["train", "evaluate", "report", "compare", "sweep", "prepare", "quickstart"]
+    "command",
+    ["train", "evaluate", "report", "compare", "sweep", "prepare", "quickstart", "playground"],
 )
 def test_help_shows_an_example_and_the_flags(command):
     finished = run(command, "--help")
