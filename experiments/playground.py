@@ -3,7 +3,8 @@
 Draw a character with the mouse and see what the model retrieves for it, how it takes noise away by
 reading again and again, and what it generates after having seen it once. The run's model must
 write episodes into its memory, such as `kanerva_digits`, which `make demo` trains, or
-`kanerva_omniglot`. The page is served to this machine's browsers alone; it needs no network.
+`kanerva_omniglot`. The page is served to this machine's browsers alone and needs no network; from
+elsewhere: ssh -L 5006:localhost:5006 MACHINE, then http://localhost:5006 there.
 """
 
 import logging
