@@ -121,15 +121,19 @@ def render(runs: Sequence[RunFiles]) -> str:
 def _draw_curves(runs: Sequence[RunFiles]) -> list[str]:
     """Learning curves as data addresses; of several runs, those on held-out data, one by one."""
     if len(runs) == 1:
-        return [_encode_figure(plotting.learning_curves(None, runs[0].entries))]
+        return [encode_figure(plotting.learning_curves(None, runs[0].entries))]
     panels = reporting.held_out_panels({run.name: run.entries for run in runs})
-    return [_encode_figure(plotting.curves(None, {t: panel})) for t, panel in panels.items()]
+    return [encode_figure(plotting.curves(None, {t: panel})) for t, panel in panels.items()]
 
 
-def _encode_figure(figure: Figure) -> str:
+def encode_figure(figure: Figure, kind: str = "svg") -> str:
+    """A figure as a data address: of curves as "svg", of images rather as "png"."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return _encode(buffer.getvalue(), "image/svg+xml")
+    if kind == "svg":
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        return _encode(buffer.getvalue(), "image/svg+xml")
+    figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
+    return _encode(buffer.getvalue(), "image/png")
 
 
 def _data_address(path: Path) -> str:

@@ -3,6 +3,8 @@
 python -m experiments.quickstart --workdir=DIR. The same command again resumes.
 """
 
+import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +39,8 @@ def main(argv: Sequence[str]) -> None:
     for path in sorted(workdir.glob("*/figures/*.png")):
         print(f"  {path}")
     runs = {name: workdir / name for name in _CONFIGS}
+    play = f"{os.path.relpath(sys.executable)} -m experiments.playground --workdir="
+    print(f"Draw to the Kanerva Machine's memory: {play}{workdir / 'kanerva_digits'}")
     print(f"All of it on one page: {page.write(runs, workdir / 'report.html')}")
 
 

@@ -7,21 +7,31 @@ A table in the file stands between two comments, of which the first says what it
 
 `runs` are folders in --runs, each as NAME=DIR if it is to be named; `task` is an evaluation, whose
 rows the table has (without, it has one row for each run, of its newest metrics); `columns` are
-fields of these rows, of the metrics or of the config, each as FIELD:TITLE if it is to be titled,
-or run, step and minutes. What no comment encloses is left as it is. With --check nothing is
-written, and the exit status is 1 if a number in the file is not what the runs say.
+fields of these rows, of the metrics or of the config, or run, step and minutes, each as
+FIELD:TITLE:DECIMALS if it is to be titled and rounded. TASK[FIELD=VALUE,...] stands for those rows
+of an evaluation that have the value, or one of VALUE|VALUE: as `task`, or in a column, where it
+must leave one row, for a number of another evaluation. Quotes enclose what holds a space:
+
+  runs=a,b columns="run:system,likelihood[].nll:NLL (nats):2,impute[noise=HALF].mse"
+
+What no comment encloses is left as it is. With --check nothing is written, and the exit status is
+1 if a number in the file is not what the runs say.
 """
 
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
 
 from experiments import cli
 from memjax.errors import UserError
+
+if TYPE_CHECKING:
+    from experiments import page
 
 _FILE = flags.DEFINE_string("file", "RESULTS.md", "The file to fill in.")
 _RUNS = flags.DEFINE_string("runs", "runs", "Folder of the runs.")
@@ -29,6 +39,8 @@ _CHECK = flags.DEFINE_bool("check", False, "Compares, and writes nothing.")
 
 _BLOCK = re.compile(r"<!-- results (?P<fields>.*?) -->\n.*?<!-- end -->", re.DOTALL)
 _FIELDS = ("runs", "task", "columns")
+_COMMA = re.compile(r",(?![^\[]*\])")  # not within brackets
+_PICKED = re.compile(r"(?P<selection>\w+\[.*\])\.(?P<field>\w+)")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -68,28 +80,76 @@ def table(description: str, runs: Path) -> str:
     """A Markdown table of what `description`, "runs=... columns=...", asks for."""
     from experiments import page
 
-    fields = dict(part.partition("=")[::2] for part in description.split())
+    try:
+        fields = dict(part.partition("=")[::2] for part in shlex.split(description))
+    except ValueError as error:
+        raise UserError(f"table {description!r} can't be read: {error}") from error
     if not {"runs", "columns"} <= set(fields) <= set(_FIELDS):
         raise UserError(f"table {description!r} must give runs=, columns= and, if any, task=")
     folders = cli.named_folders("runs", fields["runs"].split(","))
-    columns = [column.partition(":")[::2] for column in fields["columns"].split(",")]
-    titles = [title or field for field, title in columns]
+    columns = [Column.parse(text) for text in _COMMA.split(fields["columns"])]
+    titles = [column.title for column in columns]
     lines = [titles, ["---"] * len(titles)]
     for name, folder in folders.items():
         files = page.read(name, runs / folder)
-        task = fields.get("task")
-        if task and task not in files.evaluations:
-            raise UserError(f"{runs / folder} has no eval_{task}.json: evaluate it")
-        for row in files.evaluations[task].table if task else [files.last]:
-            lines.append([page.cell(_find(field, row, files)) for field, _ in columns])
+        rows = select(fields["task"], files) if "task" in fields else [files.last]
+        for row in rows:
+            lines.append([column.cell(row, files) for column in columns])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _find(field: str, row: Mapping[str, Any], files: Any) -> Any:
+class Column(NamedTuple):
+    """A column of a table: FIELD:TITLE:DECIMALS; the last two may be missing."""
+
+    field: str
+    title: str
+    decimals: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> "Column":
+        """From its text."""
+        field, title, decimals, *_ = [*text.split(":"), "", ""]
+        if decimals and not decimals.isdecimal():
+            raise UserError(f"column {text!r} has decimals {decimals!r}; they must be a number")
+        return cls(field, title or field, int(decimals) if decimals else None)
+
+    def cell(self, row: Mapping[str, Any], files: "page.RunFiles") -> str:
+        """What stands in the column beside `row`."""
+        from experiments import page
+
+        value = _find(self.field, row, files)
+        if self.decimals is None or not isinstance(value, int | float):
+            return page.cell(value)
+        return f"{value:.{self.decimals}f}"
+
+
+def select(selection: str, files: "page.RunFiles") -> list[Mapping[str, Any]]:
+    """The rows of an evaluation's table that `selection`, TASK or TASK[FIELD=VALUE,...], leaves."""
+    task, _, conditions = selection.removesuffix("]").partition("[")
+    if task not in files.evaluations:
+        raise UserError(f"run {files.name} has no eval_{task}.json: evaluate it")
+    wanted = dict(part.partition("=")[::2] for part in conditions.split(",") if part)
+    rows = [
+        row
+        for row in files.evaluations[task].table
+        if all(str(row.get(field)) in value.split("|") for field, value in wanted.items())
+    ]
+    if not rows:
+        raise UserError(f"eval_{task}.json of run {files.name} has no row with {conditions}")
+    return rows
+
+
+def _find(field: str, row: Mapping[str, Any], files: "page.RunFiles") -> Any:
     from memjax.training import metrics
 
+    picked = _PICKED.fullmatch(field)
+    if picked:
+        rows = select(picked["selection"], files)
+        if len(rows) > 1:
+            raise UserError(f"column {field!r} has {len(rows)} rows of run {files.name}; say which")
+        field, row = picked["field"], rows[0]
     known: dict[str, Any] = {"run": files.name, "minutes": metrics.minutes(files.entries)}
-    for source in (row, files.last, files.config, known):
+    for source in (row,) if picked else (row, files.last, files.config, known):
         if field in source:
             return source[field]
     raise UserError(

@@ -29,17 +29,17 @@ def image_grid(path: str | Path | None, rows: Mapping[str, np.ndarray], title: s
       The figure.
     """
     num_columns = max(len(images) for images in rows.values())
-    figure, axes = _subplots(
-        len(rows), num_columns, 0.7 * num_columns + 1.2, 0.72 * len(rows) + 0.3
-    )
-    for (name, images), row_axes in zip(rows.items(), axes, strict=True):
-        for axis in row_axes:
-            axis.set_axis_off()
-        for axis, image in zip(row_axes, images, strict=False):
-            axis.imshow(np.squeeze(image), cmap="gray_r", vmin=0.0, vmax=1.0)
-        label = dict(ha="right", va="center", fontsize=8, transform=row_axes[0].transAxes)
-        row_axes[0].text(-0.1, 0.5, name, **label)
-    figure.suptitle(title, fontsize=9)
+    figure, axes = _subplots(1, 1, 0.7 * num_columns + 1.2, 0.72 * len(rows) + 0.3)
+    axis = axes[0, 0]  # one for all: each costs more than all images
+    for i, (name, images) in enumerate(rows.items()):
+        axis.text(-0.1, i + 0.45, name, ha="right", va="center", fontsize=8)
+        for j, image in enumerate(images):
+            height, width = (side / max(image.shape[:2]) * 0.9 for side in image.shape[:2])
+            extent = (j, j + width, i + height, i)
+            axis.imshow(np.squeeze(image), cmap="gray_r", vmin=0.0, vmax=1.0, extent=extent)
+    axis.set(xlim=(-0.1, num_columns), ylim=(len(rows), -0.1), aspect="equal")
+    axis.set_axis_off()
+    axis.set_title(title, fontsize=9)
     if path is not None:
         figure.savefig(path, dpi=120, bbox_inches="tight")
     return figure
@@ -94,6 +94,7 @@ def curves(path: str | Path | None, panels: Mapping[str, Curves], title: str = "
         for label, (x, y) in panel.lines.items():
             axis.plot(x, y, "o-", markersize=3, label=label)
         axis.set(title=name, xlabel=panel.x_label, ylabel=panel.y_label)
+        axis.set(xscale=panel.scale, yscale=panel.scale)
         axis.grid(alpha=0.3)
         if any(panel.lines):  # one line without a name needs no legend
             axis.legend(frameon=False, fontsize=8)

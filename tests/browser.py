@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-_BROWSER = next(filter(None, map(shutil.which, _NAMES)), None)
+BROWSER = next(filter(None, map(shutil.which, _NAMES)), None)
+# An administrator's browser, as in a container, starts only without its sandbox.
+OPTIONS = ["--no-sandbox"] * (os.geteuid() == 0)
 
-needs_browser = pytest.mark.skipif(_BROWSER is None, reason="no Chromium on this machine")
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 
 
 def evaluate(page: Path, expression: str, folder: Path) -> str:
@@ -30,9 +32,7 @@ def screenshot(page: Path, path: Path, width: int = 1200, height: int = 2400) ->
 
 
 def _run(*arguments: str) -> str:
-    command = [_BROWSER, "--headless", "--disable-gpu", "--hide-scrollbars"]
-    # An administrator's browser, as in a container, starts only without its sandbox.
-    command += ["--no-sandbox"] * (os.geteuid() == 0)
+    command = [BROWSER, "--headless", "--disable-gpu", "--hide-scrollbars", *OPTIONS]
     finished = subprocess.run(
         [*command, *arguments], capture_output=True, text=True, check=True, timeout=60
     )

@@ -44,6 +44,23 @@ def make_tiny_config() -> ConfigDict:
     return config
 
 
+def make_kanerva_config() -> ConfigDict:
+    """A Kanerva Machine of digits, as small."""
+    config = make_tiny_config()
+    episodes = {"name": "unstructured", "num_episodes": 8, "episode_length": 4}
+    config.episodes = config.eval.episodes = episodes
+    config.model = {
+        "name": "kanerva_machine.KanervaMachine",
+        "num_slots": 4,
+        "code_size": 4,
+        "num_filters": 0,
+        "hidden_sizes": (16, 8),
+        "mlp_size": 8,
+        "kl_warmup_steps": 16,
+    }
+    return config
+
+
 def simulated_devices(count):
     """The environment of a process that sees so many CPU devices."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"

@@ -52,6 +52,8 @@ def test_curves_draw_every_line(tmp_path):
     widths = [Image.open(tmp_path / f"{n}.png").width for n in ("one", "both", "two_panels")]
     assert widths[0] == widths[1] < widths[2]
     assert (tmp_path / "one.png").read_bytes() != (tmp_path / "both.png").read_bytes()
+    (axis,) = plotting.curves(None, {"panel": one._replace(scale="log")}).axes
+    assert axis.get_xscale() == axis.get_yscale() == "log"
 
 
 def test_matrices_are_drawn_with_the_sign_in_the_colour(tmp_path):

@@ -9,7 +9,7 @@ from memjax.evaluation.run import Curves, Report, Run, load_run
 
 __all__ = ["Curves", "Report", "Run", "load_run", "task"]
 
-_NOT_TASKS = ("few_shot", "reading", "run")
+_NOT_TASKS = ("drawing", "few_shot", "reading", "run")
 
 
 def tasks() -> list[str]:

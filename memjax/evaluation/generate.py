@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from memjax.evaluation import reading
-from memjax.evaluation.run import Curves, Report, Run, as_sequence, load_run
+from memjax.evaluation.run import Curves, Report, Run, load_run
 
 _SHOWN = (0, 2, 4, 6, 8)
 
@@ -30,7 +30,8 @@ def evaluate(
 
     Args:
       run: the trained run.
-      num_classes: classes in an episode, or several numbers of them; 0: any images.
+      num_classes: classes in an episode, or several numbers of them; 0: any images. Several are
+        cut to what the data have.
       episode_length: images written, and as many samples drawn.
       num_iterations: readings after the first image.
       num_episodes: over which the numbers are means; the first is shown.
@@ -44,7 +45,7 @@ def evaluate(
     twin = load_run(beside, run.experiment.config.data_dir) if beside else None
     table: list[dict] = []
     lines, grids = {}, {}
-    for count in as_sequence(num_classes):
+    for count in _counts(num_classes, len(run.experiment.eval.arrays.class_sizes)):
         rng_key = jax.random.fold_in(jax.random.key(seed), count)
         draw_rng_key, sample_rng_key = jax.random.split(rng_key)
         written = run.draw_episodes(draw_rng_key, num_episodes, episode_length, count)
@@ -64,6 +65,13 @@ def evaluate(
             }
     curve = Curves("readings", "mean absolute error of a pixel", lines)
     return Report(table, grids, {"generate": {"to the nearest written image": curve}})
+
+
+def _counts(num_classes: int | Sequence[int], available: int) -> list[int]:
+    """The numbers of classes; of several, none beyond what is `available`, and none twice."""
+    if isinstance(num_classes, int):
+        return [num_classes]
+    return list(dict.fromkeys(min(count, available) for count in num_classes))
 
 
 def nearest(images: chex.Array, written: chex.Array) -> float:

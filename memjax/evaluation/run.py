@@ -144,11 +144,13 @@ class Curves(NamedTuple):
       x_label: of the x axis.
       y_label: of the y axis.
       lines: by name, the x and the y of each.
+      scale: of both axes, "linear" or "log".
     """
 
     x_label: str
     y_label: str
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    scale: str = "linear"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ import pytest
 
 from memjax.evaluation import Run, load_run
 from memjax.training import build, init_state, train_and_evaluate
-from tests.conftest import make_tiny_config
+from tests.conftest import make_kanerva_config, make_tiny_config
 
 
 @pytest.fixture(scope="session")
@@ -35,19 +35,7 @@ def vae_run(tmp_path_factory):
 def kanerva_run(tmp_path_factory):
     """A Kanerva Machine of digits after a few steps of its warm-up."""
     workdir = tmp_path_factory.mktemp("kanerva")
-    config = make_tiny_config()
-    episodes = {"name": "unstructured", "num_episodes": 8, "episode_length": 4}
-    config.episodes = config.eval.episodes = episodes
-    config.model = {
-        "name": "kanerva_machine.KanervaMachine",
-        "num_slots": 4,
-        "code_size": 4,
-        "num_filters": 0,
-        "hidden_sizes": (16, 8),
-        "mlp_size": 8,
-        "kl_warmup_steps": 16,
-    }
-    train_and_evaluate(config, workdir)
+    train_and_evaluate(make_kanerva_config(), workdir)
     return load_run(workdir)
 
 

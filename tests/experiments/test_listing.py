@@ -47,7 +47,10 @@ def test_list_needs_no_other_flag_and_ends_well():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
-    ["train", "evaluate", "report", "compare", "sweep", "prepare", "quickstart", "reproduce"],
+    [
+        *("train", "evaluate", "report", "compare", "sweep", "prepare", "quickstart"),
+        *("playground", "reproduce"),
+    ],
 )
 def test_help_shows_an_example_and_the_flags(command):
     finished = run(command, "--help")

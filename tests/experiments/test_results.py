@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments import results
+from experiments import reporting, results
 from memjax.errors import UserError
 from tests.experiments.test_command_line import run
 from tests.experiments.test_page import make_run
@@ -50,6 +50,51 @@ def test_tables_are_made_anew_and_prose_is_left(runs):
     assert results.fill_in(filled, runs) == filled
 
 
+@pytest.fixture(scope="module")
+def denoised(runs):
+    """A run with an evaluation of several rows."""
+    rows = [
+        {"noise": noise, "iteration": i, "error": 0.1 * i + 0.01 * (noise == "block")}
+        for noise in ("block", "salt")
+        for i in (0, 1, 10)
+    ]
+    content = {"task": "denoise", "step": 4, "options": {}, "table": rows, "curves": {}}
+    reporting.write_json(runs / "two/eval_denoise.json", content)
+    return runs
+
+
+def test_rows_are_selected_and_numbers_picked_and_rounded(denoised):
+    table = results.table("runs=two task=denoise[iteration=0|10] columns=noise,error::1", denoised)
+    assert table.splitlines()[2:] == [
+        "| block | 0.0 |",
+        "| block | 1.0 |",
+        "| salt | 0.0 |",
+        "| salt | 1.0 |",
+    ]
+    columns = "run:the system,recall[].nll:NLL (nats):2,denoise[noise=block,iteration=10].error::3"
+    table = results.table(f'runs=two columns="{columns},seed"', denoised)
+    assert table.splitlines() == [
+        "| the system | NLL (nats) | denoise[noise=block,iteration=10].error | seed |",
+        "| --- | --- | --- | --- |",
+        "| two | 3.50 | 1.010 | 5 |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("denoise[noise=block].error", r"has 3 rows of run two; say which"),
+        ("denoise[noise=pepper].error", r"eval_denoise\.json of run two has no row with noise=pe"),
+        ("denoise[noise=salt,iteration=1].nll", r"column 'nll' is neither in the table"),
+        ("impute[].mse", r"run two has no eval_impute\.json: evaluate it"),
+        ("seed:Seed:two", r"column 'seed:Seed:two' has decimals 'two'; they must be a number"),
+    ],
+)
+def test_numbers_that_can_not_be_picked_are_refused(denoised, column, message):
+    with pytest.raises(UserError, match=message):
+        results.table(f"runs=two columns={column}", denoised)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -57,6 +102,7 @@ def test_tables_are_made_anew_and_prose_is_left(runs):
         ("task=recall", "task=denoise", r"has no eval_denoise\.json: evaluate it"),
         (",seed -->", ",sead -->", "column 'sead' is neither in the table"),
         ("columns=run", "rows=run", "must give runs=, columns="),
+        ("columns=run", 'columns="run', "can't be read: No closing quotation"),
     ],
 )
 def test_tables_that_can_not_be_made_are_refused(runs, old, new, message):

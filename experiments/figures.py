@@ -1,0 +1,67 @@
+"""Makes a picture of the documentation again: python -m experiments.figures --name=forgetting.
+
+`forgetting` is drawn here, in seconds. The others are figures of runs, which the command copies
+from the folder in --runs that is named below; RESULTS.md says how each run is trained.
+
+  recall      recall_256: --task=recall
+  generate    kanerva_omniglot: --task=generate
+  impute      demo/mem_vae_digits, which `make demo` trains: --task=impute --option=rect_size=4
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+from memjax.errors import UserError
+
+_COPIES = {
+    "recall": "recall_256/figures/recall.png",
+    "generate": "kanerva_omniglot/figures/generate_memory_12_classes.png",
+    "impute": "demo/mem_vae_digits/figures/impute_HALF.png",
+}
+_NAME = flags.DEFINE_enum("name", None, ["forgetting", *_COPIES], "Which.", required=True)
+_RUNS = flags.DEFINE_string("runs", "runs", "Folder of the runs.")
+_OUTPUT = flags.DEFINE_string("output", "docs", "Folder for the picture, NAME.png.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Draws or copies."""
+    del argv
+    path = Path(_OUTPUT.value) / f"{_NAME.value}.png"
+    if not path.parent.is_dir():
+        raise UserError(f"output {path.parent} does not exist")
+    if _NAME.value in _COPIES:
+        source = Path(_RUNS.value) / _COPIES[_NAME.value]
+        if not source.is_file():
+            raise UserError(f"{source} does not exist: train and evaluate as --help says")
+        shutil.copy(source, path)
+    else:
+        draw_forgetting(path)
+    print(path)
+
+
+def draw_forgetting(path: Path, num_slots: int = 16, num_images: int = 64) -> None:
+    """What is read at a digit's place after more and more digits are written."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from memjax import data, plotting
+    from memjax.memory import kanerva
+
+    images = data.load("digits", "train").images[:num_images].astype(np.float32) / 255
+    codes = jnp.asarray(images.reshape(num_images, -1) * 2 - 1)  # [T, C]
+    weights = jax.random.normal(jax.random.key(0), (num_images, num_slots)) / num_slots**0.5
+    prior = kanerva.prior(num_slots, codes.shape[1])
+    memories = jax.jit(kanerva.write_prefix)(prior, weights, codes, 0.1)
+    read, _ = jax.jit(jax.vmap(kanerva.read, in_axes=(0, None)))(memories, weights[0])
+    shown = np.clip((np.asarray(read) + 1) / 2, 0, 1).reshape(-1, *images.shape[1:])
+    writes = np.array([1, 4, 8, 12, 16, 24, 32, 64])
+    plotting.image_grid(path, {"the first digit, after 1 to 64 writes": shown[writes - 1]})
+
+
+if __name__ == "__main__":
+    cli.run(main)

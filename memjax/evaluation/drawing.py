@@ -1,0 +1,111 @@
+"""What a memory of episodes makes of one new image: the pure part of `experiments.playground`."""
+
+from collections.abc import Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image, ImageDraw
+
+from memjax.errors import UserError, check_at_least_one
+from memjax.evaluation import denoise, reading
+from memjax.evaluation.run import Run
+
+Stroke = Sequence[tuple[float, float]]
+
+_OVERSAMPLING = 8
+
+
+def pen_width(height: int) -> float:
+    """Of a stroke, as a share of an image's height: a pixel of 8, two and a half of 28."""
+    return max(1.0 / height, 0.09)
+
+
+def rasterize(strokes: Sequence[Stroke], image_shape: Sequence[int], binary: bool) -> np.ndarray:
+    """An image of pen strokes, ink 1 on paper 0, as the data sets have their characters.
+
+    Args:
+      strokes: points (x, y) of each, in [0, 1] from the lower left corner; one point is a dot.
+      image_shape: (H, W, C).
+      binary: whether pixels are 0 or 1, or the share of them that ink covers.
+
+    Returns:
+      float32 `[H, W, C]`.
+    """
+    height, width, channels = image_shape
+    fine = Image.new("L", (width * _OVERSAMPLING, height * _OVERSAMPLING))
+    pen, brush = pen_width(height) * fine.height, ImageDraw.Draw(fine)
+    for stroke in strokes:
+        points = [(x * fine.width, (1.0 - y) * fine.height) for x, y in stroke]
+        brush.line(points, fill=255, width=round(pen))
+        for x, y in points:  # round ends and corners
+            brush.ellipse((x - pen / 2, y - pen / 2, x + pen / 2, y + pen / 2), fill=255)
+    image = np.asarray(fine.resize((width, height), Image.Resampling.BOX), np.float32) / 255.0
+    image = (image >= 0.5).astype(np.float32) if binary else image
+    return np.repeat(image[..., None], channels, axis=-1)
+
+
+def respond(
+    run: Run,
+    drawing: chex.Array,
+    *,
+    num_images: int = 12,
+    num_iterations: int = 8,
+    flip_rate: float = 0.1,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """What the memory retrieves for a drawing, denoises, and generates from it.
+
+    Args:
+      run: the trained run.
+      drawing: `[H, W, C]` in [0, 1].
+      num_images: held-out images that are written, and as many samples drawn.
+      num_iterations: readings, each but the first at what was read before.
+      flip_rate: share of the drawing's pixels that salt and pepper sets to 0 or 1.
+      seed: of the held-out images, the noise and the samples.
+
+    Returns:
+      Rows of images `[n, H, W, C]`, by name: what is written; the drawing and what each reading at
+      it gives; the corrupted drawing and the readings at it, where the drawing is in memory too;
+      samples at random keys of a memory that holds the drawing alone, and readings at these.
+
+    Raises:
+      UserError: a model without a memory of episodes, a number out of range.
+      ValueError: a drawing of another shape than the model's images.
+    """
+    run.require_episodes("playground")
+    check_at_least_one(num_images=num_images, num_iterations=num_iterations)
+    if not 0.0 <= flip_rate <= 1.0:
+        raise UserError(f"flip_rate is {flip_rate}; it must be in [0, 1]")
+    image_shape = run.experiment.eval.arrays.images.shape[1:]
+    if drawing.shape != image_shape:
+        raise ValueError(f"drawing has shape {drawing.shape}; the images have {image_shape}")
+    draw_rng_key, noise_rng_key, *rng_keys = jax.random.split(jax.random.key(seed), 5)
+    images = run.draw_episodes(draw_rng_key, 1, num_images)
+    query = jnp.asarray(drawing, images.dtype)[None, None]
+    corrupted = denoise.salt_and_pepper(noise_rng_key, query, flip_rate)
+
+    def write(rng_key: chex.PRNGKey, episode: chex.Array):
+        return run.apply("write", rng_key, episode)
+
+    def read(rng_key: chex.PRNGKey, memories, first: chex.Array) -> list[chex.Array]:
+        return reading.repeat(run, rng_key, memories, first, num_iterations)
+
+    retrieve_rng_key, denoise_rng_key, generate_rng_key = rng_keys
+    write_rng_key, read_rng_key = jax.random.split(retrieve_rng_key)
+    retrieved = read(read_rng_key, write(write_rng_key, images), query)
+    write_rng_key, read_rng_key = jax.random.split(denoise_rng_key)
+    with_drawing = jnp.concatenate([images, query], axis=1)
+    denoised = read(read_rng_key, write(write_rng_key, with_drawing), corrupted)
+    write_rng_key, first_rng_key, read_rng_key = jax.random.split(generate_rng_key, 3)
+    alone = write(write_rng_key, query)
+    samples = run.apply("generate_from", first_rng_key, alone, num_samples=num_images)
+    rows = {
+        "written": images,
+        "drawing, read": jnp.concatenate([query, *retrieved], axis=1),
+        "corrupted, read": jnp.concatenate([corrupted, *denoised], axis=1),
+        "samples": samples.mean,
+        f"{num_iterations} readings": read(read_rng_key, alone, samples.sample)[-1],
+    }
+    return {name: np.asarray(row[0]) for name, row in rows.items()}

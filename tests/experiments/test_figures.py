@@ -1,0 +1,40 @@
+"""The documentation's pictures are made by a command."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from experiments import figures
+from tests.experiments.test_command_line import assert_refused, run
+
+_DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_drawn_picture_is_the_one_in_docs(tmp_path):
+    figures.draw_forgetting(tmp_path / "forgetting.png")
+    drawn, shown = (
+        np.asarray(Image.open(folder / "forgetting.png").convert("L").resize((740, 80)), np.float32)
+        for folder in (tmp_path, _DOCS)
+    )
+    assert np.mean(np.abs(drawn - shown)) < 3.0  # of 255; another digit's are far beyond
+
+
+def test_every_picture_in_docs_has_its_command():
+    (section,) = re.findall(
+        r"## The pictures of.*?\n## ", (_DOCS / "commands.md").read_text(), re.S
+    )
+    names = {path.stem for path in _DOCS.glob("*.png")}
+    assert names == {name for name in names if re.search(rf"\b{name}\b", section)}
+    assert names >= set(figures._COPIES)
+
+
+def test_a_picture_of_a_run_is_copied(tmp_path):
+    source = tmp_path / figures._COPIES["recall"]
+    arguments = ("--name=recall", f"--runs={tmp_path}", f"--output={tmp_path}")
+    assert_refused(run("figures", *arguments), "recall.png does not exist", "--help")
+    source.parent.mkdir(parents=True)
+    source.write_bytes(b"picture")
+    assert run("figures", *arguments).returncode == 0
+    assert (tmp_path / "recall.png").read_bytes() == b"picture"

@@ -1,0 +1,97 @@
+"""The playground, driven by a real browser."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from memjax.training import train_and_evaluate
+from tests import browser
+from tests.conftest import make_kanerva_config
+from tests.experiments.test_command_line import assert_refused, run
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kanerva")
+    config = make_kanerva_config()
+    config.training.update(num_steps=1, log_every=1, eval_every=1, checkpoint_every=1)
+    train_and_evaluate(config, folder)
+    return folder
+
+
+@pytest.fixture
+def address(workdir):
+    """Of the page, served until the test ends."""
+    command = [sys.executable, "-m", "experiments.playground", f"--workdir={workdir}", "--port=0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield re.search(r"http://\S+", process.stdout.readline())[0]
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+@browser.needs_browser
+def test_what_is_drawn_and_chosen_changes_the_pictures(address, tmp_path):
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra: dev")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser.BROWSER, args=browser.OPTIONS)
+        page = chromium.new_page(viewport={"width": 1200, "height": 700})
+        requests, errors = [], []
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        page.set_default_timeout(120_000)  # milliseconds; the model is compiled meanwhile
+        page.goto(address)
+        image = page.locator("img")
+        image.wait_for()
+        seen = [image.get_attribute("src")]
+
+        def see_another():
+            sync_api.expect(image).not_to_have_attribute("src", seen[-1], timeout=120_000)
+            seen.append(image.get_attribute("src"))
+
+        page.get_by_role("button", name="Clear").click()
+        page.get_by_text("Draw a character in the square").wait_for()
+        draw(page, (0.3, 0.1), (0.7, 0.9))
+        image.wait_for()
+        seen.append(image.get_attribute("src"))
+        assert seen[1] != seen[0]  # an example was there before
+        draw(page, (0.7, 0.1), (0.3, 0.9))
+        see_another()
+        page.get_by_label("seed").fill("1")
+        page.keyboard.press("Enter")
+        see_another()
+        page.screenshot(path=tmp_path / "playground.png")
+        assert image.evaluate("image => image.naturalWidth") > 300
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        chromium.close()
+    assert len(set(seen)) == len(seen) and not errors
+    assert all(request.startswith((address, "data:")) for request in requests)  # no other host
+
+
+def draw(page, *points):
+    """Moves the mouse with its button down, through points (x, y) from the canvas's upper left."""
+    canvas = page.locator(".bk-Figure").bounding_box()
+    places = [
+        (canvas["x"] + x * canvas["width"], canvas["y"] + y * canvas["height"]) for x, y in points
+    ]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=5)
+    page.mouse.up()
+
+
+@pytest.mark.slow
+def test_what_can_not_be_played_with_is_refused(tmp_path):
+    assert_refused(run("playground", f"--workdir={tmp_path}"), "holds no run")
+    assert_refused(run("playground", "--port=65536"), "port=65536")
+
+
+@pytest.mark.slow
+def test_a_port_in_use_is_refused(workdir, address):
+    port = address.rstrip("/").rpartition(":")[2]
+    finished = run("playground", f"--workdir={workdir}", f"--port={port}")
+    assert_refused(finished, f"port is {port}; it is in use: choose another")
