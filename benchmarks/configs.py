@@ -3,8 +3,9 @@
 Times a few training steps of random images, and multiplies. On a CPU it counts the process's own
 time, so that other work beside it does not count; pin it to one core (`taskset -c 0`) and that is
 the time on one core. Elsewhere it counts the clock's. The last column is an estimate for a large
-GPU: the longer of 1 ms a step and its FLOPs at 5 TFLOP/s. `experiments.train --list` shows what was
-found, from the configs' docstrings.
+GPU: the longer of 1 ms a step and its FLOPs at 5 TFLOP/s, as XLA counts them (a loop's body once,
+so that the DNC's and the LRUA's are too few). `experiments.train --list` shows what was found, from
+the configs' docstrings.
 """
 
 import time

@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 import jax
 
 from experiments import listing, page, reporting
-from experiments.recipes import Evaluation, Number, Recipe, Training
+from experiments.recipes import Number, Recipe, Task, Training
 from memjax import files
 from memjax.errors import UserError
 from memjax.training import metrics
 
-_GRACE = 120  # seconds that a training has to save itself
-_COLUMNS = ("what", "paper", "goal", "ours", "steps", "minutes", "seed", "hardware")
+_COLUMNS = ("what", "paper", "goal", "ours", "steps", "minutes", "seed", "reported on")
+_TITLES = ("recipe", "budget", *_COLUMNS)
+_HEAD = f"| {' | '.join(_TITLES)} |\n|{' --- |' * len(_TITLES)}\n"
 
 
 class Command(NamedTuple):
@@ -36,7 +37,7 @@ class Command(NamedTuple):
         return shlex.join(("python", "-m", self.module, *self.arguments))
 
 
-class Budgeted(NamedTuple):
+class Plan(NamedTuple):
     """A recipe at the papers' budget or a small one, and the folder of all runs."""
 
     recipe: Recipe
@@ -44,30 +45,30 @@ class Budgeted(NamedTuple):
     small: bool
 
     @property
-    def budget(self) -> str:
-        """ "paper" or "small"."""
-        return "small" if self.small else "paper"
+    def folder(self) -> Path:
+        """That of the runs at this budget."""
+        return self.runs / ("small" if self.small else "paper")
 
     def fields(self, training: Training) -> dict[str, Any]:
         """What differs from the config."""
         return {**training.fields, **(training.small if self.small else {})}
 
-    def options(self, evaluation: Evaluation) -> dict[str, Any]:
-        """The options of the task."""
-        return {**evaluation.options, **(evaluation.small if self.small else {})}
+    def options(self, task: Task) -> dict[str, Any]:
+        """Its options."""
+        return {**task.options, **(task.small if self.small else {})}
 
     def workdir(self, training: Training) -> Path:
         """Its folder: that of any other recipe's training that is the same."""
         values = {f: re.sub(r"[^\w.]+", "-", str(v)).strip("-") for f, v in training.fields.items()}
         parts = [f"{field.split('.')[-1]}-{value}" for field, value in values.items()]
-        return self.runs / self.budget / "_".join([training.config, *parts])
+        return self.folder / "_".join([training.config, *parts])
 
     def num_steps(self, training: Training) -> int:
         """Steps of the whole training."""
         default = listing.load(training.config).training.num_steps
         return self.fields(training).get("training.num_steps", default)
 
-    def train_command(self, training: Training) -> Command:
+    def train(self, training: Training) -> Command:
         """How it is trained; done once the last step's checkpoint is there."""
         workdir = self.workdir(training)
         arguments = [f"--config=experiments/configs/{training.config}.py", f"--workdir={workdir}"]
@@ -75,40 +76,47 @@ class Budgeted(NamedTuple):
         last = workdir / "checkpoints" / str(self.num_steps(training))
         return Command("experiments.train", arguments, last.is_dir())
 
-    def evaluate_command(self, evaluation: Evaluation) -> Command:
+    def evaluate(self, task: Task) -> Command:
         """How it is evaluated; done if the file says so of the last step and these options."""
-        training, options = self.recipe.runs[evaluation.run], self.options(evaluation)
+        training, options = self.recipe.runs[task.run], self.options(task)
         workdir = self.workdir(training)
-        arguments = [f"--workdir={workdir}", f"--task={evaluation.task}"]
+        arguments = [f"--workdir={workdir}", f"--task={task.name}"]
         arguments += [f"--option={name}={value}" for name, value in options.items()]
-        path, is_done = workdir / f"eval_{evaluation.task}.json", False
-        if path.is_file():
-            found = page.read_evaluation(path)
-            is_done = found.step == self.num_steps(training) and found.options == options
+        try:
+            found = page.read_evaluation(workdir / f"eval_{task.name}.json")
+            is_done = (found.step, found.options) == (self.num_steps(training), options)
+        except UserError:  # there is none, or it is damaged
+            is_done = False
         return Command("experiments.evaluate", arguments, is_done)
 
     def commands(self) -> list[Command]:
         """All steps, trainings first."""
-        trainings = map(self.train_command, self.recipe.runs.values())
-        return [*trainings, *map(self.evaluate_command, self.recipe.evaluations)]
+        return [
+            *(self.train(training) for training in self.recipe.runs.values()),
+            *(self.evaluate(task) for task in self.recipe.tasks),
+        ]
 
-    def format_plan(self) -> str:
+    def text(self) -> str:
         """The commands, and how long the trainings take."""
         known = {config.name: config for config in listing.configs()}
         lines = [self.recipe.source]
         for name, training in self.recipe.runs.items():
             config = known[training.config]
-            time = f"{config.cpu} on one CPU core; {config.gpu} on a GPU"
+            times = f"{config.cpu} on one CPU core, {config.gpu} on a GPU"
             if self.small:
-                time = f"about {training.small_minutes} min on one CPU core"
-            lines += ["", f"# {name}: {self.num_steps(training):,} steps, {time}"]
-            lines.append(_line(self.train_command(training)))
-        lines += ["", "# evaluations"]
-        lines += [_line(self.evaluate_command(e)) for e in self.recipe.evaluations]
+                times = f"about {training.small_minutes} min on one CPU core"
+            elif training.fields:
+                times = f"its config without changes: {times}"
+            lines += ["", f"# {name}: {self.num_steps(training):,} steps; {times}"]
+            lines.append(_line(self.train(training)))
+        lines += ["", "# evaluations", *(_line(self.evaluate(t)) for t in self.recipe.tasks)]
         return "\n".join(lines)
 
     def carry_out(self, seconds: float) -> bool:
-        """Runs what is not done, for so long at most unless 0; whether all of it is done now.
+        """Runs what is not done; whether all of it is done now.
+
+        After so many seconds, if not 0, a training is told to save itself and nothing else is
+        begun; an evaluation, which can't go on where it was, may end.
 
         Raises:
           UserError: a command failed.
@@ -118,46 +126,76 @@ class Budgeted(NamedTuple):
             command = self.commands()[i]  # what came before may have changed it
             if command.is_done:
                 continue
-            if time.monotonic() < stop_at:
-                print(f"\n{command}", flush=True)
-                _run(command, stop_at)
-            if not self.commands()[i].is_done:
+            if time.monotonic() >= stop_at:
                 return False
+            print(f"\n{command}", flush=True)
+            stopped = _run(command, stop_at)
+            is_done = self.commands()[i].is_done
+            if stopped:
+                return is_done and i + 1 == len(self.commands())
+            if not is_done:
+                raise UserError(f"{command}: it ended, but its result is not there")
         return True
 
 
-def report(name: str, budgeted: Budgeted, path: Path) -> None:
-    """Prints the recipe's numbers, and puts them into the table of the file `path`."""
+def check_table(path: Path) -> None:
+    """Refuses a file that `report` could not add to.
+
+    Raises:
+      UserError: it is no such table, or can't be written.
+    """
+    if not files.is_writable(path.absolute().parent):
+        raise UserError(f"results {path} can't be written: choose another folder")
+    if path.exists() and not path.read_text().startswith(_HEAD):
+        raise UserError(f"results {path} is another file than such a table: choose another name")
+
+
+def report(name: str, plan: Plan, path: Path) -> None:
+    """Prints the recipe's numbers, puts them into the table of the file `path`, writes a page.
+
+    Raises:
+      UserError: an evaluation lacks a number; the others are written.
+    """
     device = jax.devices()[0]
-    hardware = device.device_kind if device.platform != "cpu" else f"{os.cpu_count()} CPU cores"
-    numbers = budgeted.recipe.numbers
-    rows = [measure(number, budgeted) | {"hardware": hardware} for number in numbers]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    where = {"reported on": device.device_kind if device.platform != "cpu" else f"{cores} cores"}
+    rows, missing = [], []
+    for number in plan.recipe.numbers:
+        try:
+            rows.append(measure(number, plan) | where)
+        except UserError as error:
+            missing.append(str(error))
     if rows:
         print(f"\n{reporting.format_table(rows)}")
-    text = path.read_text() if path.exists() else ""
-    files.write_text(path, merge(text, name, budgeted.budget, rows))
-    print(f"{path}: {len(rows)} rows")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with files.lock(path.with_name(f".{path.name}.lock"), f"results {path} are being written"):
+            text = path.read_text() if path.exists() else ""
+            files.write_text(path, merge(text, name, plan.folder.name, rows))
+        print(f"{path}: {len(rows)} rows")
+    workdirs = {run: plan.workdir(training) for run, training in plan.recipe.runs.items()}
+    print(page.write(workdirs, plan.folder / f"{name}.html"))
+    if missing:
+        raise UserError("; ".join(missing))
 
 
-def measure(number: Number, budgeted: Budgeted) -> dict[str, Any]:
+def measure(number: Number, plan: Plan) -> dict[str, Any]:
     """What the evaluation found for a number of the papers, and what its run took.
 
     Raises:
       UserError: the evaluation has no such number.
     """
-    evaluation = number.evaluation
-    training = budgeted.recipe.runs[evaluation.run]
-    run = page.read(evaluation.run, budgeted.workdir(training))
-    table = run.evaluations[evaluation.task].table
+    training = plan.recipe.runs[number.task.run]
+    run = page.read(number.task.run, plan.workdir(training))
+    table = run.evaluations[number.task.name].table
     rows = [row for row in table if number.where.items() <= row.items() and number.column in row]
     if not rows:
-        raise UserError(f"{number.name}: {evaluation.task} found no {number.column} for it")
+        raise UserError(f"{number.name}: {number.task.name} found no {number.column} for it")
     return {
         "what": number.name,
         "paper": number.paper,
         "goal": number.goal,
         "ours": number.factor * rows[0][number.column],
-        "steps": budgeted.num_steps(training),
+        "steps": plan.num_steps(training),
         "minutes": metrics.minutes(run.entries),
         "seed": run.config["seed"],
     }
@@ -165,33 +203,47 @@ def measure(number: Number, budgeted: Budgeted) -> dict[str, Any]:
 
 def merge(text: str, name: str, budget: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """The table `text` with the rows of a recipe and budget replaced, or begun."""
-    head = f"| recipe | budget | {' | '.join(_COLUMNS)} |\n|{' --- |' * (2 + len(_COLUMNS))}\n"
     begin = f"| {name} | {budget} |"
     kept = [line for line in text.splitlines()[2:] if not line.startswith(begin)]
-    new = [f"{begin} {' | '.join(page.cell(row[c]) for c in _COLUMNS)} |" for row in rows]
-    return head + "".join(f"{line}\n" for line in sorted([*kept, *new]))
+    new = [f"{begin} {' | '.join(_cell(row[column]) for column in _COLUMNS)} |" for row in rows]
+    lines = sorted([*kept, *new], key=lambda line: line.split("|")[1:3])
+    return _HEAD + "".join(f"{line}\n" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")
 
 
 def _line(command: Command) -> str:
     return f"# done: {command}" if command.is_done else str(command)
 
 
-def _run(command: Command, stop_at: float) -> None:
-    """Runs it until it ends, the clock says `stop_at` or a signal asks; a training saves itself.
+def _run(command: Command, stop_at: float) -> bool:
+    """Runs it to its end; whether that was asked for, by the clock for a training or a signal.
 
     Raises:
       UserError: it failed.
     """
     process = subprocess.Popen([sys.executable, "-m", command.module, *command.arguments])
-    previous = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    try:
-        status = process.wait(None if math.isinf(stop_at) else stop_at - time.monotonic())
-    except subprocess.TimeoutExpired:
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        stopped = True
         process.terminate()
-        status = process.wait(_GRACE)
+
+    has_limit = command.module == "experiments.train" and not math.isinf(stop_at)
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        status = process.wait(max(0.0, stop_at - time.monotonic()) if has_limit else None)
+    except subprocess.TimeoutExpired:
+        stop()
+        status = process.wait()
     except KeyboardInterrupt:  # the process got it too
-        status = process.wait(_GRACE)
+        stopped = True
+        status = process.wait()
     finally:
         signal.signal(signal.SIGTERM, previous)
-    if status > 0:
+    if status and not stopped:
         raise UserError(f"{command}: it ended with status {status}")
+    return stopped

@@ -10,8 +10,9 @@
       does it within what a CPU reaches; without --budget, at the papers' own.
 
 Stopped or killed, the same command goes on where it was. With --minutes=8 it stops by itself, with
-exit status 3 while there is more to do. At the end the rows of --name in the file --results, a
-Markdown table, are replaced by the new ones.
+exit status 3 while there is more to do: a training saves itself at its next look at the state, an
+evaluation that has begun may end. At last the rows of --name in the file --results, a Markdown
+table, are replaced by the new ones, and all runs stand on one page.
 """
 
 import sys
@@ -22,13 +23,14 @@ from absl import flags
 
 from experiments import cli, listing
 from experiments.recipes import RECIPES
-from memjax.errors import UserError
 
-_NAME = flags.DEFINE_string("name", None, "What to make; see --list.", required=True)
+_NAME = flags.DEFINE_enum("name", None, list(RECIPES), "What to make; see --list.", required=True)
 _BUDGET = flags.DEFINE_enum("budget", "paper", ["paper", "small"], "The papers', or a CPU's.")
 _RUNS = flags.DEFINE_string("runs", "runs", "Folder of the runs, which recipes share.")
 _RESULTS = flags.DEFINE_string("results", "REPRODUCED.md", "The table that gets the rows.")
-_MINUTES = flags.DEFINE_float("minutes", 0.0, "When to stop with what is unfinished; 0: never.")
+_MINUTES = flags.DEFINE_float(
+    "minutes", 0.0, "When to stop with what is unfinished; 0: never.", lower_bound=0.0
+)
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Shows the plan and starts nothing.")
 flags.DEFINE_flag(
     listing.ListFlag("list", "Shows what can be made and ends.", lambda: format_recipes())
@@ -40,20 +42,18 @@ UNFINISHED = 3  # exit status
 def main(argv: Sequence[str]) -> None:
     """Shows the plan, or carries it out."""
     del argv
-    if _NAME.value not in RECIPES:
-        raise UserError(f"name is {_NAME.value!r}; it must be one of {', '.join(RECIPES)}")
-    if _MINUTES.value < 0:
-        raise UserError(f"minutes is {_MINUTES.value}; it must be 0 (no limit) or more")
     from experiments import plan
 
-    recipe = plan.Budgeted(RECIPES[_NAME.value], Path(_RUNS.value), _BUDGET.value == "small")
+    name, results = _NAME.value, Path(_RESULTS.value)
+    steps = plan.Plan(RECIPES[name], Path(_RUNS.value), _BUDGET.value == "small")
     if _DRY_RUN.value:
-        print(recipe.format_plan())
-    elif not recipe.carry_out(60.0 * _MINUTES.value):
+        print(steps.text())
+        return
+    plan.check_table(results)
+    if not steps.carry_out(60.0 * _MINUTES.value):
         print("not finished: the same command goes on")
         sys.exit(UNFINISHED)
-    else:
-        plan.report(_NAME.value, recipe, Path(_RESULTS.value))
+    plan.report(name, steps, results)
 
 
 def format_recipes() -> str:

@@ -40,7 +40,7 @@ _CHECK = flags.DEFINE_bool("check", False, "Compares, and writes nothing.")
 _BLOCK = re.compile(r"<!-- results (?P<fields>.*?) -->\n.*?<!-- end -->", re.DOTALL)
 _FIELDS = ("runs", "task", "columns")
 _COMMA = re.compile(r",(?![^\[]*\])")  # not within brackets
-_PICKED = re.compile(r"(?P<selection>\w+\[.*\])\.(?P<field>\w+)")
+_PICKED = re.compile(r"(?P<selection>\w+\[.*\])\.(?P<field>.+)")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -108,7 +108,9 @@ class Column(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> "Column":
         """From its text."""
-        field, title, decimals, *_ = [*text.split(":"), "", ""]
+        field, title, decimals, *more = [*text.split(":"), "", ""]
+        if any(more):
+            raise UserError(f"column {text!r} has too many parts; it is FIELD:TITLE:DECIMALS")
         if decimals and not decimals.isdecimal():
             raise UserError(f"column {text!r} has decimals {decimals!r}; they must be a number")
         return cls(field, title or field, int(decimals) if decimals else None)

@@ -22,6 +22,7 @@ def evaluate(
       run: the trained run.
       episode_length: images in an episode, or several numbers of them.
       num_classes: classes that an episode's images are of, or several numbers; 0: any images.
+        Several are cut to what the data have.
         Those beyond what the data have are left out of the defaults.
       num_episodes: over which the numbers are means.
       seed: of episodes and samples.
@@ -31,13 +32,8 @@ def evaluate(
     """
     run.require_episodes("capacity")
     available = len(run.experiment.eval.arrays.class_sizes)
-    counts = (
-        [num_classes]
-        if isinstance(num_classes, int)
-        else [count for count in num_classes if count <= available]
-    )
     table = []
-    for count in counts:
+    for count in as_sequence(num_classes, available):
         for length in as_sequence(episode_length):
             rng_key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), count), length)
             draw_rng_key, model_rng_key = jax.random.split(rng_key)

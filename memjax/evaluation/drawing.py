@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from memjax.errors import UserError, check_at_least_one
-from memjax.evaluation import denoise, reading
+from memjax.evaluation import denoise, generate, reading
 from memjax.evaluation.run import Run
 
 Stroke = Sequence[tuple[float, float]]
@@ -98,14 +98,12 @@ def respond(
     write_rng_key, read_rng_key = jax.random.split(denoise_rng_key)
     with_drawing = jnp.concatenate([images, query], axis=1)
     denoised = read(read_rng_key, write(write_rng_key, with_drawing), corrupted)
-    write_rng_key, first_rng_key, read_rng_key = jax.random.split(generate_rng_key, 3)
-    alone = write(write_rng_key, query)
-    samples = run.apply("generate_from", first_rng_key, alone, num_samples=num_images)
+    samples = generate.from_memory(run, generate_rng_key, query, num_images, num_iterations)
     rows = {
         "written": images,
         "drawing, read": jnp.concatenate([query, *retrieved], axis=1),
         "corrupted, read": jnp.concatenate([corrupted, *denoised], axis=1),
-        "samples": samples.mean,
-        f"{num_iterations} readings": read(read_rng_key, alone, samples.sample)[-1],
+        "samples": samples[0],
+        f"{num_iterations} readings": samples[-1],
     }
     return {name: np.asarray(row[0]) for name, row in rows.items()}

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from memjax.evaluation import reading
-from memjax.evaluation.run import Curves, Report, Run, load_run
+from memjax.evaluation.run import Curves, Report, Run, as_sequence, load_run
 
 _SHOWN = (0, 2, 4, 6, 8)
 
@@ -45,11 +45,12 @@ def evaluate(
     twin = load_run(beside, run.experiment.config.data_dir) if beside else None
     table: list[dict] = []
     lines, grids = {}, {}
-    for count in _counts(num_classes, len(run.experiment.eval.arrays.class_sizes)):
+    for count in as_sequence(num_classes, len(run.experiment.eval.arrays.class_sizes)):
         rng_key = jax.random.fold_in(jax.random.key(seed), count)
         draw_rng_key, sample_rng_key = jax.random.split(rng_key)
         written = run.draw_episodes(draw_rng_key, num_episodes, episode_length, count)
-        systems = {"memory": _from_memory(run, sample_rng_key, written, num_iterations)}
+        arguments = sample_rng_key, written, episode_length, num_iterations
+        systems = {"memory": from_memory(run, *arguments)}
         if twin:
             systems["VAE"] = _from_vae(twin, sample_rng_key, written.shape[:2], num_iterations)
         for name, steps in systems.items():
@@ -67,13 +68,6 @@ def evaluate(
     return Report(table, grids, {"generate": {"to the nearest written image": curve}})
 
 
-def _counts(num_classes: int | Sequence[int], available: int) -> list[int]:
-    """The numbers of classes; of several, none beyond what is `available`, and none twice."""
-    if isinstance(num_classes, int):
-        return [num_classes]
-    return list(dict.fromkeys(min(count, available) for count in num_classes))
-
-
 def nearest(images: chex.Array, written: chex.Array) -> float:
     """The mean over images `[B, T, ...]` of the least error to one of `written` `[B, T', ...]`."""
     flat, targets = (x.reshape(*x.shape[:2], -1) for x in (images, written))
@@ -84,12 +78,20 @@ def nearest(images: chex.Array, written: chex.Array) -> float:
     return float(jnp.mean(jax.vmap(jax.vmap(one, (0, None)))(flat, targets)))
 
 
-def _from_memory(
-    run: Run, rng_key: chex.PRNGKey, written: chex.Array, num_iterations: int
+def from_memory(
+    run: Run,
+    rng_key: chex.PRNGKey,
+    written: chex.Array,
+    num_samples: int,
+    num_iterations: int,
 ) -> list[chex.Array]:
+    """What memories of `written` `[B, T, H, W, C]` give at random keys, and by further readings.
+
+    KM section 4.2, algorithm 1. Returns images `[B, num_samples, H, W, C]` after each reading.
+    """
     write_rng_key, first_rng_key, read_rng_key = jax.random.split(rng_key, 3)
     memories = run.apply("write", write_rng_key, written)
-    first = run.apply("generate_from", first_rng_key, memories, num_samples=written.shape[1])
+    first = run.apply("generate_from", first_rng_key, memories, num_samples=num_samples)
     return [first.mean, *reading.repeat(run, read_rng_key, memories, first.sample, num_iterations)]
 
 

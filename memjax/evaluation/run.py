@@ -203,6 +203,8 @@ def load_run(workdir: str | Path, data_dir: str = "") -> Run:
     return Run(experiment, state.eval_variables, int(state.step))
 
 
-def as_sequence(values: int | Sequence[int]) -> Sequence[int]:
-    """One number, or several: an option of a task may be either."""
-    return [values] if isinstance(values, int) else values
+def as_sequence(values: int | Sequence[int], most: int | None = None) -> Sequence[int]:
+    """One number, or several: an option of a task may be either. Several are cut to `most`."""
+    if isinstance(values, int):
+        return [values]
+    return values if most is None else list(dict.fromkeys(min(value, most) for value in values))

@@ -17,6 +17,7 @@ from memjax.evaluation import (
     task,
     weights,
 )
+from memjax.evaluation.run import as_sequence
 
 _LEFT_EDGE = [(0.0625, 0.1), (0.0625, 0.9)]  # the middle of the first of 8 columns
 
@@ -80,8 +81,8 @@ def test_generate_has_a_row_for_each_reading(kanerva_run, vae_run, tmp_path, mon
 @pytest.mark.parametrize(
     ("num_classes", "counts"), [((2, 4, 12), [2, 4, 10]), ((0, 10, 12), [0, 10]), (12, [12])]
 )
-def test_generate_has_as_many_classes_as_there_are(num_classes, counts):
-    assert generate._counts(num_classes, 10) == counts
+def test_several_numbers_of_classes_are_cut_to_what_there_is(num_classes, counts):
+    assert as_sequence(num_classes, 10) == counts
 
 
 def test_nearest_is_to_the_most_alike_of_the_same_episode():
@@ -99,11 +100,13 @@ def test_capacity_has_a_line_for_each_number_of_classes(kanerva_run):
     assert [(row["num_classes"], row["episode_length"]) for row in report.table] == [
         (1, 2),
         (1, 8),
+        (10, 2),
+        (10, 8),
         ("any", 2),
         ("any", 8),
     ]
     lines = report.curves["capacity"]["nll"].lines
-    assert lines["any classes"] == ([2, 8], [row["nll"] for row in report.table[2:]])
+    assert lines["any classes"] == ([2, 8], [row["nll"] for row in report.table[4:]])
     with pytest.raises(UserError, match="num_classes is 11; the data set has 10"):
         capacity.evaluate(kanerva_run, num_classes=11)
 

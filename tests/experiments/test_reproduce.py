@@ -7,85 +7,117 @@ import sys
 import pytest
 
 from experiments import listing, plan
-from experiments.plan import Budgeted
-from experiments.recipes import RECIPES, Evaluation, Number, Recipe, Training
+from experiments.plan import Plan
+from experiments.recipes import RECIPES, Number, Recipe, Task, Training
 from memjax import evaluation
 from memjax.errors import UserError
+from tests.experiments.test_command_line import assert_refused, run
 
 _TINY = {"training.num_steps": 20, "training.log_every": 10, "training.eval_every": 10}
 _TINY |= {"training.checkpoint_every": 10}
-_EVALUATION = Evaluation("VAE", "likelihood", {"num_samples": 2}, {"num_queries": 100})
+_TASK = Task("VAE", "likelihood", {"num_samples": 2}, {"num_queries": 100})
 _RECIPE = Recipe(
     "a test",
     {"VAE": Training("vae_digits", {"seed": 1}, _TINY, 1)},
-    [Number("NLL", _EVALUATION, "nll", 1.5, 1.25, {"samples": 2}, -1.0)],
+    [Number("NLL|x", _TASK, "nll", 1.5, 1.25, {"samples": 2}, -1.0)],
 )
 
 
 @pytest.mark.parametrize("small", [False, True])
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_fits_its_configs_and_tasks(tmp_path, name, small):
-    recipe = Budgeted(RECIPES[name], tmp_path, small)
-    for training in recipe.recipe.runs.values():
+    steps = Plan(RECIPES[name], tmp_path, small)
+    for training in steps.recipe.runs.values():
         config = listing.load(training.config).lock()
-        config.update_from_flattened_dict(recipe.fields(training))
-        steps = config.training
-        assert recipe.num_steps(training) == steps.num_steps
-        assert steps.num_steps % steps.checkpoint_every == 0
-        assert steps.eval_every % steps.log_every == 0
+        config.update_from_flattened_dict(steps.fields(training))
+        assert steps.num_steps(training) == config.training.num_steps
+        assert config.training.num_steps % config.training.checkpoint_every == 0
+        assert config.training.eval_every % config.training.log_every == 0
+        if config.optimizer.anneal_factor != 1.0:
+            assert config.optimizer.anneal_start < config.training.num_steps
         assert training.small_minutes > 0
-    for number in recipe.recipe.numbers:
-        assert number.evaluation in recipe.recipe.evaluations
-    for e in recipe.recipe.evaluations:
-        assert e.run in recipe.recipe.runs
-        options = inspect.signature(evaluation.task(e.task)).parameters
-        assert recipe.options(e).keys() <= options.keys() - {"run"}
-    text = recipe.format_plan()
-    assert all(str(command) in text for command in recipe.commands())
+    for task in steps.recipe.tasks:
+        assert task.run in steps.recipe.runs
+        options = inspect.signature(evaluation.task(task.name)).parameters
+        assert steps.options(task).keys() <= options.keys() - {"run"}
+    text = steps.text()
+    assert all(str(command) in text for command in steps.commands())
 
 
-def test_a_folder_is_of_one_config(tmp_path):
+def test_a_folder_is_of_one_config_and_a_file_of_one_evaluation(tmp_path):
     """Recipes share runs, so the same folder must be the same run."""
-    trainings = [t for recipe in RECIPES.values() for t in recipe.runs.values()]
     for small in (False, True):
-        budgeted = Budgeted(_RECIPE, tmp_path, small)
-        for a, b in itertools.combinations(trainings, 2):
-            same = a.config == b.config and budgeted.fields(a) == budgeted.fields(b)
-            assert same == (budgeted.workdir(a) == budgeted.workdir(b)), (a, b)
+        plans = [Plan(recipe, tmp_path, small) for recipe in RECIPES.values()]
+        trainings = [(p, t) for p in plans for t in p.recipe.runs.values()]
+        for (p, a), (q, b) in itertools.combinations(trainings, 2):
+            same = a.config == b.config and p.fields(a) == q.fields(b)
+            assert same == (p.workdir(a) == q.workdir(b)), (a, b)
+        options = {}
+        for p in plans:
+            for task in p.recipe.tasks:
+                key = (p.workdir(p.recipe.runs[task.run]), task.name)
+                assert options.setdefault(key, p.options(task)) == p.options(task)
 
 
 @pytest.mark.slow
 def test_it_stops_goes_on_and_writes_the_row(tmp_path, capsys):
-    budgeted = Budgeted(_RECIPE, tmp_path, small=True)
-    assert not budgeted.carry_out(1e-3)
-    assert [command.is_done for command in budgeted.commands()] == [False, False]
-    assert budgeted.carry_out(0.0)
-    assert [command.is_done for command in budgeted.commands()] == [True, True]
-    assert budgeted.format_plan().count("# done: python -m") == 2
-    plan.report("test", budgeted, tmp_path / "table.md")
-    row = plan.measure(_RECIPE.numbers[0], budgeted)
-    assert row["ours"] < -10.0 and row["steps"] == 20 and row["seed"] == 1
+    long = {"training.num_steps": 40_000, "training.log_every": 100, "training.eval_every": 40_000}
+    long |= {"training.checkpoint_every": 40_000}
+    recipe = _RECIPE._replace(runs={"VAE": Training("vae_digits", {"seed": 1}, long, 1)})
+    steps = Plan(recipe, tmp_path, small=True)
+    assert not steps.carry_out(1e-9)
+    checkpoints = steps.workdir(recipe.runs["VAE"]) / "checkpoints"
+    assert not checkpoints.exists()
+    for seconds in itertools.count(20, 10):  # until it is long enough for a step
+        assert not steps.carry_out(seconds)
+        saved = [int(path.name) for path in checkpoints.glob("[0-9]*")]
+        if saved:
+            break
+    assert 0 < max(saved) < 40_000
+    assert [command.is_done for command in steps.commands()] == [False, False]
+    assert steps.carry_out(0.0)
+    assert [command.is_done for command in steps.commands()] == [True, True]
+    assert steps.text().count("# done: python -m") == 2
+    plan.report("test", steps, tmp_path / "table.md")
+    row = plan.measure(recipe.numbers[0], steps)
+    assert row["ours"] < -10.0 and row["steps"] == 40_000 and row["seed"] == 1
     lines = (tmp_path / "table.md").read_text().splitlines()
-    assert len(lines) == 3 and lines[2].startswith("| test | small | NLL | 1.500 | 1.250 | -")
-    assert str(round(row["ours"], 3)) in lines[2]
+    assert len(lines) == 3 and lines[2].startswith(r"| test | small | NLL\|x | 1.5 | 1.25 | -")
+    assert f"{row['ours']:.4g}" in lines[2]
+    assert (tmp_path / "small" / "test.html").exists()
 
 
-def test_a_command_that_fails_ends_it_and_a_wrong_name_lists_the_right_ones(tmp_path, monkeypatch):
-    recipe = _RECIPE._replace(runs={"VAE": Training("vae_digits", {"seed": -1}, _TINY, 1)})
-    monkeypatch.setattr(sys, "executable", "false")
-    with pytest.raises(UserError, match=r"experiments\.train .*ended with status 1"):
-        Budgeted(recipe, tmp_path, True).carry_out(0.0)
+@pytest.mark.parametrize("executable", ["false", "true"])
+def test_a_command_that_fails_or_leaves_nothing_ends_it(tmp_path, monkeypatch, executable):
+    monkeypatch.setattr(sys, "executable", executable)
+    with pytest.raises(UserError, match=r"experiments\.train .*it ended"):
+        Plan(_RECIPE, tmp_path, True).carry_out(0.0)
 
 
-def test_rows_of_other_recipes_stay():
-    row = {c: 1 for c in plan._COLUMNS} | {"what": "NLL"}
+def test_other_rows_stay_and_other_files_are_refused(tmp_path):
+    row = dict.fromkeys(plan._COLUMNS, 1) | {"what": "NLL", "ours": 0.01944}
     text = plan.merge("", "b", "small", [row])
     text = plan.merge(text, "a", "small", [row])
     text = plan.merge(text, "b", "paper", [row])
-    assert [line[:12] for line in text.splitlines()[2:]] == [
-        "| a | small ",
-        "| b | paper ",
-        "| b | small ",
-    ]
+    names = [line.split(" | ")[:2] for line in text.splitlines()[2:]]
+    assert names == [["| a", "small"], ["| b", "paper"], ["| b", "small"]]
     replaced = plan.merge(text, "b", "small", [row | {"ours": 7}, row | {"what": "KL"}])
-    assert len(replaced.splitlines()) == 6 and "| 7 |" in replaced
+    assert len(replaced.splitlines()) == 6 and "| 7 |" in replaced and "| 0.01944 |" in replaced
+    path = tmp_path / "README.md"
+    path.write_text(replaced)
+    plan.check_table(path)
+    path.write_text("# Title\n")
+    with pytest.raises(UserError, match=r"README\.md is another file"):
+        plan.check_table(path)
+
+
+@pytest.mark.slow
+def test_the_command_shows_plans_and_refuses(tmp_path):
+    table = tmp_path / "results.md"
+    table.write_text("mine")
+    arguments = ["--name=vma_recall", f"--results={table}", f"--runs={tmp_path / 'runs'}"]
+    assert_refused(run("reproduce", *arguments), "results.md is another file")
+    assert_refused(run("reproduce", "--name=vma", "--dry_run"), "vma_recall")
+    shown = run("reproduce", *arguments, "--dry_run")
+    assert shown.returncode == 0 and "--task=recall" in shown.stdout
+    assert table.read_text() == "mine" and not (tmp_path / "runs").exists()

@@ -1,0 +1,74 @@
+"""What a recipe is: the runs that make a table or a figure of a paper, and the paper's numbers."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+Fields = Mapping[str, Any]
+NONE: Fields = MappingProxyType({})
+
+
+class Training(NamedTuple):
+    """A run: a config by name, and the fields of it that differ."""
+
+    config: str
+    fields: Fields = NONE
+    small: Fields = NONE  # what differs too in the budget of two CPU cores
+    small_minutes: int = 0  # about what that takes on one of them
+
+
+class Task(NamedTuple):
+    """An evaluation of one of the recipe's runs."""
+
+    run: str
+    name: str
+    options: Fields = NONE
+    small: Fields = NONE  # options that differ in the budget of two CPU cores
+
+
+class Number(NamedTuple):
+    """A number of a paper, and where ours stands: `column` of the first row that has `where`."""
+
+    name: str
+    task: Task
+    column: str
+    paper: float
+    goal: float
+    where: Fields = NONE
+    factor: float = 1.0  # ours is the column times this
+
+
+class Recipe(NamedTuple):
+    """A table or a figure."""
+
+    source: str
+    runs: Mapping[str, Training]
+    numbers: Sequence[Number]
+    others: Sequence[Task] = ()  # for their pictures, or for numbers that the paper only draws
+
+    @property
+    def tasks(self) -> list[Task]:
+        """All of them, each once, those of numbers first."""
+        found = [*(number.task for number in self.numbers), *self.others]
+        return [task for i, task in enumerate(found) if task not in found[:i]]
+
+
+def schedule(num_steps: int, learning_rate: float, **fields: Any) -> dict[str, Any]:
+    """A cosine decay over `num_steps`, ten evaluations, and a checkpoint at each of them."""
+    return {
+        "optimizer.learning_rate": learning_rate,
+        "optimizer.decay_steps": num_steps,
+        "training.num_steps": num_steps,
+        "training.log_every": num_steps // 50,
+        "training.eval_every": num_steps // 10,
+        "training.checkpoint_every": num_steps // 10,
+    } | fields
+
+
+def nll(
+    run: str, paper: float, goal: float, options: Fields, small: Fields, name: str = ""
+) -> Number:
+    """The NLL of a run by importance sampling."""
+    return Number(
+        f"NLL, {name or run}", Task(run, "likelihood", options, small), "nll", paper, goal
+    )

@@ -1,0 +1,86 @@
+"""Variational Memory Addressing's tables and figures."""
+
+from experiments.recipes.recipe import Number, Recipe, Task, Training, nll, schedule
+
+_SMALL = schedule(5_000, 2e-3, **{"model.num_filters": 16})
+_TRAININGS = {
+    "VAE": Training("vae_omniglot_fewshot", {}, _SMALL, 20),
+    "soft attention": Training("soft_memory_omniglot_fewshot", {}, _SMALL, 20),
+    "VMA": Training("vma_omniglot_fewshot", {}, _SMALL, 20),
+    "GMN": Training("matching_network_omniglot_fewshot", {}, _SMALL, 20),
+}
+_NLL, _NLL_SMALL = {"num_queries": 1024, "num_samples": 100}, {"num_queries": 256}
+_RECALL = Task("VMA", "recall")
+
+
+def _accuracy(ways: int, shots: int, paper: float, goal: float) -> Number:
+    name, where = f"{ways}-way {shots}-shot, per cent", {"ways": ways, "shots": shots}
+    task = Task("VMA", "classify")
+    return Number(name, task, "accuracy by q(a|x)", paper, goal, where, factor=100.0)
+
+
+def _table1(run: str, classes: int, shots: int, paper: float) -> Number:
+    task = Task(run, "table1", {}, {"num_samples": 20, "num_queries": 64})
+    name = f"NLL, {run}, {classes} classes, {shots} images of each"
+    return Number(name, task, f"{shots}", paper, paper, {"classes": classes})
+
+
+RECIPES = {
+    "vma_fewshot": Recipe(
+        "VMA section 4.2: figures 3, 4A and 5, few-shot classification",
+        {name: _TRAININGS[name] for name in ("VAE", "soft attention", "VMA")},
+        [
+            nll("VAE", 90.8, 88.0, _NLL, _NLL_SMALL),
+            nll(
+                *("soft attention", 73.4, 73.0, _NLL, _NLL_SMALL),
+                "soft attention, 8 x 4 in memory (the paper: 1 or 2 x 16)",
+            ),
+            nll("VMA", 68.8, 65.0, _NLL, _NLL_SMALL, "VMA, 8 x 4 in memory (the paper: its best)"),
+            _accuracy(5, 1, 91.0, 95.0),
+            _accuracy(5, 5, 97.0, 98.5),
+            _accuracy(20, 1, 77.0, 85.0),
+            _accuracy(20, 5, 90.0, 95.0),
+        ],
+        [
+            Task("VMA", "confounders", {}, {"num_samples": 50}),
+            Task("soft attention", "confounders", {}, {"num_samples": 50}),
+            Task("VMA", "addresses"),
+            Task("VMA", "fewshot_samples"),
+        ],
+    ),
+    "vma_table1": Recipe(
+        "VMA table 1: Generative Matching Networks, and VMA; on the split of section 4.2",
+        {name: _TRAININGS[name] for name in ("GMN", "VMA")},
+        [
+            _table1("GMN", 1, 1, 83.3),
+            _table1("GMN", 1, 19, 45.8),
+            _table1("GMN", 4, 4, 85.4),
+            _table1("VMA", 1, 1, 86.5),
+            _table1("VMA", 1, 19, 73.9),
+            _table1("VMA", 4, 4, 80.7),
+            _table1("VMA", 16, 4, 81.9),
+        ],
+    ),
+    "vma_learned_omniglot": Recipe(
+        "VMA section 4.2: learned memory on Omniglot",
+        {"VMA": Training("vma_omniglot_learned", {}, schedule(4_000, 1e-3), 27)},
+        [nll("VMA", 103.6, 101.0, {"num_samples": 5_000}, {"num_samples": 100})],
+    ),
+    "vma_recall": Recipe(
+        "VMA section 4.1: figure 2A",
+        {"VMA": Training("vma_mnist_recall", small_minutes=3)},
+        [
+            Number("NLL, 256 slots", _RECALL, "nll", 5.545, 5.595, {"num_slots": 256}),
+            Number("NLL, 2048 slots", _RECALL, "nll", 7.625, 7.675, {"num_slots": 2048}),
+        ],
+    ),
+    "vma_learned_mnist": Recipe(
+        "VMA section 4.1: learned memory on MNIST",
+        {
+            "VMA": Training("vma_mnist_learned", {}, {"training.num_steps": 6_000}, 2),
+            "VAE": Training("vae_mnist", {}, {"training.num_steps": 6_000}, 1),
+        },
+        [Number("KL(q(a|x) || p(a))", Task("VMA", "likelihood"), "kl_address", 2.5, 2.5)],
+        [Task("VAE", "likelihood")],
+    ),
+}
