@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.experiments.test_command_line import assert_refused, run
@@ -11,6 +12,7 @@ from tests.experiments.test_command_line import assert_refused, run
 _DOCS = Path(__file__).parents[2] / "docs"
 
 
+@pytest.mark.slow
 def test_the_drawn_picture_is_the_one_in_docs(tmp_path):
     assert run("figures", "--name=forgetting", f"--output={tmp_path}").returncode == 0
     drawn, shown = (

@@ -49,6 +49,7 @@ def initialize(model, scale=0.4):
     return init()
 
 
+@pytest.mark.slow
 def test_importance_weights_average_to_the_exact_likelihood():
     """p(x_t|M) by a sum over a grid of y and z."""
     model, query = tiny(address_scale=1.0), episode()

@@ -110,7 +110,7 @@ def test_tied_embeddings_find_the_slot_that_equals_the_query():
         assert logits[n] == logits.max()
 
 
-@pytest.mark.parametrize("num_slots", [1, 8])
+@pytest.mark.parametrize("num_slots", [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_no_bound_below_the_log_of_the_number_of_distinct_images(num_slots):
     """p(x|M) sums to 1 over x: averaged over distinct x, -log p(x|M) is at least log N.
 

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import simulated_devices
 
 _ROOT = Path(__file__).parents[2]
-_MODELS = ("vma", "normalized")
+_MODELS = ("vma",)
 
 _TRAIN = """
 import sys
@@ -85,7 +85,12 @@ def _load(workdir):
 
 
 @pytest.mark.parametrize(
-    "models", [_MODELS, pytest.param(("mem_vae", "kanerva"), marks=pytest.mark.slow)]
+    "models",
+    [
+        ("vma",),
+        pytest.param(("mem_vae", "kanerva"), marks=pytest.mark.slow),
+        pytest.param(("normalized",), marks=pytest.mark.slow),
+    ],
 )
 def test_one_device_and_eight_give_the_same_parameters(tmp_path, models):
     for num_devices in (1, 8):
