@@ -33,12 +33,15 @@ def main(argv: Sequence[str]) -> None:
         lambda event, *_, **__: compiled.append(event) if event == _COMPILED else None
     )
     samples: list[tuple[float, int, int, int, int]] = []
+    told = False
     start, write = time.monotonic(), metrics.MetricWriter.write
 
     def watch(writer: metrics.MetricWriter, step: int, values) -> None:
+        nonlocal told
         write(writer, step, values)
         samples.append((time.monotonic() - start, step, *_resources(), len(compiled)))
-        if time.monotonic() - start > 60 * _MINUTES.value:
+        if time.monotonic() - start > 60 * _MINUTES.value and not told:
+            told = True  # a second one would end the process at once
             os.kill(os.getpid(), signal.SIGTERM)
 
     metrics.MetricWriter.write = watch  # type: ignore[method-assign]
