@@ -31,7 +31,8 @@ demo: setup
 	$(BIN)/python -m experiments.quickstart --workdir=$(DEMO_DIR)
 
 # Tests compile much and compute little: the compiler's costlier passes are left out.
-test: export XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
+test: export XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
+  --xla_cpu_use_fusion_emitters=false
 test: setup lint
 	$(BIN)/python -m pytest
 

@@ -1,6 +1,7 @@
 """Training steps of a config as the benchmarks take them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,14 +19,11 @@ def use_random_images(count: int, height: int, width: int) -> None:
 
 def compile_steps(experiment: training.Experiment, num_steps: int) -> Callable[[], None]:
     """The loop's own compiled call of `num_steps`, already warm; returns when it is done."""
-    state, arrays = step_lib.replicate((training.init_state(experiment), experiment.train.arrays))
-    devices = step_lib.device_indices()
-    stop = np.int32(num_steps)
-    call = step_lib.make_train_call(experiment, in_loop=num_steps > 1)
-    call = call.lower(state, stop, arrays, devices).compile()
+    lowered, arguments = _lower(experiment, num_steps)
+    call = lowered.compile()
 
     def take_steps() -> None:
-        jax.block_until_ready(call(state, stop, arrays, devices))
+        jax.block_until_ready(call(*arguments))
 
     take_steps()
     return take_steps
@@ -33,7 +31,11 @@ def compile_steps(experiment: training.Experiment, num_steps: int) -> Callable[[
 
 def count_flops(experiment: training.Experiment) -> float:
     """Floating-point operations of a training step, as XLA counts them."""
+    return _lower(experiment, 1)[0].cost_analysis()["flops"]
+
+
+def _lower(experiment: training.Experiment, num_steps: int) -> tuple[Any, tuple[Any, ...]]:
+    """The call of `num_steps` from the first, not yet compiled, and its arguments."""
     state, arrays = step_lib.replicate((training.init_state(experiment), experiment.train.arrays))
-    call = step_lib.make_train_call(experiment, in_loop=False)
-    lowered = call.lower(state, np.int32(1), arrays, step_lib.device_indices())
-    return lowered.cost_analysis()["flops"]
+    arguments = state, np.int32(num_steps), arrays, step_lib.device_indices()
+    return step_lib.make_train_call(experiment, in_loop=num_steps > 1).lower(*arguments), arguments

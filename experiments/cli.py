@@ -3,8 +3,9 @@
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -55,6 +56,11 @@ def named_folders(flag: str, texts: Sequence[str]) -> dict[str, Path]:
     if len(folders) < len(texts):
         raise UserError(f"{flag} is {','.join(texts)}; names must differ: give them as NAME=DIR")
     return folders
+
+
+def name_parts(fields: Mapping[str, Any]) -> list[str]:
+    """What the folder of a run tells of the fields of its config that differ: FIELD-VALUE."""
+    return [f"{field.split('.')[-1]}-{value}" for field, value in fields.items()]
 
 
 def _quiet_libraries() -> None:

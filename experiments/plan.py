@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
-from experiments import listing, page, reporting
+from experiments import cli, listing, page, reporting
 from experiments.recipes import Number, Recipe, Task, Training
 from memjax import files
 from memjax.errors import UserError
@@ -60,8 +61,7 @@ class Plan(NamedTuple):
     def workdir(self, training: Training) -> Path:
         """Its folder: that of any other recipe's training that is the same."""
         values = {f: re.sub(r"[^\w.]+", "-", str(v)).strip("-") for f, v in training.fields.items()}
-        parts = [f"{field.split('.')[-1]}-{value}" for field, value in values.items()]
-        return self.folder / "_".join([training.config, *parts])
+        return self.folder / "_".join([training.config, *cli.name_parts(values)])
 
     def num_steps(self, training: Training) -> int:
         """Steps of the whole training."""
@@ -89,11 +89,11 @@ class Plan(NamedTuple):
             is_done = False
         return Command("experiments.evaluate", arguments, is_done)
 
-    def commands(self) -> list[Command]:
-        """All steps, trainings first."""
+    def steps(self) -> list[Callable[[], Command]]:
+        """All steps, trainings first: each says anew what its command is and whether it is done."""
         return [
-            *(self.train(training) for training in self.recipe.runs.values()),
-            *(self.evaluate(task) for task in self.recipe.tasks),
+            *(partial(self.train, training) for training in self.recipe.runs.values()),
+            *(partial(self.evaluate, task) for task in self.recipe.tasks),
         ]
 
     def text(self) -> str:
@@ -122,18 +122,16 @@ class Plan(NamedTuple):
           UserError: a command failed.
         """
         stop_at = time.monotonic() + (seconds or math.inf)
-        for i in range(len(self.commands())):
-            command = self.commands()[i]  # what came before may have changed it
+        for step in self.steps():
+            command = step()
             if command.is_done:
                 continue
             if time.monotonic() >= stop_at:
                 return False
             print(f"\n{command}", flush=True)
-            stopped = _run(command, stop_at)
-            is_done = self.commands()[i].is_done
-            if stopped:
-                return is_done and i + 1 == len(self.commands())
-            if not is_done:
+            if _run(command, stop_at):
+                return all(step().is_done for step in self.steps())
+            if not step().is_done:
                 raise UserError(f"{command}: it ended, but its result is not there")
         return True
 

@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
 
 def fill(page, run) -> None:
     """Puts canvas, inputs and pictures on a new visitor's `page`, a bokeh Document."""
-    from bokeh import layouts, models, plotting
+    from bokeh import layouts, models
 
     from experiments.page import encode_figure
     from memjax.evaluation import drawing
@@ -69,24 +69,7 @@ def fill(page, run) -> None:
     angle = np.linspace(0.0, 2.0 * np.pi, 40)
     circle = {"xs": [list(0.5 + 0.25 * np.cos(angle))], "ys": [list(0.5 + 0.43 * np.sin(angle))]}
     strokes = models.ColumnDataSource(circle)
-    canvas = plotting.figure(
-        width=_CANVAS,
-        height=_CANVAS,
-        x_range=models.Range1d(0, 1),
-        y_range=models.Range1d(0, 1),
-        tools="",
-        toolbar_location=None,
-    )
-    canvas.axis.visible = canvas.grid.visible = False
-    pen = {
-        "line_width": drawing.pen_width(image_shape[0]) * _CANVAS,
-        "line_cap": "round",
-        "line_join": "round",
-    }
-    lines = canvas.multi_line("xs", "ys", source=strokes, line_color="black", **pen)
-    canvas.add_tools(models.FreehandDrawTool(renderers=[lines]))
-    canvas.toolbar.active_drag = canvas.tools[0]
-
+    canvas = make_canvas(strokes, drawing.pen_width(image_shape[0]))
     clear = models.Button(label="Clear")
     options = {
         "num_images": models.Slider(title="images in memory", start=1, end=32, value=12, step=1),
@@ -124,6 +107,26 @@ def fill(page, run) -> None:
     pictures = [picture, models.Div(text=_ROWS, sizing_mode="stretch_width")]
     right = layouts.column(*pictures, sizing_mode="stretch_width", max_width=1100)
     page.add_root(layouts.row(layouts.column(*inputs), right, sizing_mode="stretch_width"))
+
+
+def make_canvas(strokes, pen_width: float):
+    """A bokeh figure on which the mouse draws `strokes`, its data source; width: a share of it."""
+    from bokeh import models, plotting
+
+    canvas = plotting.figure(
+        width=_CANVAS,
+        height=_CANVAS,
+        x_range=models.Range1d(0, 1),
+        y_range=models.Range1d(0, 1),
+        tools="",
+        toolbar_location=None,
+    )
+    canvas.axis.visible = canvas.grid.visible = False
+    pen = {"line_width": pen_width * _CANVAS, "line_cap": "round", "line_join": "round"}
+    lines = canvas.multi_line("xs", "ys", source=strokes, line_color="black", **pen)
+    canvas.add_tools(models.FreehandDrawTool(renderers=[lines]))
+    canvas.toolbar.active_drag = canvas.tools[0]
+    return canvas
 
 
 if __name__ == "__main__":

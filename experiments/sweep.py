@@ -70,7 +70,7 @@ def combine(axes: Sequence[tuple[str, list[Any]]]) -> list[dict[str, Any]]:
 
 def name_of(fields: dict[str, Any]) -> str:
     """The folder of a combination."""
-    return "_".join(f"{name.split('.')[-1]}-{value}" for name, value in fields.items()) or "run"
+    return "_".join(cli.name_parts(fields)) or "run"
 
 
 def with_fields(config: ConfigDict, fields: dict[str, Any]) -> ConfigDict:

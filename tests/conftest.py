@@ -7,11 +7,13 @@ import pytest
 from ml_collections import ConfigDict
 
 from experiments.configs import default
+from tests.robustness import config as smallest
 
 
 @pytest.fixture
 def tiny_config() -> ConfigDict:
-    return make_tiny_config()
+    """A VAE of digits: the least that trains."""
+    return smallest.get_config()
 
 
 @pytest.fixture

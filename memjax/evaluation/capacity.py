@@ -23,7 +23,6 @@ def evaluate(
       episode_length: images in an episode, or several numbers of them.
       num_classes: classes that an episode's images are of, or several numbers; 0: any images.
         Several are cut to what the data have.
-        Those beyond what the data have are left out of the defaults.
       num_episodes: over which the numbers are means.
       seed: of episodes and samples.
 

@@ -159,7 +159,13 @@ def allocation_weights(usage: chex.Array) -> chex.Array:
 
     The order itself passes no gradient (DNC, Methods).
     """
-    order = jnp.argsort(jax.lax.stop_gradient(usage), stable=True)
-    ascending = usage[order]
-    taken = jnp.concatenate([jnp.ones(1, usage.dtype), jnp.cumprod(ascending)[:-1]])
-    return jnp.zeros_like(usage).at[order].set((1.0 - ascending) * taken)
+    fixed = jax.lax.stop_gradient(usage)
+    own, other = fixed[:, None], fixed[None, :]
+    before = (other < own) | ((other == own) & jnp.tri(len(usage), k=-1, dtype=bool))
+    # A product as a sum of logarithms: no sort, no scatter. A factor of zero counts as this much
+    # in the derivative, so that it is the product of the others, and as nothing in the value.
+    positive = usage + (jnp.maximum(fixed, 1e-20) - fixed)
+    taken = jnp.exp(jnp.sum(jnp.where(before, jnp.log(positive)[None, :], 0.0), axis=-1))
+    is_none = jnp.any(before & (other <= 0.0), axis=-1)
+    taken -= jax.lax.stop_gradient(jnp.where(is_none, taken, 0.0))
+    return (1.0 - usage) * taken

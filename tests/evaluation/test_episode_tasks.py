@@ -168,6 +168,7 @@ def test_a_stroke_is_a_pixel_wide_at_least():
     assert drawing.pen_width(8) == 1 / 8 and drawing.pen_width(100) == 0.09
 
 
+@pytest.mark.slow
 def test_every_row_answers_the_drawing(kanerva_run):
     image = drawing.rasterize([_LEFT_EDGE], (8, 8, 1), binary=True)
     options = {"num_images": 3, "num_iterations": 2}

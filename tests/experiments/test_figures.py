@@ -31,6 +31,7 @@ def test_every_picture_in_docs_has_its_command():
     assert names >= {"recall", "generate", "impute"}
 
 
+@pytest.mark.slow
 def test_a_picture_of_a_run_is_copied(tmp_path):
     source = tmp_path / "recall_256/figures/recall.png"
     arguments = ("--name=recall", f"--runs={tmp_path}", f"--output={tmp_path}")

@@ -58,6 +58,7 @@ def test_evaluations_are_compared_line_by_line(tmp_path):
     assert (tmp_path / "both/figures/capacity.png").exists()
 
 
+@pytest.mark.slow
 def test_a_grid_that_does_not_fit_is_refused(tmp_path):
     config = [f"--config={_TINY}", f"--workdir={tmp_path / 'sweep'}"]
     assert_refused(run("sweep", *config, "--vary=sead=1"), "sead")

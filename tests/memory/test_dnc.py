@@ -38,8 +38,8 @@ def cosine_softmax(contents, key, strength):
     return oracles.softmax(strength * similarity)
 
 
-def allocation(usage):
-    free = np.argsort(usage, kind="stable")
+def allocation(usage, order_of=None):
+    free = np.argsort(usage if order_of is None else order_of, kind="stable")
     weights = np.zeros(len(usage))
     for j, slot in enumerate(free):
         weights[slot] = (1 - usage[slot]) * np.prod([usage[other] for other in free[:j]])
@@ -137,8 +137,12 @@ def test_allocation_sums_to_at_most_one_and_has_gradients():
     weights = dnc.allocation_weights(usage)
     np.testing.assert_allclose(weights, allocation(np.asarray(usage)))
     assert weights.sum() <= 1 + 1e-9
-    assert np.all(np.isfinite(jax.jacobian(dnc.allocation_weights)(usage)))
     np.testing.assert_array_equal(dnc.allocation_weights(jnp.ones(3)), np.zeros(3))
+    for usage in ([0.2, 0.2, 0.9, 1.0, 0.0], [0.5, 0.0, 0.3, 0.0], [0.0]):  # one or two are free
+        jacobian = jax.jacobian(dnc.allocation_weights)(jnp.array(usage))
+        for column, step in zip(jacobian.T, 1e-6 * np.eye(len(usage)), strict=True):
+            change = allocation(usage + step, usage) - allocation(usage - step, usage)
+            np.testing.assert_allclose(column, change / 2e-6, atol=1e-6)
 
 
 def test_vmap_is_a_loop_and_the_empty_memory_has_gradients():

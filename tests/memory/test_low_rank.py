@@ -15,7 +15,16 @@ def episode(num_writes, num_slots=8, code_size=3, seed=0):
     return weights, codes, jnp.asarray(rng.uniform(0.2, 2.0, num_writes))
 
 
-@pytest.mark.parametrize(("num_writes", "rank"), [(1, 1), (3, 3), (3, 5), (8, 8), (20, 8)])
+@pytest.mark.parametrize(
+    ("num_writes", "rank"),
+    [
+        (1, 1),
+        pytest.param(3, 3, marks=pytest.mark.slow),
+        (3, 5),
+        pytest.param(8, 8, marks=pytest.mark.slow),
+        pytest.param(20, 8, marks=pytest.mark.slow),
+    ],
+)
 def test_exact_when_the_rank_is_large_enough(num_writes, rank):
     weights, codes, noise_vars = episode(num_writes)
     found = low_rank.write(low_rank.prior(8, 3, rank, 1.5), weights, codes, noise_vars)
@@ -40,7 +49,9 @@ def test_exact_for_many_writes_in_few_directions():
     np.testing.assert_allclose(low_rank.to_dense(found).row_cov, expected.row_cov, atol=1e-8)
 
 
-@pytest.mark.parametrize(("num_writes", "rank"), [(3, 3), (4, 6), (8, 8)])
+@pytest.mark.parametrize(
+    ("num_writes", "rank"), [pytest.param(3, 3, marks=pytest.mark.slow), (4, 6), (8, 8)]
+)
 def test_gradients_are_exact_where_nothing_is_dropped(num_writes, rank):
     weights, codes, noise_vars = episode(num_writes)
 

@@ -116,7 +116,7 @@ def test_a_memory_of_one_slot_costs_no_address():
     assert metrics["address_prior_entropy"] == 0
 
 
-@pytest.mark.parametrize("num_slots", [0, 3])
+@pytest.mark.parametrize("num_slots", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_generated_and_explained_images(num_slots):
     model = tiny(num_slots=num_slots)
     params, query, support = initialize(model), images(2), images(1, _SLOTS)

@@ -155,7 +155,9 @@ def test_no_bound_is_below_the_log_of_the_episodes_length(addressing):
     [
         pytest.param({"memory_mode": "sample"}, marks=pytest.mark.slow),
         pytest.param({"memory_mode": "distribution", "diagonal": True}, marks=pytest.mark.slow),
-        {"addressing": "least_squares", "memory_mode": "distribution"},
+        pytest.param(
+            {"addressing": "least_squares", "memory_mode": "distribution"}, marks=pytest.mark.slow
+        ),
         pytest.param(
             {"likelihood": "gaussian", "num_filters": 2, "diagonal": True}, marks=pytest.mark.slow
         ),

@@ -69,8 +69,8 @@ def exact_log_likelihood(model, params, query, support):
     ("similarity", "address_prior", "num_slots"),
     [
         ("key_normalized", "learned", 0),
-        ("cosine", "flat", 0),
-        ("inner", "learned", 1),
+        pytest.param("cosine", "flat", 0, marks=pytest.mark.slow),
+        pytest.param("inner", "learned", 1, marks=pytest.mark.slow),
         ("key_normalized", "learned", 4),
     ],
 )

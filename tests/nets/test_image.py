@@ -9,7 +9,8 @@ from memjax.nets.image import pyramid_shapes
 
 
 @pytest.mark.parametrize(
-    ("num_filters", "shape"), [(0, (5, 7, 3)), (4, (5, 7, 3)), (4, (28, 28, 1))]
+    ("num_filters", "shape"),
+    [(0, (5, 7, 3)), (4, (5, 7, 3)), pytest.param(4, (28, 28, 1), marks=pytest.mark.slow)],
 )
 def test_shapes_for_any_leading_axes(num_filters, shape):
     images = jax.random.uniform(jax.random.key(0), (2, 3, *shape))

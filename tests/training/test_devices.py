@@ -21,33 +21,22 @@ import numpy as np
 from memjax import models
 from memjax.training import train_and_evaluate
 from tests.conftest import make_tiny_config
+from tests.experiments import tiny_kanerva, tiny_mem_vae
 from tests.training.test_devices import Normalized
 
 workdir = sys.argv[1]
 config = make_tiny_config()
-config.optimizer = {"name": "sgd", "learning_rate": 0.01, "clip_norm": 0.0, "decay_steps": 0}
+config.optimizer = {"name": "sgd", "learning_rate": 1e-3, "clip_norm": 0.0, "decay_steps": 0}
 config.training.num_steps = 50
 config.training.log_every = 10
 config.training.eval_every = config.training.checkpoint_every = 50
 for model in sys.argv[2:]:
     if model == "kanerva":
-        config.episodes = {"name": "unstructured", "num_episodes": 8, "episode_length": 4}
-        config.eval.episodes = dict(config.episodes)
-        config.model = {
-            "name": "kanerva_machine.KanervaMachine",
-            "num_slots": 4,
-            "code_size": 3,
-            "num_filters": 0,
-            "hidden_sizes": (8,),
-            "mlp_size": 8,
-        }
+        tiny = tiny_kanerva.get_config()
+        config.episodes, config.eval.episodes = tiny.episodes, tiny.eval.episodes
+        config.model = tiny.model
     if model == "mem_vae":
-        config.model = {
-            "name": "mem_vae.MemVAE",
-            "hidden_sizes": (8, 4),
-            "latent_size": 2,
-            "num_slots": (3, 2),
-        }
+        config.model = tiny_mem_vae.get_config().model
     if model == "normalized":
         models.build = lambda name, image_shape, **fields: Normalized(image_shape)
     state = train_and_evaluate(config, f"{workdir}/{model}")
@@ -87,7 +76,7 @@ def _load(workdir):
 @pytest.mark.parametrize(
     "models",
     [
-        ("vma",),
+        _MODELS,
         pytest.param(("mem_vae", "kanerva"), marks=pytest.mark.slow),
         pytest.param(("normalized",), marks=pytest.mark.slow),
     ],
@@ -103,6 +92,7 @@ def test_one_device_and_eight_give_the_same_parameters(tmp_path, models):
             np.testing.assert_allclose(eight[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_divide_is_refused(tmp_path):
     finished = _train(tmp_path, 3)
     assert "episodes makes a batch of 8; it must be a multiple of the 3 devices" in finished.stderr
