@@ -62,7 +62,12 @@ class ControlledMachine(EpisodicVAE):
         self, rng_key: chex.PRNGKey, memory: Any, address: chex.Array, codes: dist.Distribution
     ) -> Any:
         emitted = self._emit(address, codes.rsample(rng_key))
-        return jax.lax.scan(lambda m, e: (self._step(m, e), None), memory, emitted)[0]
+
+        @jax.checkpoint  # a step computed again costs less than one kept: its link is [N, N]
+        def step(memory: Any, emitted: dict[str, chex.Array]) -> tuple[Any, None]:
+            return self._step(memory, emitted), None
+
+        return jax.lax.scan(step, memory, emitted)[0]
 
     def _latent_prior(self, memory: Any, address: chex.Array) -> dist.Distribution:
         emitted = self._emit(address, jnp.zeros((len(address), self.code_size)))
