@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,23 +16,13 @@ from memjax.training import metrics
 from memjax.training.workdir import flatten, load_config
 
 
-class Evaluation(NamedTuple):
-    """What `experiments.evaluate` left of one task."""
-
-    task: str
-    step: int
-    options: Mapping[str, Any]
-    table: Sequence[Mapping[str, Any]]
-    figures: Sequence[str]  # names of pictures in figures/
-
-
 class RunFiles(NamedTuple):
     """What a workdir holds, as a page shows it."""
 
     name: str
     config: Mapping[str, Any]  # fields by dotted name
     entries: Sequence[Mapping[str, float]]  # lines of metrics.jsonl
-    evaluations: Mapping[str, Evaluation]
+    evaluations: Mapping[str, reporting.Evaluation]
     pictures: Mapping[str, str]  # names and data addresses of the PNG files in figures/
 
     @property
@@ -68,28 +57,9 @@ def read(name: str, workdir: str | Path) -> RunFiles:
     workdir = Path(workdir)
     config = flatten(load_config(workdir).to_dict())
     pictures = {path.stem: _data_address(path) for path in sorted(workdir.glob("figures/*.png"))}
-    evaluations = [read_evaluation(path) for path in sorted(workdir.glob("eval_*.json"))]
+    evaluations = [reporting.read_evaluation(path) for path in sorted(workdir.glob("eval_*.json"))]
     by_task = {evaluation.task: evaluation for evaluation in evaluations}
     return RunFiles(name, config, metrics.read(workdir), by_task, pictures)
-
-
-def read_evaluation(path: Path) -> Evaluation:
-    """Reads an `eval_TASK.json`.
-
-    Raises:
-      UserError: it can't be read.
-    """
-    try:
-        content = json.loads(path.read_text())
-        return Evaluation(
-            task=content["task"],
-            step=content["step"],
-            options=content["options"],
-            table=content["table"],
-            figures=content.get("figures", list(content["curves"])),  # older runs name no grids
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} can't be read ({error!r}): evaluate its task again") from error
 
 
 def render(runs: Sequence[RunFiles]) -> str:

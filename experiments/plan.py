@@ -83,7 +83,7 @@ class Plan(NamedTuple):
         arguments = [f"--workdir={workdir}", f"--task={task.name}"]
         arguments += [f"--option={name}={value}" for name, value in options.items()]
         try:
-            found = page.read_evaluation(workdir / f"eval_{task.name}.json")
+            found = reporting.read_evaluation(workdir / f"eval_{task.name}.json")
             is_done = (found.step, found.options) == (self.num_steps(training), options)
         except UserError:  # there is none, or it is damaged
             is_done = False

@@ -3,12 +3,23 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from memjax import files, plotting
 from memjax.errors import UserError
 from memjax.evaluation import Curves, Report, load_run, task
 from memjax.training import metrics
+
+
+class Evaluation(NamedTuple):
+    """What `experiments.evaluate` left of one task."""
+
+    task: str
+    step: int
+    options: Mapping[str, Any]
+    table: Sequence[dict[str, Any]]
+    figures: Sequence[str]  # names of pictures in figures/
+    panels: Mapping[str, Curves]  # of all figures with lines
 
 
 def draw_run(workdir: str | Path) -> None:
@@ -34,6 +45,33 @@ def write_report(
     }
     write_json(Path(workdir) / f"eval_{name}.json", content)
     draw_report(workdir, report, f"{name}, step {step}")
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """Reads what `write_report` wrote.
+
+    Raises:
+      UserError: it isn't there, or can't be read.
+    """
+    if not path.exists():
+        raise UserError(f"workdir {path.parent} has no {path.name}: run experiments.evaluate on it")
+    try:
+        content = json.loads(path.read_text())
+        curves = content["curves"]
+        panels = {t: Curves(**panel) for figure in curves.values() for t, panel in figure.items()}
+        lines = [xy for panel in panels.values() for xy in panel.lines.values()]
+        if not all(len(x) == len(y) for x, y in lines):
+            raise ValueError("a line has not as many y as x")
+        return Evaluation(
+            task=content["task"],
+            step=content["step"],
+            options=content["options"],
+            table=[dict(row) for row in content["table"]],
+            figures=content.get("figures", list(curves)),  # older runs name no grids
+            panels=panels,
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} can't be read ({error!r}): evaluate its task again") from error
 
 
 def draw_report(workdir: str | Path, report: Report, title: str = "") -> None:
@@ -96,9 +134,9 @@ def compare(workdirs: dict[str, Path], output: Path, task: str = "") -> list[dic
     panels: dict[str, Curves] = {}
     if task:
         for name, workdir in workdirs.items():
-            table, figures = _evaluated(workdir, task)
-            rows += [{"run": name} | row for row in table]
-            for title, panel in figures.items():
+            evaluation = read_evaluation(workdir / f"eval_{task}.json")
+            rows += [{"run": name} | row for row in evaluation.table]
+            for title, panel in evaluation.panels.items():
                 others = panels[title].lines if title in panels else {}
                 lines = {f"{name} {line}".strip(): xy for line, xy in panel.lines.items()}
                 panels[title] = panels.get(title, panel)._replace(lines={**others, **lines})
@@ -138,20 +176,3 @@ def _last_held_out(workdir: Path) -> dict[str, float]:
     return {"step": entries[-1]["step"]} | {
         name.removeprefix("eval/"): value for name, value in held_out.items()
     }
-
-
-def _evaluated(workdir: Path, task: str) -> tuple[list[dict], dict[str, Curves]]:
-    """The table of an evaluation, and the panels of all its figures."""
-    path = workdir / f"eval_{task}.json"
-    if not path.exists():
-        raise UserError(f"workdir {workdir} has no {path.name}: run experiments.evaluate on it")
-    try:
-        content = json.loads(path.read_text())
-        figures = content["curves"].values()
-        panels = {title: Curves(**panel) for figure in figures for title, panel in figure.items()}
-        lines = [xy for panel in panels.values() for xy in panel.lines.values()]
-        if not all(len(x) == len(y) for x, y in lines):
-            raise ValueError("a line has not as many y as x")
-        return [dict(row) for row in content["table"]], panels
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} can't be read, evaluate again: {error!r}") from error

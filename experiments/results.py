@@ -125,7 +125,7 @@ class Column(NamedTuple):
         return f"{value:.{self.decimals}f}"
 
 
-def select(selection: str, files: "page.RunFiles") -> list[Mapping[str, Any]]:
+def select(selection: str, files: "page.RunFiles") -> list[dict[str, Any]]:
     """The rows of an evaluation's table that `selection`, TASK or TASK[FIELD=VALUE,...], leaves."""
     task, _, conditions = selection.removesuffix("]").partition("[")
     if task not in files.evaluations:

@@ -6,6 +6,7 @@ import pytest
 
 from experiments import reporting
 from memjax.errors import UserError
+from memjax.evaluation import Curves, Report
 from tests.experiments.test_command_line import _TINY, assert_refused, run
 
 
@@ -48,9 +49,9 @@ def test_a_sweep_goes_on_where_it_was_stopped(tmp_path):
 
 def test_evaluations_are_compared_line_by_line(tmp_path):
     for name, value in (("a", 1.0), ("b", 2.0)):
-        panel = {"x_label": "x", "y_label": "y", "lines": {"line": [[0, 1], [value, value]]}}
-        content = {"table": [{"nll": value}], "curves": {"capacity": {"nll": panel}}}
-        reporting.write_json(tmp_path / name / "eval_capacity.json", content)
+        panel = Curves("x", "y", {"line": ([0, 1], [value, value])})
+        report = Report([{"nll": value}], curves={"capacity": {"nll": panel}})
+        reporting.write_report(tmp_path / name, "capacity", 1, {}, report)
     workdirs = {name: tmp_path / name for name in ("a", "b")}
     reporting.compare(workdirs, tmp_path / "both", "capacity")
     rows = json.loads((tmp_path / "both/compare_capacity.json").read_text())["table"]
