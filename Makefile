@@ -31,6 +31,7 @@ demo: setup
 	$(BIN)/python -m experiments.quickstart --workdir=$(DEMO_DIR)
 
 # Tests compile much and compute little: the compiler's costlier passes are left out.
+# XLA ends a process at a flag that it does not know: these are of the JAX in requirements.lock.
 test: export XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
   --xla_cpu_use_fusion_emitters=false
 test: setup lint

@@ -27,7 +27,7 @@ def similarity(
         inner            <e_a, e>
         cosine           <e_a, e> / (|e_a| |e|)
 
-    An embedding of zeros scores 0 and has a finite gradient.
+    An embedding shorter than 1e-6 is not scaled: zeros score 0, and gradients are finite.
 
     Args:
       query: `[..., E]`.
@@ -194,9 +194,9 @@ def kl_divergence(posterior_logits: chex.Array, prior_logits: chex.Array) -> che
 
 
 def _inverse_norm(embeddings: chex.Array) -> chex.Array:
-    """1 / |e| `[...]` of `[..., E]`; 1 for zeros."""
+    """1 / |e| `[...]` of `[..., E]`; 1 for zeros and for what is too short to divide by."""
     squared_norm = jnp.sum(jnp.square(embeddings), axis=-1)
-    return jax.lax.rsqrt(jnp.where(squared_norm > 0, squared_norm, 1.0))
+    return jax.lax.rsqrt(jnp.where(squared_norm > 1e-12, squared_norm, 1.0))
 
 
 def _place(axis_name: str | None) -> chex.Numeric:

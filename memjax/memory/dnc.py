@@ -141,7 +141,7 @@ def read(
 def content_weights(contents: chex.Array, keys: chex.Array, strengths: chex.Array) -> chex.Array:
     """Softmax of strength times cosine similarity: `[N, C]`, `[H, C]`, `[H]` to `[H, N]`.
 
-    A slot or a key of zeros has similarity 0.
+    A slot or a key of zeros, or shorter than 1e-6, has similarity 0 or nearly so.
     """
     similarity = addressing.similarity(keys, contents, "cosine")
     return jax.nn.softmax(strengths[:, None] * similarity, axis=-1)
