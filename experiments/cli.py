@@ -66,10 +66,17 @@ def name_parts(fields: Mapping[str, Any]) -> list[str]:
 def _quiet_libraries() -> None:
     """Shows nothing of what logs through absl, such as Orbax, unless --verbosity is given.
 
-    It logs tracebacks of errors that it raises too.
+    It logs tracebacks of errors that it raises too. And where one write of a checkpoint fails,
+    TensorStore tells of the others to an event loop that has ended: each would print a traceback.
     """
     if not flags.FLAGS["verbosity"].present:
         absl_logging.set_verbosity(absl_logging.FATAL)
+        sys.unraisablehook = _show_but_late_writes
+
+
+def _show_but_late_writes(unraisable: Any) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _show_log() -> None:

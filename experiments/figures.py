@@ -6,6 +6,7 @@ from the folder in --runs that is named below; RESULTS.md says how each run is t
   recall      recall_256: --task=recall
   generate    kanerva_omniglot: --task=generate
   impute      demo/mem_vae_digits, which `make demo` trains: --task=impute --option=rect_size=4
+  rivals      compare_rivals: experiments.compare of the Kanerva Machine, the LRUA and the DNC
 """
 
 import shutil
@@ -21,6 +22,7 @@ _COPIES = {
     "recall": "recall_256/figures/recall.png",
     "generate": "kanerva_omniglot/figures/generate_memory_12_classes.png",
     "impute": "demo/mem_vae_digits/figures/impute_HALF.png",
+    "rivals": "compare_rivals/figures/learning_curves.png",
 }
 _NAME = flags.DEFINE_enum("name", None, ["forgetting", *_COPIES], "Which.", required=True)
 _RUNS = flags.DEFINE_string("runs", "runs", "Folder of the runs.")
