@@ -30,7 +30,7 @@ def float64():
         yield
 
 
-def make_tiny_config() -> ConfigDict:
+def make_vma_config() -> ConfigDict:
     """A VMA that recalls digits: seconds to compile, milliseconds a step."""
     config = default.get_config()
     config.episodes = ConfigDict({"name": "recall", "num_slots": 16, "batch_size": 8})
@@ -48,7 +48,7 @@ def make_tiny_config() -> ConfigDict:
 
 def make_kanerva_config() -> ConfigDict:
     """A Kanerva Machine of digits, as small."""
-    config = make_tiny_config()
+    config = make_vma_config()
     episodes = {"name": "unstructured", "num_episodes": 8, "episode_length": 4}
     config.episodes = config.eval.episodes = episodes
     config.model = {

@@ -4,14 +4,14 @@ import pytest
 
 from memjax.evaluation import Run, load_run
 from memjax.training import build, init_state, train_and_evaluate
-from tests.conftest import make_kanerva_config, make_tiny_config
+from tests.conftest import make_kanerva_config, make_vma_config
 
 
 @pytest.fixture(scope="session")
 def recall_run(tmp_path_factory):
     """A VMA that has begun to recall digits."""
     workdir = tmp_path_factory.mktemp("vma")
-    config = make_tiny_config()
+    config = make_vma_config()
     config.model.tied_embeddings = True  # finds its slots whatever the machine's rounding
     config.optimizer.learning_rate = 1e-2
     config.training.num_steps = config.training.eval_every = config.training.log_every = 1_000
@@ -24,7 +24,7 @@ def recall_run(tmp_path_factory):
 def vae_run(tmp_path_factory):
     """A VAE of digits with a latent of one dimension."""
     workdir = tmp_path_factory.mktemp("vae")
-    config = make_tiny_config()
+    config = make_vma_config()
     config.episodes = config.eval.episodes = {"name": "minibatch", "batch_size": 8}
     config.model = {"name": "vae.VAE", "hidden_sizes": (16, 8), "latent_size": 1}
     train_and_evaluate(config, workdir)
@@ -42,7 +42,7 @@ def kanerva_run(tmp_path_factory):
 @pytest.fixture(scope="session")
 def mem_vae_run():
     """A MEM-VAE of digits, whose slots are added; not trained, but with parameters of some size."""
-    config = make_tiny_config()
+    config = make_vma_config()
     config.episodes = config.eval.episodes = {"name": "minibatch", "batch_size": 8}
     config.model = {
         "name": "mem_vae.MemVAE",
@@ -62,7 +62,7 @@ def mem_vae_run():
 def few_shot_run(tmp_path_factory):
     """A VMA that has begun to learn from few-shot episodes of digits."""
     workdir = tmp_path_factory.mktemp("few_shot")
-    config = make_tiny_config()
+    config = make_vma_config()
     episodes = {"name": "few_shot", "num_classes": 2, "num_support": 2, "num_queries": 4}
     config.episodes = config.eval.episodes = episodes
     config.model.tied_embeddings = True

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 _ROOT = Path(__file__).parents[2]
-_TINY = _ROOT / "tests/experiments/tiny_config.py"
-_SMALLEST = _ROOT / "tests/robustness/config.py"
+_TINY = _ROOT / "tests/experiments/tiny_vma.py"
 
 
 def slow(*values):
@@ -78,7 +77,7 @@ def test_configs_that_do_not_fit_are_refused(tmp_path, field, words):
 
 def test_train_evaluate_and_what_they_leave(tmp_path):
     workdir = tmp_path / "run"
-    finished = run("train", f"--config={_SMALLEST}", f"--workdir={workdir}")
+    finished = run("train", f"--config={_TINY}", f"--workdir={workdir}")
     assert finished.returncode == 0, finished.stderr
     left = {path.name for path in workdir.iterdir()}
     assert {"config.json", "metrics.jsonl", "checkpoints", "figures"} <= left
@@ -86,13 +85,12 @@ def test_train_evaluate_and_what_they_leave(tmp_path):
     figures = {path.name for path in (workdir / "figures").iterdir()}
     assert figures == {"learning_curves.png", "samples.png", "reconstructions.png"}
 
-    finished = run(
-        "evaluate", f"--workdir={workdir}", "--task=likelihood", "--option=num_samples=2"
-    )
+    finished = run("evaluate", f"--workdir={workdir}", "--task=recall", "--option=num_slots=16")
     assert finished.returncode == 0, finished.stderr
-    result = json.loads((workdir / "eval_likelihood.json").read_text())
-    assert result["step"] == 8 and result["options"] == {"num_samples": 2}
+    result = json.loads((workdir / "eval_recall.json").read_text())
+    assert result["step"] == 8 and result["options"] == {"num_slots": 16}
     assert f"{result['table'][0]['nll']:.3f}" in finished.stdout
+    assert (workdir / "figures/recall.png").exists()
 
 
 @pytest.mark.slow

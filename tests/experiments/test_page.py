@@ -15,7 +15,7 @@ from experiments import cli, page, reporting
 from memjax.errors import UserError
 from memjax.evaluation import Curves, Report
 from tests import browser
-from tests.conftest import make_tiny_config
+from tests.conftest import make_vma_config
 from tests.experiments.test_command_line import assert_refused, run
 
 _VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -64,7 +64,7 @@ def workdir(made, tmp_path):
 
 def make_run(workdir, seed=0, nll=2.5):
     """The files of a run, without training it."""
-    config = make_tiny_config()
+    config = make_vma_config()
     config.seed = seed
     reporting.write_json(workdir / "config.json", config.to_dict())
     entries = [{"step": s, "nll": 9.0 - s, "steps_per_second": 7.0} for s in range(1, 4)]
@@ -110,7 +110,7 @@ def test_runs_stand_side_by_side(tmp_path, workdir):
 
 
 def test_a_run_that_has_only_begun_has_a_page(tmp_path):
-    reporting.write_json(tmp_path / "config.json", make_tiny_config().to_dict())
+    reporting.write_json(tmp_path / "config.json", make_vma_config().to_dict())
     parsed = Parsed(page.write({"run": tmp_path}, tmp_path / "report.html").read_text())
     assert ["model.name", "vma.VMA"] in parsed.rows
     both = page.write({"a": tmp_path, "b": tmp_path}, tmp_path / "both.html")

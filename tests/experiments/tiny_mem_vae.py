@@ -2,11 +2,11 @@
 
 from ml_collections import ConfigDict
 
-from tests.conftest import make_tiny_config
+from tests.conftest import make_vma_config
 
 
 def get_config() -> ConfigDict:
-    config = make_tiny_config()
+    config = make_vma_config()
     config.model = ConfigDict({"name": "mem_vae.MemVAE", "latent_size": 2})
     config.model.hidden_sizes = (8, 4)
     config.model.num_slots = (3, 2)

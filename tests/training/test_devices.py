@@ -20,12 +20,12 @@ import jax
 import numpy as np
 from memjax import models
 from memjax.training import train_and_evaluate
-from tests.conftest import make_tiny_config
+from tests.conftest import make_vma_config
 from tests.experiments import tiny_kanerva, tiny_mem_vae
 from tests.training.test_devices import Normalized
 
 workdir = sys.argv[1]
-config = make_tiny_config()
+config = make_vma_config()
 config.optimizer = {"name": "sgd", "learning_rate": 1e-3, "clip_norm": 0.0, "decay_steps": 0}
 config.training.num_steps = 50
 config.training.log_every = 10

@@ -6,11 +6,11 @@ import pytest
 
 from memjax import training
 from memjax.errors import UserError
-from tests.conftest import make_tiny_config
+from tests.conftest import make_vma_config
 
 
 def config_with(**optimizer):
-    config = make_tiny_config()
+    config = make_vma_config()
     config.episodes = config.eval.episodes = {"name": "minibatch", "batch_size": 8}
     config.model = {"name": "vae.VAE", "hidden_sizes": (4,), "latent_size": 1}
     config.optimizer.name = "sgd"

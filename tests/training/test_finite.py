@@ -12,21 +12,15 @@ from memjax import data, files
 from memjax.errors import UserError
 from memjax.training import build, init_state, metrics, train_and_evaluate
 from tests.conftest import assert_states_equal
-from tests.robustness.config import get_config
 from tests.training.test_loop import without_speed
 
 _POISONED = 1234  # the image that is NaN
 
 
 @pytest.fixture
-def config():
-    return get_config()
-
-
-@pytest.fixture
-def bad_steps(config, monkeypatch):
+def bad_steps(tiny_config, monkeypatch):
     """Makes an image NaN wherever it is asked for; the steps of training that ask for it."""
-    experiment = build(config)
+    experiment = build(tiny_config)
     state = init_state(experiment)
     gather = data.gather
     monkeypatch.setattr(data, "gather", lambda *arguments: _poison(gather, *arguments))
@@ -45,51 +39,53 @@ def _poison(gather, arrays, indices, *arguments):
     return dataclasses.replace(episode, query=query)
 
 
-def test_a_bad_batch_stops_the_run_or_is_skipped(config, tmp_path, bad_steps):
+def test_a_bad_batch_stops_the_run_or_is_skipped(tiny_config, tmp_path, bad_steps):
     first = bad_steps[0]
-    config.training.num_steps = 2 * (first // 2 + 2)
-    assert first < config.training.num_steps
+    tiny_config.training.num_steps = 2 * (first // 2 + 2)
+    assert first < tiny_config.training.num_steps
     with pytest.raises(UserError, match=f"^step {first} is not taken: its query is not finite"):
-        train_and_evaluate(config, tmp_path)
+        train_and_evaluate(tiny_config, tmp_path)
     assert all(entry["step"] < first for entry in metrics.read(tmp_path))
     newest = max(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
     assert newest == first - 1
 
-    config.training.skip_nonfinite = True
-    state = train_and_evaluate(config, tmp_path)
-    assert int(state.step) == config.training.num_steps
+    tiny_config.training.skip_nonfinite = True
+    state = train_and_evaluate(tiny_config, tmp_path)
+    assert int(state.step) == tiny_config.training.num_steps
     assert np.isfinite(jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(state.params)])).all()
     entries = metrics.read(tmp_path)
-    assert [entry["step"] for entry in entries] == list(range(2, config.training.num_steps + 1, 2))
+    assert [entry["step"] for entry in entries] == list(
+        range(2, tiny_config.training.num_steps + 1, 2)
+    )
     assert all(0 < entry["nll"] < 100 for entry in entries)
     skipped = [json.loads(x) for x in (tmp_path / "skipped_steps.jsonl").read_text().splitlines()]
-    expected = [step for step in bad_steps if step <= config.training.num_steps]
+    expected = [step for step in bad_steps if step <= tiny_config.training.num_steps]
     assert skipped == [{"step": step, "not_finite": "query"} for step in expected]
 
-    never_stopped = train_and_evaluate(config, tmp_path / "whole")
+    never_stopped = train_and_evaluate(tiny_config, tmp_path / "whole")
     assert_states_equal(state, never_stopped)
     assert without_speed(entries) == without_speed(metrics.read(tmp_path / "whole"))
 
 
-def test_parameters_that_overflow_are_named(config, tmp_path):
-    config.optimizer.name, config.optimizer.learning_rate = "sgd", float("inf")
+def test_parameters_that_overflow_are_named(tiny_config, tmp_path):
+    tiny_config.optimizer.name, tiny_config.optimizer.learning_rate = "sgd", float("inf")
     with pytest.raises(UserError, match=r"^step 1 is not taken: its state params decoder .* is no"):
-        train_and_evaluate(config, tmp_path)
+        train_and_evaluate(tiny_config, tmp_path)
 
 
-def test_where_all_steps_are_bad_skipping_ends(config, tmp_path):
-    config.optimizer.name, config.optimizer.learning_rate = "sgd", float("inf")
-    config.training.skip_nonfinite = True
+def test_where_all_steps_are_bad_skipping_ends(tiny_config, tmp_path):
+    tiny_config.optimizer.name, tiny_config.optimizer.learning_rate = "sgd", float("inf")
+    tiny_config.training.skip_nonfinite = True
     with pytest.raises(UserError, match="step 2: all steps since the last metrics were skipped"):
-        train_and_evaluate(config, tmp_path)
+        train_and_evaluate(tiny_config, tmp_path)
 
 
-def test_a_second_run_on_a_workdir_is_refused(config, tmp_path):
+def test_a_second_run_on_a_workdir_is_refused(tiny_config, tmp_path):
     with files.lock(tmp_path / ".lock", ""):
         before = sorted(tmp_path.iterdir())
         with pytest.raises(UserError, match=f"^workdir {tmp_path} is in use by another run"):
-            train_and_evaluate(config, tmp_path)
+            train_and_evaluate(tiny_config, tmp_path)
         assert sorted(tmp_path.iterdir()) == before
-    config.training.num_steps = 2
-    config.training.eval_every = 2
-    train_and_evaluate(config, tmp_path)  # the lock has ended
+    tiny_config.training.num_steps = 2
+    tiny_config.training.eval_every = 2
+    train_and_evaluate(tiny_config, tmp_path)  # the lock has ended

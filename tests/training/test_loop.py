@@ -10,7 +10,7 @@ import pytest
 from memjax.errors import UserError
 from memjax.training import loop, train_and_evaluate
 from memjax.training import metrics as metrics_lib
-from tests.conftest import assert_states_equal, make_tiny_config
+from tests.conftest import assert_states_equal, make_vma_config
 
 
 def lines(workdir):
@@ -21,14 +21,14 @@ def without_speed(entries):
     return [{k: v for k, v in entry.items() if k != "steps_per_second"} for entry in entries]
 
 
-def test_a_run_leaves_what_the_contract_says(tiny_config, tmp_path):
-    state = train_and_evaluate(tiny_config, tmp_path / "run")
+def test_a_run_leaves_what_the_contract_says(tmp_path):
+    state = train_and_evaluate(make_vma_config(), tmp_path / "run")
     assert int(state.step) == 8
     entries = lines(tmp_path / "run")
     assert [entry["step"] for entry in entries] == [2, 4, 6, 8]
-    plain = {"nll", "reconstruction", "kl_latent", "steps_per_second"}
+    plain = {"nll", "reconstruction", "kl_address", "kl_latent", "steps_per_second"}
     assert plain <= entries[0].keys() and "eval/nll" not in entries[0]
-    assert {"eval/nll", "eval/kl_latent"} <= entries[1].keys() & entries[3].keys()
+    assert {"eval/nll", "eval/kl_address"} <= entries[1].keys() & entries[3].keys()
     assert all(np.isfinite(list(entry.values())).all() for entry in entries)
     assert json.loads((tmp_path / "run/config.json").read_text())["training"]["num_steps"] == 8
     assert sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir()) == ["4", "8"]
@@ -180,7 +180,7 @@ def test_ema_and_clipping(tiny_config, tmp_path):
     ],
 )
 def test_bad_configs_are_refused_before_anything_is_written(tmp_path, field, value, message):
-    config = make_tiny_config()
+    config = make_vma_config()
     with config.unlocked():
         config.update_from_flattened_dict({field: value})
     workdir = tmp_path / "run"
@@ -202,7 +202,7 @@ def test_a_few_shot_config_with_too_many_classes(tiny_config, tmp_path):
 
 
 def test_a_model_that_needs_a_memory_without_one(tmp_path):
-    config = make_tiny_config()
+    config = make_vma_config()
     config.episodes = {"name": "minibatch", "batch_size": 8}
     with pytest.raises(UserError, match="the memory is empty"):
         train_and_evaluate(config, tmp_path)

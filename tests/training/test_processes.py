@@ -56,7 +56,7 @@ def start():
         process.kill()
 
 
-def start_processes(workdir, num_processes, num_devices, num_steps, name="tiny_config"):
+def start_processes(workdir, num_processes, num_devices, num_steps, name="tiny_vma"):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{probe.getsockname()[1]}"
