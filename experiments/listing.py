@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import math
 import re
 import sys
 import textwrap
@@ -38,6 +39,14 @@ def configs(folder: Path = _FOLDER) -> list[Listed]:
         if cost:
             found.append(Listed(path.stem, docstring.splitlines()[0], cost["cpu"], cost["gpu"]))
     return found
+
+
+def minutes(time: str) -> float:
+    """Those of a `Listed` time, such as "an estimated 20 min"; NaN for "unknown"."""
+    if time == "unknown":
+        return math.nan
+    value, unit = time.removeprefix("an estimated ").split()
+    return float(value) * {"s": 1.0 / 60.0, "min": 1.0, "h": 60.0}[unit]
 
 
 def load(name: str) -> ConfigDict:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 
 from experiments import cli, listing, page, reporting
-from experiments.recipes import Number, Recipe, Task, Training
+from experiments.recipes import Number, Recipe, Task, Training, Workdir
 from memjax import files
 from memjax.errors import UserError
 from memjax.training import metrics
@@ -38,6 +38,13 @@ class Command(NamedTuple):
         return shlex.join(("python", "-m", self.module, *self.arguments))
 
 
+class Times(NamedTuple):
+    """Minutes on one CPU core and on a GPU."""
+
+    cpu: float
+    gpu: float
+
+
 class Plan(NamedTuple):
     """A recipe at the papers' budget or a small one, and the folder of all runs."""
 
@@ -56,12 +63,19 @@ class Plan(NamedTuple):
 
     def options(self, task: Task) -> dict[str, Any]:
         """Its options."""
-        return {**task.options, **(task.small if self.small else {})}
+        options = {**task.options, **(task.small if self.small else {})}
+        return {
+            name: str(self.workdir(self.recipe.runs[value.run]))
+            if isinstance(value, Workdir)
+            else value
+            for name, value in options.items()
+        }
 
     def workdir(self, training: Training) -> Path:
         """Its folder: that of any other recipe's training that is the same."""
         values = {f: re.sub(r"[^\w.]+", "-", str(v)).strip("-") for f, v in training.fields.items()}
-        return self.folder / "_".join([training.config, *cli.name_parts(values)])
+        folder = self.folder if training.small else self.runs / "paper"  # the same for both
+        return folder / "_".join([training.config, *cli.name_parts(values)])
 
     def num_steps(self, training: Training) -> int:
         """Steps of the whole training."""
@@ -98,19 +112,27 @@ class Plan(NamedTuple):
 
     def text(self) -> str:
         """The commands, and how long the trainings take."""
-        known = {config.name: config for config in listing.configs()}
-        lines = [self.recipe.source]
+        lines, total = [self.recipe.source], Times(0.0, 0.0)
         for name, training in self.recipe.runs.items():
-            config = known[training.config]
-            times = f"{config.cpu} on one CPU core, {config.gpu} on a GPU"
-            if self.small:
-                times = f"about {training.small_minutes} min on one CPU core"
-            elif training.fields:
-                times = f"its config without changes: {times}"
-            lines += ["", f"# {name}: {self.num_steps(training):,} steps; {times}"]
+            times = self.times(training)
+            total = Times(*map(sum, zip(total, times, strict=True)))
+            lines += ["", f"# {name}: {self.num_steps(training):,} steps; {self._format(times)}"]
             lines.append(_line(self.train(training)))
         lines += ["", "# evaluations", *(_line(self.evaluate(t)) for t in self.recipe.tasks)]
-        return "\n".join(lines)
+        return "\n".join([*lines, "", f"# all trainings: {self._format(total)}"])
+
+    def times(self, training: Training) -> Times:
+        """How long the whole training takes; NaN where not known, as of a small one on a GPU."""
+        if self.small:
+            return Times(training.small_minutes, math.nan)
+        (config,) = (c for c in listing.configs() if c.name == training.config)
+        share = self.num_steps(training) / listing.load(training.config).training.num_steps
+        cpu, gpu = listing.minutes(config.cpu), listing.minutes(config.gpu)
+        return Times(cpu * share * training.cost.cpu, gpu * share * training.cost.gpu)
+
+    def _format(self, times: Times) -> str:
+        text = f"{_duration(times.cpu)} on one CPU core"
+        return text if self.small else f"{text}, {_duration(times.gpu)} on a GPU"
 
     def carry_out(self, seconds: float) -> bool:
         """Runs what is not done; whether all of it is done now.
@@ -206,6 +228,12 @@ def merge(text: str, name: str, budget: str, rows: Sequence[Mapping[str, Any]]) 
     new = [f"{begin} {' | '.join(_cell(row[column]) for column in _COLUMNS)} |" for row in rows]
     lines = sorted([*kept, *new], key=lambda line: line.split("|")[1:3])
     return _HEAD + "".join(f"{line}\n" for line in lines)
+
+
+def _duration(minutes: float) -> str:
+    if math.isnan(minutes):
+        return "unknown"
+    return f"about {minutes:.0f} min" if minutes < 90.0 else f"about {minutes / 60.0:.0f} h"
 
 
 def _cell(value: Any) -> str:

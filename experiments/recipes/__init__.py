@@ -7,8 +7,8 @@ in nats an image unless their names say otherwise; a goal is ours.
 from collections.abc import Mapping
 
 from experiments.recipes import kanerva, mem_vae, vma
-from experiments.recipes.recipe import Number, Recipe, Task, Training
+from experiments.recipes.recipe import Cost, Number, Recipe, Task, Training, Workdir
 
-__all__ = ["RECIPES", "Number", "Recipe", "Task", "Training"]
+__all__ = ["RECIPES", "Cost", "Number", "Recipe", "Task", "Training", "Workdir"]
 
 RECIPES: Mapping[str, Recipe] = {**kanerva.RECIPES, **vma.RECIPES, **mem_vae.RECIPES}

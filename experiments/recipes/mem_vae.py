@@ -3,20 +3,43 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.recipes.recipe import Fields, Number, Recipe, Task, Training, nll, schedule
+from experiments.recipes.recipe import (
+    Cost,
+    Fields,
+    Number,
+    Recipe,
+    Task,
+    Training,
+    nll,
+    schedule,
+)
 
 _NO_MEMORY = {"model.num_slots": (0, 0), "model.local_reconstruction": 0.0}
+_LARGER = _NO_MEMORY | {"model.hidden_sizes": (530, 530)}
+_VISUAL = {"model.attention": "softmax", "model.composition": "sum"}
+_TWINS = {"VAE": _NO_MEMORY, "MEM-VAE": {}}
+_CPU_COSTS = {1: 1.0, 5: 3.3, 50: 29.0}  # by samples
+_MNIST_GPU_COSTS = {1: 1.0, 5: 1.0, 50: 5.0}  # until the GPU is busy, more cost nothing
+_OCR_GPU_COSTS = {1: 1.0, 5: 1.0, 50: 1.0}
 _NOISES = {"RECT-12": (0.1403, 0.1362), "RAND-0.6": (0.0194, 0.0187), "HALF": (0.0550, 0.0539)}
 
 
-def _by_samples(config: str, small: Mapping[int, tuple[Fields, int]]) -> dict[str, Training]:
-    """VAE and MEM-VAE trained with 1, 5 and 50 samples; `small`: fields and minutes of each."""
+def _by_samples(
+    config: str,
+    small: Mapping[int, tuple[Fields, int]],
+    gpu_costs: Mapping[int, float],
+    systems: Mapping[str, Fields],
+) -> dict[str, Training]:
+    """Systems trained with 1, 5 and 50 samples; `small`: fields and minutes of each."""
     return {
         f"{name} {samples}": Training(
-            config, {"model.num_samples": samples, **no_memory}, *small[samples]
+            config,
+            {"model.num_samples": samples, **fields},
+            *small[samples],
+            Cost(_CPU_COSTS[samples], gpu_costs[samples]),
         )
         for samples in small
-        for name, no_memory in {"VAE": _NO_MEMORY, "MEM-VAE": {}}.items()
+        for name, fields in systems.items()
     }
 
 
@@ -61,16 +84,16 @@ def _density(run: str, paper: float, goal: float) -> Number:
     return Number(f"log density, {run}", task, "nll", paper, goal, factor=-1.0)
 
 
+_MNIST_SMALL = {1: (_mnist(12_000), 7), 5: (_mnist(3_000), 7), 50: (_mnist(300), 7)}
+_MNIST_NLL = {"num_samples": 5_000}, {"num_samples": 100, "num_queries": 1_000}
+
 RECIPES = {
     "mem_vae_mnist": Recipe(
         "MEM-VAE tables 1 and 2, figures 3, 4, 6 and 8, appendix A: MNIST",
-        _by_samples(
-            "mem_vae_mnist", {1: (_mnist(12_000), 7), 5: (_mnist(3_000), 7), 50: (_mnist(300), 7)}
-        ),
+        _by_samples("mem_vae_mnist", _MNIST_SMALL, _MNIST_GPU_COSTS, _TWINS),
         [
             *_table1(
-                {"num_samples": 5_000},
-                {"num_samples": 100, "num_queries": 1_000},
+                *_MNIST_NLL,
                 {
                     "VAE 1": (85.67, 85.0),
                     "MEM-VAE 1": (84.41, 84.0),
@@ -88,11 +111,27 @@ RECIPES = {
         [Task("MEM-VAE 1", name) for name in ("preference", "disable_memory")]
         + [Task(run, "samples") for run in ("VAE 50", "MEM-VAE 50")],
     ),
+    "mem_vae_larger_baseline": Recipe(
+        "MEM-VAE section 5.1: a VAE with as many parameters, MNIST",
+        _by_samples("mem_vae_mnist", _MNIST_SMALL, _MNIST_GPU_COSTS, {"VAE": _LARGER}),
+        _table1(
+            *_MNIST_NLL,
+            {"VAE 1": (85.69, 85.69), "VAE 5": (84.43, 84.43), "VAE 50": (83.58, 83.58)},
+        ),
+    ),
+    "mem_vae_slots": Recipe(
+        "MEM-VAE appendix D: table 4 and figure 7, slots as images",
+        {"VIS-MEM-VAE": Training("mem_vae_mnist", _VISUAL, *_MNIST_SMALL[1])},
+        _table1(*_MNIST_NLL, {"VIS-MEM-VAE": (84.68, 84.68)}),
+        [Task("VIS-MEM-VAE", "slots")],
+    ),
     "mem_vae_ocr_letters": Recipe(
         "MEM-VAE table 1: OCR letters",
         _by_samples(
             "mem_vae_ocr_letters",
             {1: (_epochs(600), 40), 5: (_epochs(120), 40), 50: (_epochs(30), 90)},
+            _OCR_GPU_COSTS,
+            _TWINS,
         ),
         _table1(
             {"num_samples": 100_000},
@@ -114,9 +153,9 @@ RECIPES = {
                 "mem_vae_frey_faces",
                 {"episodes.batch_size": batch_size, "training.num_steps": steps, **slots},
                 {"optimizer.decay_steps": steps},
-                500 // batch_size,
+                *small,
             )
-            for batch_size, steps in {100: 18_600, 10: 186_000}.items()
+            for batch_size, steps, *small in ((100, 18_600, 2), (10, 186_000, 4, Cost(0.3, 0.3)))
             for name, slots in {"VAE": {"model.num_slots": (0,)}, "MEM-VAE": {}}.items()
         },
         [

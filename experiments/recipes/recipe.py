@@ -8,6 +8,13 @@ Fields = Mapping[str, Any]
 NONE: Fields = MappingProxyType({})
 
 
+class Cost(NamedTuple):
+    """What a step takes, in steps of its config as it is; by `benchmarks.configs`."""
+
+    cpu: float = 1.0
+    gpu: float = 1.0
+
+
 class Training(NamedTuple):
     """A run: a config by name, and the fields of it that differ."""
 
@@ -15,6 +22,13 @@ class Training(NamedTuple):
     fields: Fields = NONE
     small: Fields = NONE  # what differs too in the budget of two CPU cores
     small_minutes: int = 0  # about what that takes on one of them
+    cost: Cost = Cost()
+
+
+class Workdir(NamedTuple):
+    """A task's option that is the folder of another of the recipe's runs."""
+
+    run: str
 
 
 class Task(NamedTuple):
@@ -22,7 +36,7 @@ class Task(NamedTuple):
 
     run: str
     name: str
-    options: Fields = NONE
+    options: Fields = NONE  # by name; a `Workdir` stands for a folder
     small: Fields = NONE  # options that differ in the budget of two CPU cores
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import math
 
 import pytest
 
@@ -17,7 +18,7 @@ def test_every_config_is_listed_with_its_cost():
     for config in configs:
         module = importlib.import_module(f"experiments.configs.{config.name}")
         assert module.__doc__.startswith(config.summary) and config.summary.endswith(".")
-        assert config.cpu and config.gpu
+        assert listing.minutes(config.cpu) > 0.0 and not listing.minutes(config.gpu) <= 0.0
 
 
 def test_every_task_is_listed_with_its_options():
@@ -34,6 +35,8 @@ def test_a_config_without_a_cost_is_not_listed(tmp_path):
     (tmp_path / "two.py").write_text('"""Two."""')
     (config,) = listing.configs(tmp_path)
     assert config == listing.Listed("one", "One.", "3 s", "1 s")
+    assert listing.minutes(config.cpu) == 0.05 and math.isnan(listing.minutes("unknown"))
+    assert listing.minutes("an estimated 2 h") == 120.0
     text = listing.format_configs([config])
     assert text.startswith("one\n    One.\n    one CPU core: 3 s; GPU: 1 s\n")
 

@@ -8,7 +8,7 @@ import pytest
 
 from experiments import listing, plan
 from experiments.plan import Plan
-from experiments.recipes import RECIPES, Number, Recipe, Task, Training
+from experiments.recipes import RECIPES, Cost, Number, Recipe, Task, Training, Workdir
 from memjax import evaluation
 from memjax.errors import UserError
 from tests.experiments.test_command_line import assert_refused, run
@@ -49,18 +49,40 @@ def test_a_recipe_fits_its_configs_and_tasks(tmp_path, name, small):
 
 
 def test_a_folder_is_of_one_config_and_a_file_of_one_evaluation(tmp_path):
-    """Recipes share runs, so the same folder must be the same run."""
-    for small in (False, True):
-        plans = [Plan(recipe, tmp_path, small) for recipe in RECIPES.values()]
-        trainings = [(p, t) for p in plans for t in p.recipe.runs.values()]
-        for (p, a), (q, b) in itertools.combinations(trainings, 2):
-            same = a.config == b.config and p.fields(a) == q.fields(b)
-            assert same == (p.workdir(a) == q.workdir(b)), (a, b)
-        options = {}
-        for p in plans:
-            for task in p.recipe.tasks:
-                key = (p.workdir(p.recipe.runs[task.run]), task.name)
-                assert options.setdefault(key, p.options(task)) == p.options(task)
+    """Recipes and budgets share runs, so the same folder must be the same run."""
+    plans = [Plan(r, tmp_path, small) for small in (False, True) for r in RECIPES.values()]
+    trainings = [(p, t) for p in plans for t in p.recipe.runs.values()]
+    for (p, a), (q, b) in itertools.combinations(trainings, 2):
+        same = a.config == b.config and p.fields(a) == q.fields(b)
+        assert same == (p.workdir(a) == q.workdir(b)), (a, b)
+    options = {}
+    for p in plans:
+        for task in p.recipe.tasks:
+            key = (p.workdir(p.recipe.runs[task.run]), task.name)
+            assert options.setdefault(key, p.options(task)) == p.options(task)
+
+
+def test_an_option_may_be_the_folder_of_another_run(tmp_path):
+    task = Task("VAE", "generate", {"beside": Workdir("twin")})
+    twin = Training("vae_digits", {"seed": 2})
+    recipe = _RECIPE._replace(runs=_RECIPE.runs | {"twin": twin}, others=[task])
+    steps = Plan(recipe, tmp_path, small=False)
+    assert steps.options(task) == {"beside": str(steps.workdir(twin))}
+    assert f"--option=beside={steps.workdir(twin)}" in steps.text()
+
+
+def test_a_plan_says_how_long_it_takes(tmp_path, monkeypatch):
+    known = listing.Listed("vae_digits", "", "3 h", "an estimated 30 s")
+    monkeypatch.setattr(listing, "configs", lambda: [known])
+    twice = 2 * listing.load("vae_digits").training.num_steps
+    training = Training("vae_digits", {"training.num_steps": twice}, _TINY, 7, Cost(5.0, 1.5))
+    recipe = _RECIPE._replace(runs={"VAE": training, "twin": Training("vae_digits")})
+    assert Plan(recipe, tmp_path, small=False).times(training) == (1800.0, 1.5)
+    text = Plan(recipe, tmp_path, small=False).text()
+    assert f"{twice:,} steps; about 30 h on one CPU core, about 2 min on a GPU" in text
+    assert text.endswith("# all trainings: about 33 h on one CPU core, about 2 min on a GPU")
+    text = Plan(recipe, tmp_path, small=True).text()
+    assert "# VAE: 20 steps; about 7 min on one CPU core\n" in text
 
 
 @pytest.mark.slow
