@@ -50,15 +50,22 @@ def main(argv: Sequence[str]) -> None:
 
 
 def parse_options(evaluate: Callable, options: Sequence[str]) -> dict[str, Any]:
-    """The keyword arguments of `evaluate` from strings NAME=VALUE, VALUE a Python literal."""
-    known = [name for name in inspect.signature(evaluate).parameters if name != "run"]
-    parsed = {}
+    """The keyword arguments of `evaluate` from strings NAME=VALUE.
+
+    VALUE is a Python literal, or what stands there where the option is a text.
+    """
+    parameters = inspect.signature(evaluate).parameters
+    known = [name for name in parameters if name != "run"]
+    parsed: dict[str, Any] = {}
     for option in options:
         name, equals, value = option.partition("=")
         if not equals or name not in known:
             raise UserError(
                 f"option is {option!r}; it must be NAME=VALUE, NAME: {', '.join(known)}"
             )
+        if isinstance(parameters[name].default, str):
+            parsed[name] = value
+            continue
         try:
             parsed[name] = literal_eval(value)
         except (ValueError, SyntaxError) as error:

@@ -126,13 +126,14 @@ def gumbel_softmax(
       ValueError: no slots, a batch of logits, or `num_samples` below 1.
     """
     checks.draws(address_logits, num_samples)
-    num_slots = len(address_logits)
-    noise = jax.random.gumbel(rng_key, (num_samples, num_slots), address_logits.dtype)
+    num_slots, dtype = len(address_logits), address_logits.dtype
+    wide = jnp.promote_types(dtype, jnp.float32)  # see `addressing.sample`
+    noise = jax.random.gumbel(rng_key, (num_samples, num_slots), wide)
     perturbed = address_logits[None, :] + noise
-    relaxed = jax.nn.softmax(perturbed / temperature, axis=-1)
+    relaxed = jax.nn.softmax(perturbed / temperature, axis=-1).astype(dtype)
     if not straight_through:
         return relaxed
-    hard = jax.nn.one_hot(jnp.argmax(perturbed, axis=-1), num_slots, dtype=relaxed.dtype)
+    hard = jax.nn.one_hot(jnp.argmax(perturbed, axis=-1), num_slots, dtype=dtype)
     return hard + relaxed - jax.lax.stop_gradient(relaxed)
 
 

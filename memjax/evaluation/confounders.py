@@ -44,7 +44,8 @@ def evaluate(
 
     by_classes = [row(classes, shots) for classes in as_sequence(num_classes)]
     by_shots = [row(all_classes, shots) for shots in as_sequence(num_shots)]
-    one = by_classes[0]["nll"] - math.log(by_classes[0]["classes"])
+    fewest = min(by_classes, key=lambda entry: entry["classes"])
+    one = fewest["nll"] - math.log(fewest["classes"])
     for entry in by_classes + by_shots:
         entry["ideal"] = one + math.log(entry["classes"])
     x = [math.log(entry["classes"]) for entry in by_classes]

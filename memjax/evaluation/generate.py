@@ -98,7 +98,7 @@ def from_memory(
 def _from_vae(
     run: Run, rng_key: chex.PRNGKey, shape: Sequence[int], num_iterations: int
 ) -> list[chex.Array]:
-    """Figure 8: a VAE's samples, encoded and decoded again and again."""
+    """Figure 8: a VAE's samples, encoded and decoded again and again; Gaussian ones as means."""
     num_images = shape[0] * shape[1]
     generate = jax.jit(
         jax.vmap(lambda rng_key: run.model.apply(run.variables, rng_key, None, method="generate"))
@@ -107,7 +107,9 @@ def _from_vae(
     steps = [images]
     for i in range(num_iterations):
         step_rng_key, sample_rng_key = jax.random.split(jax.random.fold_in(rng_key, i))
-        queries = jax.random.bernoulli(sample_rng_key, jnp.clip(steps[-1], 0.0, 1.0))
-        explained = run.map("explain", step_rng_key, queries.astype(images.dtype), None)
+        queries = jnp.clip(steps[-1], 0.0, 1.0)
+        if run.model.likelihood == "bernoulli":
+            queries = jax.random.bernoulli(sample_rng_key, queries).astype(images.dtype)
+        explained = run.map("explain", step_rng_key, queries, None)
         steps.append(explained["reconstruction"])
     return [step.reshape(*shape, *step.shape[1:]) for step in steps]

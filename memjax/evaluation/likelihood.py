@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from memjax import data
+from memjax.errors import UserError
 from memjax.evaluation.run import Report, Run
 
 _CHUNK = 100  # samples of each query that are held in memory at a time
@@ -21,26 +22,31 @@ def evaluate(
 ) -> Report:
     """The NLL of held-out images in nats, by importance sampling; Burda et al. 2015, VMA eq. 7.
 
-    Where training draws i.i.d. images, every image of the evaluation split is scored once; else as
-    many episodes are drawn as make up `num_queries`.
+    Where training draws i.i.d. images, those of the evaluation split are scored in order, once
+    each; else episodes are drawn.
 
     Args:
       run: the trained run.
       num_samples: L, rounded up to a multiple of 100 above 100; memory use does not grow with it.
-      num_queries: how many images; 0 for the size of the split.
+      num_queries: how many images, or whole episodes where one is a query; rounded up to whole
+        batches where episodes are drawn. 0 for as many as make up the split.
       batch_size: images scored at a time, where they are i.i.d.
       seed: of the samples and the episodes.
+
+    Raises:
+      UserError: more i.i.d. images than the split has.
     """
     rng_key = jax.random.key(seed)
-    num_queries = num_queries or len(run.experiment.eval.arrays.images)
+    num_queries = _num_queries(run, num_queries)
     score, num_samples = make_score(run, num_samples)
     parts: list[dict[str, jax.Array]] = []
     for i, episode in enumerate(_episodes(run, num_queries, batch_size, rng_key)):
         parts.append(score(jax.random.fold_in(rng_key, i), episode.query, episode.support))
     scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     means = {name: float(np.mean(values)) for name, values in scores.items()}
-    standard_error = float(np.std(scores["nll"]) / math.sqrt(num_queries))
-    row = {"queries": len(scores["nll"]), "samples": num_samples, **means}
+    scored = len(scores["nll"])
+    standard_error = float(np.std(scores["nll"]) / math.sqrt(scored))
+    row = {"queries": scored, "samples": num_samples, **means}
     return Report([row | {"standard_error": standard_error}])
 
 
@@ -69,6 +75,15 @@ def make_score(run: Run, num_samples: int) -> tuple[Score, int]:
         return {"bound": metrics["nll"], **metrics, "nll": nll.reshape(len(queries), -1).mean(1)}
 
     return score, num_chunks * chunk_size
+
+
+def _num_queries(run: Run, num_queries: int) -> int:
+    """Those asked for, or as many as hold as many images as the split."""
+    episodes = run.experiment.config.eval.episodes
+    num_images = len(run.experiment.eval.arrays.images)
+    if episodes.name == "minibatch" and num_queries > num_images:
+        raise UserError(f"num_queries is {num_queries}; the split has {num_images} images")
+    return num_queries or -(-num_images // episodes.get("episode_length", 1))
 
 
 def _episodes(

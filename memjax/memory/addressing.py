@@ -72,14 +72,16 @@ def sample(
       ValueError: no slots, a batch of logits, or `num_samples` below 1.
     """
     checks.draws(address_logits, num_samples)
-    address_log_probs = jax.nn.log_softmax(address_logits)
+    # bfloat16 can't count beyond 256, nor tell uniforms of a thousand slots apart.
+    wide = jnp.promote_types(address_logits.dtype, jnp.float32)
+    address_log_probs = jax.nn.log_softmax(address_logits.astype(wide))
     probs = jax.lax.stop_gradient(jnp.exp(address_log_probs))
     # The inverse of the distribution function, at L uniforms rather than at L x N Gumbel variables.
     # A sum in another order may round up at a slot of probability 0, which must not be drawn.
     cumulative = jax.lax.cummax(jnp.where(probs > 0, jnp.cumsum(probs), 0.0))
     uniform = jax.random.uniform(rng_key, (num_samples, 1), probs.dtype) * cumulative[-1]
     addresses = jnp.sum(cumulative[None, :] <= uniform, axis=-1, dtype=jnp.int32)
-    return addresses, address_log_probs[addresses]
+    return addresses, address_log_probs[addresses].astype(address_logits.dtype)
 
 
 def sample_streaming(

@@ -83,6 +83,12 @@ def episode(
     not_negative("noise_var", noise_var)
 
 
+def positive(name: str, value: chex.Numeric) -> None:
+    """Refuses zero and less, if it is known while tracing."""
+    if not isinstance(value, jax.core.Tracer) and not np.all(np.asarray(value) > 0):
+        raise ValueError(f"{name} is {value}; it must be positive")
+
+
 def not_negative(name: str, value: chex.Numeric) -> None:
     """Refuses a negative number, if it is known while tracing."""
     if not isinstance(value, jax.core.Tracer) and np.any(np.asarray(value) < 0):

@@ -24,7 +24,10 @@ METHODS = ("batch", "information", "online")
 
 
 def full_precision(function: _Function) -> _Function:
-    """GPUs and TPUs round the inputs of matrix products unless told otherwise."""
+    """GPUs and TPUs round the inputs of matrix products unless told otherwise.
+
+    Derivative rules need it for themselves: under `jit`, JAX traces them after the function.
+    """
 
     @wraps(function)
     def at_full_precision(*args, **kwargs):
@@ -135,6 +138,7 @@ def _solve_batch(mean, row_cov, weights, codes, noise_var) -> tuple[Any, chex.Ar
 
 
 @_batch.defjvp
+@full_precision
 def _batch_jvp(primals, tangents):
     """The derivative, as linear in the tangents as it is in its transpose.
 
@@ -168,6 +172,7 @@ def _information_in(weights, codes, noise_var) -> tuple[chex.Array, chex.Array]:
 
 
 @_information_in.defjvp
+@full_precision
 def _information_in_jvp(primals, tangents):
     weights, codes, noise_var = primals
     d_weights, d_codes, d_noise_var = tangents
@@ -186,6 +191,7 @@ def _add_information(mean, row_cov, precision, information) -> tuple[chex.Array,
 
 
 @_add_information.defjvp
+@full_precision
 def _add_information_jvp(primals, tangents):
     """dU+ = P dU P' - U+ dS U+ and dR+ = P (dR + dU (h - S R+)) + U+ (dh - dS R+), P = I - U+ S."""
     _, _, precision, information = primals
@@ -223,6 +229,7 @@ def _online(mean, row_cov, weights, codes, noise_var) -> tuple[chex.Array, chex.
 
 
 @_online.defjvp
+@full_precision
 def _online_jvp(primals, tangents):
     """Backward through T dependent updates is what takes long."""
     method = cheapest(primals[2].shape, primals[0].shape)

@@ -45,11 +45,11 @@ def prior(
       diagonal: whether the row covariance is `[N]`; see `write`.
 
     Raises:
-      ValueError: a size below 1, or a negative scale.
+      ValueError: a size below 1, or a scale that is not positive.
     """
     checks.at_least("num_slots", num_slots)
     checks.at_least("code_size", code_size)
-    checks.not_negative("scale", scale)
+    checks.positive("scale", scale)
     variances = jnp.full(num_slots, scale, jnp.result_type(float))
     return KanervaState(
         mean=jnp.zeros((num_slots, code_size), variances.dtype),
@@ -77,6 +77,9 @@ def write(
         information   an N x N solve; noise must be positive
         online        T rank-one updates in order; noise may be zero
         auto          batch or information, whichever takes fewer operations with the gradient
+
+    The gradient of "online" is that of "auto", and its value too where it is differentiated: noise
+    of zero then needs "batch".
 
     A `[N]` row_cov is the diagonal variant (KM figure 10). It approximates: the posterior's rows
     are correlated as soon as a write weighs two of them, and their covariance is dropped. The
@@ -244,6 +247,7 @@ def kl_divergence(memory_posterior: KanervaState, memory_prior: KanervaState) ->
     return 0.5 * (code_size * slots + jnp.sum(jnp.square(whitened[:, num_slots:])))
 
 
+@full_precision
 def address_weights(lookup_key: chex.Array, address_matrix: chex.Array) -> chex.Array:
     """The weights of a key, w = b A' with the rows of A scaled to unit norm; KM eq. 5.
 

@@ -42,7 +42,7 @@ def prior(num_slots: int, code_size: int, rank: int, scale: float = 1.0) -> LowR
     checks.at_least("num_slots", num_slots)
     checks.at_least("code_size", code_size)
     checks.at_least("rank", rank)
-    checks.not_negative("scale", scale)
+    checks.positive("scale", scale)
     row_var = jnp.full(num_slots, scale, jnp.result_type(float))
     return LowRankState(
         mean=jnp.zeros((num_slots, code_size), row_var.dtype),

@@ -97,6 +97,11 @@ class EpisodicVAE(nn.Module):
         """p(z|y, M) for y `[T, ...]`."""
         raise NotImplementedError
 
+    def _memory_metrics(self, memory: Any, num_images: int) -> dict[str, chex.Array]:
+        """What is worth knowing of the written memory, beside the bound."""
+        del memory, num_images
+        return {}
+
     def setup(self):
         """Names the parameters; checks what the config says."""
         _check(self)
@@ -136,7 +141,7 @@ class EpisodicVAE(nn.Module):
             "kl_address": kl_address,
             "kl_latent": kl_latent,
         }
-        return objective, metrics
+        return objective, metrics | self._memory_metrics(memory, len(query))
 
     def write(self, rng_key: chex.PRNGKey, images: chex.Array) -> Any:
         """The memory after an episode `[T, H, W, C]`; KM eq. 8, by one sample of y and z."""

@@ -99,6 +99,13 @@ class KanervaMachine(EpisodicVAE):
             memory = KanervaState(kanerva.sample(memory_rng_key, memory), memory.row_cov)
         return memory
 
+    def _memory_metrics(self, memory: KanervaState, num_images: int) -> dict[str, chex.Array]:
+        """KL(q(M|X) || p(M)) for each image, in nats; the bound of KM eq. 12 has no such term."""
+        if self.memory_mode == "sample":  # it is no distribution then
+            return {}
+        posterior, prior = jax.lax.stop_gradient((memory, self.memory_prior()))
+        return {"kl_memory": kanerva.kl_divergence(posterior, prior) / num_images}
+
     def _latent_prior(self, memory: KanervaState, address: chex.Array) -> dist.Distribution:
         """p(z|y, M), KM eq. 6; or, over the memory's distribution, eq. 19."""
         mean, var = kanerva.read(memory, self._weights(address), self.noise_var)

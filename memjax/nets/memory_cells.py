@@ -71,7 +71,7 @@ class KanervaCell(nn.RNNCellBase):
         write_weights = addressing.similarity(write_key, address_matrix, "cosine")
         code = nn.Dense(self.code_size, name="code")(inputs)
         # Both sides of code = weights @ memory + noise, so that the noise is divided by the gate.
-        root_gate = jnp.sqrt(nn.sigmoid(nn.Dense(1, name="gate")(inputs)))
+        root_gate = jnp.exp(0.5 * nn.log_sigmoid(nn.Dense(1, name="gate")(inputs)))
 
         def read_and_write(
             memory: KanervaState, read_weights: Any, write_weights: Any, code: Any
@@ -107,7 +107,7 @@ class CategoricalCell(nn.RNNCellBase):
 
     The oldest slot is overwritten. The address is drawn from the softmax of the similarities to the
     keys and passes a straight-through Gumbel-softmax gradient, which is biased. An empty memory
-    reads as zeros.
+    reads as zeros. `nn.RNN` draws the same addresses at every call unless it is given `init_key`.
 
     Attributes:
       features: of the output.

@@ -80,7 +80,9 @@ def _run(
             if step % config.log_every == 0 or last:
                 first = step - (step - 1) % config.log_every
                 num_taken = step + 1 - first - writer.count_skipped(first, step)
-                metrics, state = _take_metrics(state, num_taken)
+                metrics, emptied = _take_metrics(state, num_taken)
+                if step % config.log_every == 0:  # else a longer run's next metrics need the sums
+                    state = emptied
                 seconds = time.perf_counter() - interval_time
                 metrics["steps_per_second"] = (step - interval_start) / seconds
                 if step % config.eval_every == 0 or last:

@@ -149,6 +149,15 @@ def test_gumbel_softmax_samples_addresses(straight_through):
         assert np.all(weights[:, 4] == 0)
 
 
+def test_gumbel_softmax_of_narrow_logits_reaches_every_slot():
+    logits = jnp.zeros(1024, jnp.bfloat16)
+    one_hot = estimators.gumbel_softmax(jax.random.key(0), logits, 10_000, straight_through=True)
+    assert one_hot.dtype == jnp.bfloat16
+    addresses = np.argmax(one_hot, axis=1)
+    assert abs(np.mean(addresses) - 511.5) < 5 * 296 / 100
+    assert len(np.unique(addresses)) > 1000
+
+
 def test_gumbel_softmax_gradient_nears_the_exact_one_when_cold():
     """Of E[f(a)] for a linear f, whose gradient is known."""
     values = jnp.array([1.0, -2.0, 0.5, 3.0])

@@ -75,6 +75,8 @@ def test_the_ideal_line_rises_by_the_logarithm_of_the_classes(few_shot_run, supp
     assert [r["nll"] for r in report.table] == [2, 8, 10, 30]
     expected = 2 + np.log([1, 4, 10, 10])
     assert [r["ideal"] for r in report.table] == pytest.approx(list(expected))
+    turned = confounders.evaluate(few_shot_run, num_classes=(4, 1), num_shots=1)
+    assert [r["ideal"] for r in turned.table] == [report.table[i]["ideal"] for i in (1, 0, 2)]
     (panels,) = report.curves.values()
     assert [list(p.lines) for p in panels.values()] == [["nll", "ideal"], ["nll"]]
 

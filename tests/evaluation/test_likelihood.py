@@ -4,6 +4,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
+from memjax.errors import UserError
 from memjax.evaluation import likelihood, run, samples
 from tests import oracles
 
@@ -35,6 +36,13 @@ def test_every_image_is_scored_once_unless_told_otherwise(vae_run):
     row = likelihood.evaluate(vae_run, num_samples=1).table[0]
     assert row["queries"] == 297
     assert {"nll", "kl_latent", "reconstruction"} <= row.keys()
+
+
+def test_more_images_than_there_are_and_whole_episodes(vae_run, kanerva_run):
+    with pytest.raises(UserError, match="num_queries is 298; the split has 297 images"):
+        likelihood.evaluate(vae_run, num_queries=298)
+    (row,) = likelihood.evaluate(kanerva_run, num_samples=1).table
+    assert row["queries"] == 80  # 75 episodes of 4 images hold the 297; ten batches of 8
 
 
 def test_one_sample_is_the_elbo_and_more_are_tighter(vae_run):

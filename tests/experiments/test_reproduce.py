@@ -1,12 +1,12 @@
 """Every recipe is one that the commands accept, and a small one is carried out."""
 
-import inspect
 import itertools
 import sys
 
 import pytest
 
 from experiments import listing, plan
+from experiments.evaluate import parse_options
 from experiments.plan import Plan
 from experiments.recipes import RECIPES, Cost, Number, Recipe, Task, Training, Workdir
 from memjax import evaluation
@@ -42,8 +42,9 @@ def test_a_recipe_fits_its_configs_and_tasks(tmp_path, name, small):
         assert training.small_minutes > 0
     for task in steps.recipe.tasks:
         assert task.run in steps.recipe.runs
-        options = inspect.signature(evaluation.task(task.name)).parameters
-        assert steps.options(task).keys() <= options.keys() - {"run"}
+        typed = [a for a in steps.evaluate(task).arguments if a.startswith("--option=")]
+        options = [option.removeprefix("--option=") for option in typed]
+        assert parse_options(evaluation.task(task.name), options) == steps.options(task)
     text = steps.text()
     assert all(str(command) in text for command in commands(steps))
 

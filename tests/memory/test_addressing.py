@@ -75,6 +75,15 @@ def test_sample_has_the_law_of_the_logits(size):
     assert np.all(np.abs(frequencies - probs) < 5 * standard_errors + 1e-4)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_narrow_logits_reach_every_slot(dtype):
+    addresses, log_probs = addressing.sample(jax.random.key(0), jnp.zeros(4096, dtype), 40_000)
+    assert log_probs.dtype == dtype
+    counts = np.bincount(addresses, minlength=4096)  # of mean and variance 9.8
+    assert counts.min() > 0 or (counts == 0).sum() < 5
+    assert counts.max() < 40 and abs(np.mean(addresses) - 2047.5) < 5 * 1182 / 200
+
+
 def test_samples_are_independent_of_each_other():
     logits = jnp.log(jnp.array([0.2, 0.3, 0.5]))
     keys = jax.random.split(jax.random.key(3), 20_000)

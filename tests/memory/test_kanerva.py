@@ -314,11 +314,38 @@ def test_what_does_not_fit_is_refused_while_tracing(changes, message):
         jax.eval_shape(lambda: kanerva.write(**arguments))
 
 
+def matrix_products(jaxpr):
+    """The precisions of all products of matrices, those of inner programs too."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            yield equation.params["precision"]
+        for inner in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "eqns")):
+            if hasattr(inner, "eqns"):
+                yield from matrix_products(getattr(inner, "jaxpr", inner))
+
+
+@pytest.mark.parametrize("method", _METHODS)
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit, jax.checkpoint])
+def test_every_product_has_full_precision(method, transform):
+    """A GPU or TPU would round otherwise; JAX traces the gradient after the function."""
+    memory, weights, codes, _ = episode(4, 5, 3, dtype=np.float32)
+
+    @transform
+    def loss(weights, codes):
+        after = kanerva.write(memory, weights, codes, 1.0, method=method)
+        read_weights = kanerva.address_weights(codes, after.mean)
+        return jnp.sum(kanerva.read(after, read_weights)[0]) + jnp.sum(after.row_cov)
+
+    found = list(matrix_products(jax.make_jaxpr(jax.grad(loss, (0, 1)))(weights, codes).jaxpr))
+    highest = jax.lax.Precision.HIGHEST
+    assert len(found) > 10 and all(p in (highest, (highest, highest)) for p in found)
+
+
 def test_sizes_and_pairs_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="num_slots is 0; it must be at least 1"):
         kanerva.prior(0, 3)
-    with pytest.raises(ValueError, match=r"scale is -1\.0; it must not be negative"):
-        kanerva.prior(2, 3, scale=-1.0)
+    with pytest.raises(ValueError, match=r"scale is 0\.0; it must be positive"):
+        kanerva.prior(2, 3, scale=0.0)
     with pytest.raises(ValueError, match=r"memory_posterior.row_cov is \(2,\)"):
         kanerva.kl_divergence(kanerva.prior(2, 3, diagonal=True), kanerva.prior(2, 3))
     with pytest.raises(ValueError, match=r"read_weights is \(3,\)"):

@@ -81,6 +81,23 @@ def test_importance_weights_average_to_the_exact_likelihood():
         assert standard_error < 0.1 * exact
 
 
+@pytest.mark.parametrize("mode", ["mean", "distribution", "sample"])
+def test_the_memorys_divergence_is_told_where_it_is_one(mode):
+    model, query = tiny(memory_mode=mode), episode()
+    variables = initialize(model)
+
+    @jax.jit
+    def found_and_expected(rng_key):
+        _, metrics = model.apply(variables, rng_key, query, train=False)
+        write_rng_key = jax.random.split(rng_key, 3)[1]
+        memory = model.apply(variables, write_rng_key, query, method="write")
+        prior = model.apply(variables, method="memory_prior")
+        return metrics.get("kl_memory"), kanerva.kl_divergence(memory, prior) / 4
+
+    found, expected = found_and_expected(jax.random.key(1))
+    assert found is None if mode == "sample" else found == pytest.approx(float(expected), rel=1e-4)
+
+
 def test_the_bound_is_the_sum_of_its_parts_and_below_the_likelihood():
     model, query = tiny(), episode()
     variables = initialize(model)

@@ -61,6 +61,19 @@ def test_the_kanerva_cell_reads_the_posterior_of_all_that_was_written():
     np.testing.assert_allclose(outputs[5], dense("output", found), rtol=1e-3, atol=1e-4)
 
 
+def test_a_shut_gate_has_a_finite_gradient():
+    cell = CELLS["kanerva"]
+    inputs = jax.random.normal(jax.random.key(2), (6, 7))
+    params, _ = run(cell, inputs)
+    params["params"]["cell"]["gate"]["bias"] -= 200.0  # its sigmoid is 0
+
+    def loss(params):
+        return jnp.sum(nn.RNN(cell).apply(params, inputs) ** 2)
+
+    gradient = jax.jit(jax.grad(loss))(params)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+
+
 def test_the_categorical_cell_keeps_the_newest_and_reads_one_of_them():
     cell = CELLS["categorical"]
     inputs = jax.random.normal(jax.random.key(2), (6, 7))

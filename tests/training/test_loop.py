@@ -44,6 +44,18 @@ def test_running_again_does_nothing_and_more_steps_go_on(tiny_config, tmp_path):
     assert [entry["step"] for entry in lines(tmp_path)] == [2, 4, 6, 8, 10, 12]
 
 
+def test_metrics_are_means_though_a_run_ended_between_two_lines(tiny_config, tmp_path):
+    tiny_config.training.num_steps, tiny_config.training.log_every = 6, 4
+    tiny_config.training.eval_every = tiny_config.training.checkpoint_every = 4
+    train_and_evaluate(tiny_config, tmp_path / "longer")
+    tiny_config.training.num_steps = 8
+    train_and_evaluate(tiny_config, tmp_path / "longer")
+    train_and_evaluate(tiny_config, tmp_path / "whole")
+    longer, whole = lines(tmp_path / "longer"), lines(tmp_path / "whole")
+    assert [entry["step"] for entry in longer] == [4, 6, 8]
+    assert without_speed(longer[-1:]) == without_speed(whole[-1:])
+
+
 class Interrupted(Exception):
     pass
 
