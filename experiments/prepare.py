@@ -1,6 +1,8 @@
 """Downloads and prepares a data set: python -m experiments.prepare --name=mnist --data_dir=DIR.
 
 MNIST, CIFAR-10 and Omniglot need TensorFlow for it (pip install 'memjax[prepare]'), and a network.
+The OCR letters and the Frey faces need only the original file: where `letter.data.gz` or
+`frey_rawface.mat` lies in `manual/` of the folder, no network either.
 """
 
 from collections.abc import Sequence

@@ -7,7 +7,8 @@
       shows the commands, and how long the trainings take; starts nothing.
 
   python -m experiments.reproduce --name=kanerva_omniglot --budget=small
-      does it within what a CPU reaches; without --budget, at the papers' own.
+      does it within what a CPU reaches; without --budget, as the configs say: at the paper's own
+      for MEM-VAE, at ours where the papers give none.
 
 Stopped or killed, the same command goes on where it was. With --minutes=8 it stops by itself, with
 exit status 3 while there is more to do: a training saves itself at its next look at the state, an
@@ -25,7 +26,7 @@ from experiments import cli, listing
 from experiments.recipes import RECIPES
 
 _NAME = flags.DEFINE_enum("name", None, list(RECIPES), "What to make; see --list.", required=True)
-_BUDGET = flags.DEFINE_enum("budget", "paper", ["paper", "small"], "The papers', or a CPU's.")
+_BUDGET = flags.DEFINE_enum("budget", "paper", ["paper", "small"], "The configs' own, or a CPU's.")
 _RUNS = flags.DEFINE_string("runs", "runs", "Folder of the runs, which recipes share.")
 _RESULTS = flags.DEFINE_string("results", "REPRODUCED.md", "The table that gets the rows.")
 _MINUTES = flags.DEFINE_float(
@@ -58,7 +59,8 @@ def main(argv: Sequence[str]) -> None:
 
 def format_recipes() -> str:
     """A line for each recipe."""
-    return "\n".join(f"{name:22} {recipe.source}" for name, recipe in RECIPES.items())
+    width = max(map(len, RECIPES))
+    return "\n".join(f"{name:{width}} {recipe.source}" for name, recipe in RECIPES.items())
 
 
 if __name__ == "__main__":

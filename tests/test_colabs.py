@@ -35,6 +35,21 @@ def test_all_begin_with_the_same_installation():
 
 
 @pytest.mark.parametrize(
+    ("full", "accelerator", "target"),
+    [
+        (False, "none", "./memjax"),
+        (False, "tpu", "./memjax[tpu]"),
+        (True, "cuda", "./memjax[prepare,cuda]"),
+    ],
+)
+def test_what_is_installed_is_something_that_pip_takes(full, accelerator, target):
+    lines = read(_NOTEBOOKS[0]).cells[1].source.splitlines()
+    names = {"FULL": full, "ACCELERATOR": accelerator}
+    exec("\n".join(line for line in lines if line.startswith(("extras", "target"))), names)
+    assert names["target"] == target
+
+
+@pytest.mark.parametrize(
     "path",
     [
         pytest.param(path, id=path.stem, marks=() if path.stem == _QUICK else pytest.mark.slow)

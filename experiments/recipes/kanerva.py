@@ -36,7 +36,7 @@ def _bound(run: str, paper: float, goal: float) -> Number:
 
 RECIPES = {
     "kanerva_omniglot": Recipe(
-        "KM sections 4.1 to 4.3: figures 2, 3, 4, 7, 8 and 11",
+        "KM sections 4.1 to 4.3: figures 2, 3, 4, 7, 8 and 11, one seed",
         {
             "VAE": Training("vae_omniglot", _UNLABELLED, schedule(30_000, 1e-3, **_IMAGES), 34),
             "KM": _kanerva(30_000, **_UNLABELLED),
@@ -44,10 +44,11 @@ RECIPES = {
         },
         [_bound("VAE", 112.7, 110.0), _bound("KM", 68.3, 65.0)],
         [Task("KM", name) for name in ("denoise", "interpolate", "weights")]
+        # That VAE has seen these characters; only its samples are shown.
         + [Task("KM, test alphabets", "generate", {"beside": Workdir("VAE")})],
     ),
     "kanerva_rivals": Recipe(
-        "KM section 4.4: figure 6",
+        "KM section 4.4: figure 6, four seeds",
         {f"KM {seed}": _kanerva(10_000, seed=seed, **_ALONE) for seed in _SEEDS}
         | {f"DNC {seed}": _rival("dnc_omniglot", seed) for seed in _SEEDS}
         | {f"LRUA {seed}": _rival("lrua_omniglot", seed) for seed in _SEEDS},
@@ -70,7 +71,7 @@ RECIPES = {
         + [Task("full 0", "covariance")],
     ),
     "kanerva_cifar10": Recipe(
-        "KM section 4: CIFAR-10, figures 5 and 12",
+        "KM section 4: CIFAR-10, figures 5, 7, 8 and 12",
         {
             "VAE": Training("vae_cifar10", {}, schedule(1_000, 1e-3, **_IMAGES), 10),
             "KM": Training("kanerva_cifar10", {}, schedule(1_000, 1e-3, **_EPISODES), 10),
@@ -79,7 +80,11 @@ RECIPES = {
         [
             _task("VAE"),
             _task("KM"),
-            Task("KM", "generate", {"num_classes": 0, "episode_length": 24}),
+            Task(
+                *("KM", "generate"),
+                {"num_classes": 0, "episode_length": 24, "beside": Workdir("VAE")},
+            ),
+            Task("KM", "interpolate"),
         ],
     ),
 }

@@ -12,6 +12,7 @@ _TRAININGS = {
     "GMN": Training("matching_network_omniglot_fewshot", {}, _SMALL_GMN, 20),
 }
 _NLL, _NLL_SMALL = {"num_queries": 1024, "num_samples": 100}, {"num_queries": 256}
+_LEARNED_SLOTS = (64, 128, 256, 512, 1024)
 _RECALL = Task("VMA", "recall")
 _SHOTS = {"1 image": 1, "4 images": 4, "8 images": 8}
 
@@ -33,6 +34,11 @@ def _by_shots(shots: int) -> Training:
 def _kl(of: str, column: str, run: str, paper: float) -> Number:
     task = Task(run, "likelihood", _NLL, _NLL_SMALL)
     return Number(f"KL({of}), {run}", task, column, paper, paper)
+
+
+def _kl_learned(slots: int) -> Number:
+    run = f"VMA, {slots} slots"
+    return Number(f"KL(a), {run}", Task(run, "likelihood"), "kl_address", 2.5, 2.5)
 
 
 def _table1(run: str, classes: int, shots: int, paper: float) -> Number:
@@ -65,7 +71,7 @@ RECIPES = {
         ],
     ),
     "vma_fewshot_shots": Recipe(
-        "VMA figure 4B: memories of 1, 4 and 8 images of a class",
+        "VMA figures 4B and 5B: memories of 1, 4 and 8 images of a class",
         {name: _by_shots(shots) for name, shots in _SHOTS.items()},
         [
             nll("1 image", 75.1, 75.1, _NLL, _NLL_SMALL),
@@ -75,7 +81,8 @@ RECIPES = {
             _kl("z", "kl_latent", "1 image", 28.2),
             _kl("z", "kl_latent", "8 images", 21.8),
         ],
-        [Task("4 images", "likelihood", _NLL, _NLL_SMALL)],
+        [Task("4 images", "likelihood", _NLL, _NLL_SMALL)]
+        + [Task(run, "confounders", {}, {"num_samples": 50}) for run in _SHOTS],
     ),
     "vma_table1": Recipe(
         "VMA table 1: Generative Matching Networks, and VMA; on the split of section 4.2",
@@ -106,10 +113,15 @@ RECIPES = {
     "vma_learned_mnist": Recipe(
         "VMA section 4.1: learned memory on MNIST, figure 2B",
         {
-            "VMA": Training("vma_mnist_learned", {}, {"training.num_steps": 6_000}, 2),
+            f"VMA, {slots} slots": Training(
+                "vma_mnist_learned", {"model.num_slots": slots}, {"training.num_steps": 6_000}, 2
+            )
+            for slots in _LEARNED_SLOTS
+        }
+        | {
             "VAE": Training("vae_mnist", {}, {"training.num_steps": 6_000}, 1),
         },
-        [Number("KL(q(a|x) || p(a))", Task("VMA", "likelihood"), "kl_address", 2.5, 2.5)],
-        [Task("VAE", "likelihood"), Task("VMA", "fewshot_samples")],
+        [_kl_learned(slots) for slots in _LEARNED_SLOTS],
+        [Task("VAE", "likelihood"), Task("VMA, 256 slots", "fewshot_samples")],
     ),
 }
