@@ -5,6 +5,7 @@ from the folder in --runs that is named below; RESULTS.md says how each run is t
 
   recall      recall_256: --task=recall
   generate    kanerva_omniglot: --task=generate
+  one_shot    vma_omniglot_fewshot_15000: --task=fewshot_samples
   impute      demo/mem_vae_digits, which `make demo` trains: --task=impute --option=rect_size=4
   rivals      compare_rivals: experiments.compare of the Kanerva Machine, the LRUA and the DNC
 """
@@ -21,6 +22,7 @@ from memjax.errors import UserError
 _COPIES = {
     "recall": "recall_256/figures/recall.png",
     "generate": "kanerva_omniglot/figures/generate_memory_12_classes.png",
+    "one_shot": "vma_omniglot_fewshot_15000/figures/fewshot_samples.png",
     "impute": "demo/mem_vae_digits/figures/impute_HALF.png",
     "rivals": "compare_rivals/figures/learning_curves.png",
 }
