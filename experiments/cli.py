@@ -1,8 +1,10 @@
 """What the command lines share: errors of the user end in one clear line and exit status 2."""
 
 import contextlib
+import inspect
 import logging
 import sys
+from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,3 +105,27 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 def _exit(message: str):
     print("error: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(2)
+
+
+def parse_options(evaluate: Callable, options: Sequence[str]) -> dict[str, Any]:
+    """The keyword arguments of `evaluate` from strings NAME=VALUE.
+
+    VALUE is a Python literal, or what stands there where the option is a text.
+    """
+    parameters = inspect.signature(evaluate).parameters
+    known = [name for name in parameters if name != "run"]
+    parsed: dict[str, Any] = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals or name not in known:
+            raise UserError(
+                f"option is {option!r}; it must be NAME=VALUE, NAME: {', '.join(known)}"
+            )
+        if isinstance(parameters[name].default, str):
+            parsed[name] = value
+            continue
+        try:
+            parsed[name] = literal_eval(value)
+        except (ValueError, SyntaxError) as error:
+            raise UserError(f"option {name} is {value!r}; it must be a number or a list") from error
+    return parsed

@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from experiments import listing, plan
-from experiments.evaluate import parse_options
+from experiments import cli, listing, plan
 from experiments.plan import Plan
 from experiments.recipes import RECIPES, Cost, Number, Recipe, Task, Training, Workdir
 from memjax import evaluation
@@ -44,7 +43,7 @@ def test_a_recipe_fits_its_configs_and_tasks(tmp_path, name, small):
         assert task.run in steps.recipe.runs
         typed = [a for a in steps.evaluate(task).arguments if a.startswith("--option=")]
         options = [option.removeprefix("--option=") for option in typed]
-        assert parse_options(evaluation.task(task.name), options) == steps.options(task)
+        assert cli.parse_options(evaluation.task(task.name), options) == steps.options(task)
     text = steps.text()
     assert all(str(command) in text for command in commands(steps))
 
