@@ -10,7 +10,6 @@ from latex2mathml.converter import convert
 from mkdocs.structure.files import File
 
 _ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(_ROOT))
 _PACKAGES = ("memory", "estimators", "nets", "models", "data", "training", "evaluation")
 _INTERNAL = ("checks", "conditioning")  # of memjax.memory
 # Files of the repository that are pages too; their links are from the repository's root.
@@ -52,6 +51,7 @@ def _modules(package: str) -> Iterator[str]:
 
 
 def _configs() -> str:
+    sys.path.append(str(_ROOT))  # here, for MkDocs puts back the path of before it read this file
     from experiments import listing
 
     lines = ["# Configs and tasks", "", "## Configs", ""]
