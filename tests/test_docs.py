@@ -67,7 +67,9 @@ def test_commands_run(page, tmp_path):
 @pytest.mark.slow
 def test_the_site_is_built_without_warnings(tmp_path):
     pytest.importorskip("mkdocs", reason="needs the extra: docs")
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", f"--site-dir={tmp_path}/site"]
+    # -P: the command `mkdocs`, unlike `python -m`, does not find modules in the current folder
+    build = [sys.executable, "-P", "-m", "mkdocs", "build", "--strict"]
+    build.append(f"--site-dir={tmp_path}/site")
     finished = subprocess.run(build, cwd=_ROOT, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     page = (tmp_path / "site/reference/memory.html").read_text()
