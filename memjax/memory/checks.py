@@ -4,6 +4,7 @@ They look at shapes and types only, so they speak while tracing and cost nothing
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import chex
 import jax
@@ -54,6 +55,48 @@ def same_shape(name: str, array: chex.Array, other_name: str, other: chex.Array)
     """Refuses two arrays of different shapes."""
     if array.shape != other.shape:
         raise ValueError(f"{name} is {array.shape}; it must be as {other_name}, {other.shape}")
+
+
+def reals(*, integers: Sequence[str] = (), **values: Any) -> tuple[list[jax.Array], Any]:
+    """Arrays of real numbers, wide enough to compute with, and the type to give results in.
+
+    Takes NumPy arrays, numbers and nested lists too. Integers are most often pixels that were not
+    scaled, or wrap: they are refused, but for numbers and lists, which have no type of their own.
+
+    Args:
+      integers: names of values that may be integers, which become floating-point.
+      **values: arrays by the names that the caller's user knows.
+
+    Returns:
+      The arrays in their common type, at least float32, in order; and the common type itself, in
+      which Python's numbers have no say.
+
+    Raises:
+      ValueError: what is no array of real numbers.
+    """
+    arrays = [_as_real(name, value, name in integers) for name, value in values.items()]
+    typed = [
+        array
+        for array, value in zip(arrays, values.values(), strict=True)
+        if not isinstance(value, bool | int | float)
+    ]
+    dtype = jnp.result_type(*(typed or arrays))
+    wide = jnp.promote_types(dtype, jnp.float32)
+    return [array.astype(wide) for array in arrays], dtype
+
+
+def _as_real(name: str, value: Any, integers: bool) -> jax.Array:
+    """One of `reals`, in its own floating-point type."""
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        short = repr(value) if len(repr(value)) < 60 else type(value).__name__
+        raise ValueError(f"{name} is {short}; it must be an array of real numbers") from error
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        return array
+    if jnp.issubdtype(array.dtype, jnp.integer) and (integers or not hasattr(value, "dtype")):
+        return array.astype(jnp.result_type(float))
+    raise ValueError(f"{name} is {array.dtype}; it must be floating-point")
 
 
 def floating(name: str, array: chex.Array) -> None:
