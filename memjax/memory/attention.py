@@ -4,19 +4,17 @@ Everything here takes one memory; leading axes of the query are kept. Source: Li
 Generate with Memory, 2016 (MEM-VAE below), section 3.3.
 """
 
-import dataclasses
-
 import chex
 import jax
 import jax.numpy as jnp
 
 from memjax.memory import checks
+from memjax.memory.states import state
 
 KINDS = ("softmax", "sigmoid")
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@state
 class Composition:
     """Parameters of `combine_mlp`, each `[D]`, named as in MEM-VAE section 3.3."""
 

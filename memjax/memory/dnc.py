@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from memjax.memory import addressing, checks
+from memjax.memory.states import state
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@state
 class DNCState:
     """A DNC's memory between two steps.
 

@@ -5,7 +5,6 @@ runs at full float32 precision on every backend; float64 where x64 is on. Source
 Kanerva Machine: A Generative Distributed Memory, 2018 (KM below).
 """
 
-import dataclasses
 from functools import partial
 from typing import Any
 
@@ -15,12 +14,12 @@ import jax.numpy as jnp
 
 from memjax.memory import addressing, checks, conditioning
 from memjax.memory.conditioning import full_precision, widen
+from memjax.memory.states import state
 
 WRITE_METHODS = ("auto", *conditioning.METHODS)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@state
 class KanervaState:
     """p(M) = MN(mean, row_cov, I): rows are correlated by `row_cov`, columns are independent.
 

@@ -10,8 +10,6 @@ directions). Beyond that the least of what was learned is forgotten: U is too la
 small, so that the memory is never surer than it should be.
 """
 
-import dataclasses
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -19,10 +17,10 @@ import jax.numpy as jnp
 from memjax.memory import checks
 from memjax.memory.conditioning import cholesky, full_precision, widen
 from memjax.memory.kanerva import KanervaState
+from memjax.memory.states import state
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@state
 class LowRankState:
     """p(M) = MN(mean, diag(row_var) - factor factor', I).
 

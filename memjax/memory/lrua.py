@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from memjax.memory import checks, dnc
+from memjax.memory.states import state
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@state
 class LRUAState:
     """A memory with least-recently-used access between two steps.
 

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from memjax.memory import checks
+from memjax.memory.states import state
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@state
 class SparseState:
     """A sparse distributed memory.
 

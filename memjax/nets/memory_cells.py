@@ -2,10 +2,10 @@
 
 Each step reads, then writes, so that what comes out at t depends on what stands before t and on
 the input at t. The carry is the memory. Inputs have any leading axes, `[..., D]`, each with a
-memory of its own.
+memory of its own, and any floating-point type. What is kept and what comes out is float32 or wider:
+the carry keeps its type.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -15,13 +15,14 @@ import jax
 import jax.numpy as jnp
 
 from memjax import estimators
-from memjax.errors import check_at_least_one
+from memjax.errors import UserError, check_at_least_one
 from memjax.memory import addressing, kanerva
 from memjax.memory.kanerva import KanervaState
+from memjax.memory.states import state
+from memjax.nets.inputs import as_floats
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@state
 class CategoricalState:
     """What a `CategoricalCell` has written; the oldest is overwritten.
 
@@ -63,6 +64,8 @@ class KanervaCell(nn.RNNCellBase):
     @nn.compact
     def __call__(self, memory: KanervaState, inputs: chex.Array) -> tuple[KanervaState, chex.Array]:
         """`[..., D]` to `[..., features]`."""
+        _check_carry(memory.mean, memory.row_cov)
+        inputs = as_floats("inputs", inputs)
         shape = (self.num_slots, self.address_size)
         address_matrix = self.param("address_matrix", nn.initializers.normal(1.0), shape)
         read_key = nn.Dense(self.address_size, name="read_key")(inputs)
@@ -78,7 +81,8 @@ class KanervaCell(nn.RNNCellBase):
         ) -> tuple[KanervaState, chex.Array]:
             found, _ = kanerva.read(memory, read_weights)
             written = write_weights[None], code[None]
-            return kanerva.write(memory, *written, self.noise_var, method="online"), found
+            after = kanerva.write(memory, *written, self.noise_var, method="online")
+            return jax.tree.map(lambda new, old: new.astype(old.dtype), after, memory), found
 
         memory, found = _over_leading_axes(read_and_write, inputs)(
             memory, read_weights, root_gate * write_weights, root_gate * code
@@ -128,6 +132,8 @@ class CategoricalCell(nn.RNNCellBase):
         self, memory: CategoricalState, inputs: chex.Array
     ) -> tuple[CategoricalState, chex.Array]:
         """`[..., D]` to `[..., features]`."""
+        _check_carry(memory.keys, memory.codes, memory.log_gates)
+        inputs = as_floats("inputs", inputs)
         query = nn.Dense(self.address_size, name="read_key")(inputs)
         key = nn.Dense(self.address_size, name="write_key")(inputs)
         code = nn.Dense(self.code_size, name="code")(inputs)
@@ -159,7 +165,7 @@ class CategoricalCell(nn.RNNCellBase):
         memory, found = _over_leading_axes(read_and_write, inputs)(
             memory, query, key, code, log_gate
         )
-        return memory, nn.Dense(self.features, name="output")(found)
+        return memory, nn.Dense(self.features, name="output")(found.astype(inputs.dtype))
 
     @nn.nowrap
     def initialize_carry(self, rng: chex.PRNGKey, input_shape: tuple[int, ...]) -> CategoricalState:
@@ -180,6 +186,12 @@ class CategoricalCell(nn.RNNCellBase):
     def num_feature_axes(self) -> int:
         """Axes of one input."""
         return 1
+
+
+def _check_carry(*arrays: chex.Array) -> None:
+    for array in arrays:
+        if not jnp.issubdtype(array.dtype, jnp.floating) or jnp.finfo(array.dtype).bits < 32:
+            raise UserError(f"memory is {array.dtype}; it must be float32 or wider")
 
 
 def _over_leading_axes(function: Callable, inputs: chex.Array) -> Callable:

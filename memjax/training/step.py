@@ -15,13 +15,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from memjax import data
 from memjax.errors import UserError
+from memjax.memory.states import state
 from memjax.training.experiment import Experiment, Stage
 
 AXIS = "devices"  # the axis that batch statistics and gradients are averaged over, beside "batch"
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@state
 class TrainState:
     """What the next step needs, and all that a checkpoint holds.
 
