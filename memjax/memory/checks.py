@@ -3,6 +3,8 @@
 They look at shapes and types only, so they speak while tracing and cost nothing after it.
 """
 
+import dataclasses
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,15 +21,19 @@ def one_of(name: str, value: str, allowed: Sequence[str]) -> None:
 
 
 def at_least(name: str, value: int, least: int = 1) -> None:
-    """Refuses a number that is too small."""
+    """Refuses a number that is too small, and what is no whole number."""
+    try:
+        operator.index(value)
+    except TypeError as error:
+        raise ValueError(f"{name} is {value!r}; it must be an integer, at least {least}") from error
     if value < least:
         raise ValueError(f"{name} is {value}; it must be at least {least}")
 
 
 def divides(name: str, value: int, whole_name: str, whole: int) -> None:
     """Refuses a count that does not cut `whole` into equal parts."""
-    if value < 1 or whole % value:
-        raise ValueError(f"{name} is {value}; it must divide {whole_name} = {whole}")
+    if not isinstance(value, int | np.integer) or value < 1 or whole % value:
+        raise ValueError(f"{name} is {value!r}; it must divide {whole_name} = {whole}")
 
 
 def num_axes(name: str, array: chex.Array, wanted: str) -> None:
@@ -74,7 +80,7 @@ def reals(*, integers: Sequence[str] = (), **values: Any) -> tuple[list[jax.Arra
     Raises:
       ValueError: what is no array of real numbers.
     """
-    arrays = [_as_real(name, value, name in integers) for name, value in values.items()]
+    arrays = [real(name, value, name in integers) for name, value in values.items()]
     typed = [
         array
         for array, value in zip(arrays, values.values(), strict=True)
@@ -85,18 +91,40 @@ def reals(*, integers: Sequence[str] = (), **values: Any) -> tuple[list[jax.Arra
     return [array.astype(wide) for array in arrays], dtype
 
 
-def _as_real(name: str, value: Any, integers: bool) -> jax.Array:
+def real(name: str, value: Any, integers: bool = False) -> jax.Array:
     """One of `reals`, in its own floating-point type."""
-    try:
-        array = jnp.asarray(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        short = repr(value) if len(repr(value)) < 60 else type(value).__name__
-        raise ValueError(f"{name} is {short}; it must be an array of real numbers") from error
+    array = _as_array(name, value, "real numbers")
     if jnp.issubdtype(array.dtype, jnp.floating):
         return array
     if jnp.issubdtype(array.dtype, jnp.integer) and (integers or not hasattr(value, "dtype")):
         return array.astype(jnp.result_type(float))
     raise ValueError(f"{name} is {array.dtype}; it must be floating-point")
+
+
+def whole(name: str, value: Any) -> jax.Array:
+    """An array of integers, such as addresses, at least int32: small ones wrap in sums."""
+    array = _as_array(name, value, "integers")
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise ValueError(f"{name} is {array.dtype}; it must be integers")
+    return array if array.dtype.itemsize >= 4 else array.astype(jnp.int32)
+
+
+def fields(name: str, state: Any, kind: type) -> dict[str, Any]:
+    """What `reals` takes of a state: its fields, as "name.field"."""
+    if not isinstance(state, kind):
+        raise ValueError(f"{name} is a {type(state).__name__}; it must be a {kind.__name__}")
+    return {
+        f"{name}.{field.name}": getattr(state, field.name) for field in dataclasses.fields(kind)
+    }
+
+
+def _as_array(name: str, value: Any, wanted: str) -> jax.Array:
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        short = " ".join(repr(value).split())
+        short = short if len(short) < 60 else type(value).__name__
+        raise ValueError(f"{name} is {short}; it must be an array of {wanted}") from error
 
 
 def floating(name: str, array: chex.Array) -> None:
