@@ -3,6 +3,7 @@
 Source: appendix D of Wu et al., The Kanerva Machine, 2018 (KM below).
 """
 
+import math
 from typing import Any
 
 import chex
@@ -14,7 +15,7 @@ import numpyro.distributions as dist
 from memjax.errors import check_at_least_one
 from memjax.memory import dnc, lrua
 from memjax.models.episodic import EpisodicVAE
-from memjax.nets import MLP
+from memjax.nets import MLP, distributions
 
 
 class ControlledMachine(EpisodicVAE):
@@ -61,7 +62,7 @@ class ControlledMachine(EpisodicVAE):
     def _write_codes(
         self, rng_key: chex.PRNGKey, memory: Any, address: chex.Array, codes: dist.Distribution
     ) -> Any:
-        emitted = self._emit(address, codes.rsample(rng_key))
+        emitted = self._emit(address, distributions.draw(rng_key, codes))
 
         @jax.checkpoint  # a step computed again costs less than one kept: its link is [N, N]
         def step(memory: Any, emitted: dict[str, chex.Array]) -> tuple[Any, None]:
@@ -70,10 +71,10 @@ class ControlledMachine(EpisodicVAE):
         return jax.lax.scan(step, memory, emitted)[0]
 
     def _latent_prior(self, memory: Any, address: chex.Array) -> dist.Distribution:
-        emitted = self._emit(address, jnp.zeros((len(address), self.code_size)))
+        emitted = self._emit(address, jnp.zeros((len(address), self.code_size), address.dtype))
         retrieved = jax.vmap(self._retrieve, in_axes=(None, 0))(memory, emitted)
         mean = self.output(retrieved.reshape(len(address), -1))
-        return dist.Normal(mean, jnp.sqrt(self.noise_var)).expand(mean.shape).to_event(1)
+        return dist.Normal(mean, jnp.full_like(mean, math.sqrt(self.noise_var))).to_event(1)
 
     def _emit(self, address: chex.Array, codes: chex.Array) -> dict[str, chex.Array]:
         """The parts of the controller's output, `[T, size]` each."""

@@ -14,7 +14,14 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from memjax.errors import UserError, check_at_least_one
-from memjax.nets import MLP, ImageDecoder, ImageEncoder, add_uniform_noise, distributions
+from memjax.nets import (
+    MLP,
+    ImageDecoder,
+    ImageEncoder,
+    add_uniform_noise,
+    as_floats,
+    distributions,
+)
 
 
 class Joint(NamedTuple):
@@ -113,7 +120,7 @@ class EpisodicVAE(nn.Module):
         self.latent_posterior = MLP((self.mlp_size,), 2 * self.code_size)
         self.address_posterior = MLP((self.mlp_size,), 2 * self.address_latent_size)
         if self.kl_warmup_steps:
-            self.steps = self.variable("schedule", "steps", lambda: jnp.zeros(()))
+            self.steps = self.variable("schedule", "steps", lambda: jnp.zeros((), jnp.float32))
 
     def __call__(
         self,
@@ -125,6 +132,7 @@ class EpisodicVAE(nn.Module):
     ) -> tuple[chex.Array, dict[str, chex.Array]]:
         """The bound (KM eq. 12) of an episode `[T, H, W, C]`, an image, and metrics in nats."""
         del support
+        query = as_floats("query", query)
         noise_rng_key, write_rng_key, read_rng_key = jax.random.split(rng_key, 3)
         if train and self.likelihood == "gaussian":
             query = add_uniform_noise(noise_rng_key, query)
@@ -151,7 +159,7 @@ class EpisodicVAE(nn.Module):
         """One iteration of reading (KM algorithm 1) at images `[T, H, W, C]`."""
         joint_rng_key, sample_rng_key = jax.random.split(rng_key)
         joint = self._sample_joint(joint_rng_key, memory, self.encoder(images))
-        return Images(joint.likelihood.mean, joint.likelihood.sample(sample_rng_key))
+        return _images(sample_rng_key, joint.likelihood)
 
     def log_weights(
         self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None, num_samples: int
@@ -161,6 +169,7 @@ class EpisodicVAE(nn.Module):
         One fixed draw writes it, so that the weights of several calls are for the same M.
         """
         del support
+        query = as_floats("query", query)
         embedding = self.encoder(query)
         memory = self._write(jax.random.key(0), embedding)
 
@@ -185,16 +194,16 @@ class EpisodicVAE(nn.Module):
     def generate_from(self, rng_key: chex.PRNGKey, memory: Any, *, num_samples: int) -> Images:
         """What is read at `num_samples` random keys; KM section 4.2."""
         address_rng_key, latent_rng_key, sample_rng_key = jax.random.split(rng_key, 3)
-        address = self._address_prior().sample(address_rng_key, (num_samples,))
-        latent = self._latent_prior(memory, address).sample(latent_rng_key)
-        likelihood = self.decoder(latent)
-        return Images(likelihood.mean, likelihood.sample(sample_rng_key))
+        address = distributions.draw(address_rng_key, self._address_prior(num_samples))
+        latent = distributions.draw(latent_rng_key, self._latent_prior(memory, address))
+        return _images(sample_rng_key, self.decoder(latent))
 
     def explain(
         self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None = None
     ) -> dict[str, chex.Array]:
         """An episode `[T, H, W, C]`, and what is read after it was written."""
         del support
+        query = as_floats("query", query)
         write_rng_key, read_rng_key = jax.random.split(rng_key)
         memory = self.write(write_rng_key, query)
         return {"query": query, "reconstruction": self.read(read_rng_key, memory, query).mean}
@@ -203,7 +212,7 @@ class EpisodicVAE(nn.Module):
         noise_rng_key, address_rng_key, codes_rng_key = jax.random.split(rng_key, 3)
         memory = self.memory_prior()
         address_posterior = self._address_posterior(noise_rng_key, memory, embedding)
-        address = address_posterior.rsample(address_rng_key)
+        address = distributions.draw(address_rng_key, address_posterior)
         codes = distributions.diagonal_normal(embedding)
         return self._write_codes(codes_rng_key, memory, address, codes)
 
@@ -211,7 +220,7 @@ class EpisodicVAE(nn.Module):
         """Draws y and z for each image, which the memory holds or nearly holds; KM eq. 7."""
         noise_rng_key, address_rng_key, latent_rng_key = jax.random.split(rng_key, 3)
         address_posterior = self._address_posterior(noise_rng_key, memory, embedding)
-        address = address_posterior.rsample(address_rng_key)
+        address = distributions.draw(address_rng_key, address_posterior)
         latent_prior = self._latent_prior(memory, address)
         latent_posterior = latent_prior
         if self.bottom_up:
@@ -221,9 +230,9 @@ class EpisodicVAE(nn.Module):
             latent_posterior = dist.Normal(
                 latent_prior.mean + correction.mean, jnp.sqrt(correction.variance)
             ).to_event(1)
-        latent = latent_posterior.rsample(latent_rng_key)
+        latent = distributions.draw(latent_rng_key, latent_posterior)
         return Joint(
-            address_prior=self._address_prior(),
+            address_prior=self._address_prior(len(address)),
             address_posterior=address_posterior,
             address=address,
             latent_prior=latent_prior,
@@ -232,16 +241,16 @@ class EpisodicVAE(nn.Module):
             likelihood=self.decoder(latent),
         )
 
-    def _address_prior(self) -> dist.Distribution:
-        """p(y)."""
-        return distributions.standard_normal(self.address_latent_size)
+    def _address_prior(self, num_images: int) -> dist.Distribution:
+        """p(y) of each of T images."""
+        return distributions.standard_normal(num_images, self.address_latent_size)
 
     def _address_posterior(
         self, noise_rng_key: chex.PRNGKey, memory: Any, embedding: chex.Array
     ) -> dist.Distribution:
         """q(y|x), which may look at the memory."""
         del memory
-        noise = jax.random.normal(noise_rng_key, embedding.shape)
+        noise = jax.random.normal(noise_rng_key, embedding.shape, embedding.dtype)
         return distributions.diagonal_normal(
             self.address_posterior(embedding + self.address_noise * noise), self.address_scale
         )
@@ -254,6 +263,10 @@ class EpisodicVAE(nn.Module):
             self.steps.value = steps + 1.0
         rise = (1.0 - self.kl_warmup_start) * steps / self.kl_warmup_steps
         return jnp.minimum(1.0, self.kl_warmup_start + rise)
+
+
+def _images(rng_key: chex.PRNGKey, likelihood: dist.Distribution) -> Images:
+    return Images(likelihood.mean, distributions.draw(rng_key, likelihood))
 
 
 def _check(model: EpisodicVAE) -> None:

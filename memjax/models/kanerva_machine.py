@@ -94,7 +94,8 @@ class KanervaMachine(EpisodicVAE):
             noise_var = self.noise_var + jnp.mean(codes.variance, axis=-1)
             return kanerva.write(memory, write_weights, codes.mean, noise_var)
         latent_rng_key, memory_rng_key = jax.random.split(rng_key)
-        memory = kanerva.write(memory, write_weights, codes.rsample(latent_rng_key), self.noise_var)
+        latent = distributions.draw(latent_rng_key, codes)
+        memory = kanerva.write(memory, write_weights, latent, self.noise_var)
         if self.memory_mode == "sample":
             memory = KanervaState(kanerva.sample(memory_rng_key, memory), memory.row_cov)
         return memory
@@ -113,10 +114,10 @@ class KanervaMachine(EpisodicVAE):
             var = jnp.full_like(var, self.noise_var)
         return dist.Normal(mean, jnp.sqrt(var)[:, None]).to_event(1)
 
-    def _address_prior(self) -> dist.Distribution:
+    def _address_prior(self, num_images: int) -> dist.Distribution:
         if self.addressing == "key":
-            return super()._address_prior()
-        return distributions.standard_normal(self.num_slots)
+            return super()._address_prior(num_images)
+        return distributions.standard_normal(num_images, self.num_slots)
 
     def _address_posterior(
         self, noise_rng_key: chex.PRNGKey, memory: KanervaState, embedding: chex.Array

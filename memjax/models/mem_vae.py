@@ -13,7 +13,7 @@ import numpyro.distributions as dist
 
 from memjax import estimators
 from memjax.errors import UserError, check_at_least_one
-from memjax.nets import MemoryLayer, check_images, distributions, image_to_vector
+from memjax.nets import MemoryLayer, as_floats, check_images, distributions, image_to_vector
 
 _EPSILON = 1e-5  # under the square root of a variance
 
@@ -81,16 +81,19 @@ class MemVAE(nn.Module):
         Section 4's objective, with its sign turned. `nll` is the bound's, without the penalty.
         """
         del support
+        query = _checked(query)
         posterior, recognized = self._recognize(query, train)
-        latent = posterior.rsample(rng_key, (self.num_samples,))
+        prior = distributions.standard_normal(self.latent_size)
+        samples = distributions.repeat(posterior, self.num_samples)
+        latent = distributions.draw(rng_key, samples)
         likelihood, generated, _ = self._generate(latent, train)
-        log_likelihood = likelihood.log_prob(query)
-        log_weights = log_likelihood + self._prior().log_prob(latent) - posterior.log_prob(latent)
+        log_likelihood = likelihood.log_prob(query[None])
+        log_weights = log_likelihood + _log_prior(latent) - samples.log_prob(latent)
         bound = estimators.iwae(log_weights)
         metrics = {
             "nll": -bound,
             "reconstruction": -jnp.mean(log_likelihood),
-            "kl_latent": dist.kl_divergence(posterior, self._prior()),
+            "kl_latent": dist.kl_divergence(posterior, prior),
         }
         penalized = train and self.local_reconstruction and not self.is_initializing()
         return bound - (self._penalty(recognized, generated) if penalized else 0.0), metrics
@@ -100,9 +103,10 @@ class MemVAE(nn.Module):
     ) -> chex.Array:
         """Importance weights for log p(x) of one query `[H, W, C]`, in nats: `[L]`."""
         del support
-        posterior, _ = self._recognize(query)
-        latent = posterior.sample(rng_key, (num_samples,))
-        log_joint = self.decode(latent).log_prob(query) + self._prior().log_prob(latent)
+        query = _checked(query)
+        posterior = distributions.repeat(self._recognize(query)[0], num_samples)
+        latent = distributions.draw(rng_key, posterior)
+        log_joint = self.decode(latent).log_prob(query[None]) + _log_prior(latent)
         return log_joint - posterior.log_prob(latent)
 
     def generate(
@@ -116,14 +120,16 @@ class MemVAE(nn.Module):
         The memories of layers 1 to `num_disabled` are disabled; figure 6.
         """
         del support
-        return self.decode(self._prior().sample(rng_key), num_disabled).mean
+        prior = distributions.standard_normal(self.latent_size)
+        return self.decode(distributions.draw(rng_key, prior), num_disabled).mean
 
     def explain(
         self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None = None
     ) -> dict[str, chex.Array]:
         """Images `[H, W, C]` that show what the model made of one query."""
         del support
-        latent = self._recognize(query)[0].sample(rng_key)
+        query = _checked(query)
+        latent = distributions.draw(rng_key, self._recognize(query)[0])
         return {"query": query, "reconstruction": self.decode(latent).mean}
 
     def decode(self, latent: chex.Array, num_disabled: int = 0) -> dist.Distribution:
@@ -135,14 +141,14 @@ class MemVAE(nn.Module):
     ) -> chex.Array:
         """The last deterministic layer of the recognition net, `[last hidden size]`; appendix A."""
         del rng_key, support
-        return self._recognize(query)[1][-1]
+        return self._recognize(_checked(query))[1][-1]
 
     def slot_activations(
         self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None = None
     ) -> dict[str, chex.Array]:
         """h_a `[N]` of "layer 1", ..., where there are slots, for z drawn from q(z|x); figure 3."""
         del support
-        latent = self._recognize(query)[0].sample(rng_key)
+        latent = distributions.draw(rng_key, self._recognize(_checked(query))[0])
         activations = self._generate(latent)[2]
         return {f"layer {i}": a for i, a in enumerate(activations, 1) if a is not None}
 
@@ -172,7 +178,6 @@ class MemVAE(nn.Module):
         self, query: chex.Array, train: bool = False
     ) -> tuple[dist.Distribution, list[chex.Array]]:
         """q(z|x) of an image, and the features of the layers 1, 2, ..."""
-        check_images(query)
         features = [image_to_vector(query)]
         for layer in self.encoder:
             features.append(layer(features[-1], train=train)[0])
@@ -182,7 +187,7 @@ class MemVAE(nn.Module):
         self, latent: chex.Array, train: bool = False, num_disabled: int = 0
     ) -> tuple[dist.Distribution, list[chex.Array], list[chex.Array | None]]:
         """p(x|z), and the features and the slots' activations of the layers 1, 2, ..."""
-        hidden, features, activations = latent, [], []
+        hidden, features, activations = as_floats("latent", latent), [], []
         for i, layer in reversed(list(enumerate(self.decoder))):
             hidden, weights = layer(hidden, train=train, disabled=i < num_disabled)
             features.append(hidden)
@@ -196,21 +201,28 @@ class MemVAE(nn.Module):
             return distributions.bernoulli_image(outputs)
         return distributions.gaussian_image(outputs, self.pixel_log_scale(hidden).reshape(shape))
 
-    def _prior(self) -> dist.Distribution:
-        return distributions.standard_normal(self.latent_size)
-
     def _penalty(self, recognized: list[chex.Array], generated: list[chex.Array]) -> chex.Array:
         """lambda sum_i |h_i - h^_i|^2 / D_i of the normalised features; section 4.
 
         Over D_i, as in the Ladder Network that lambda is from: the sum would outweigh the bound.
         """
-        axes, penalty = tuple(self.batch_axes), jnp.zeros(())
+        axes, penalty = tuple(self.batch_axes), jnp.zeros((), generated[0].dtype)
         for up, down in zip(recognized, generated, strict=True):
             pair = (up, jnp.mean(down, axis=0))
             if self.batch_norm and axes:
                 pair = (_standardize(pair[0], axes), _standardize(pair[1], axes))
             penalty += jnp.mean(jnp.square(pair[0] - pair[1]))
         return self.local_reconstruction * penalty
+
+
+def _checked(query: chex.Array) -> chex.Array:
+    check_images(query)
+    return as_floats("query", query)
+
+
+def _log_prior(latent: chex.Array) -> chex.Array:
+    """log p(z) of `[L, D]`."""
+    return distributions.standard_normal(*latent.shape).log_prob(latent)
 
 
 def _standardize(features: chex.Array, axes: tuple[str, ...]) -> chex.Array:

@@ -17,7 +17,7 @@ import numpyro.distributions as dist
 from memjax import estimators
 from memjax.errors import UserError, check_at_least_one, check_one_of
 from memjax.memory import addressing
-from memjax.nets import MLP, ConditionalNets, PyramidEncoder, distributions
+from memjax.nets import MLP, ConditionalNets, PyramidEncoder, as_floats, distributions
 
 
 class Joint(NamedTuple):
@@ -91,14 +91,14 @@ class SoftMemory(nn.Module):
     def generate(self, rng_key: chex.PRNGKey, support: chex.Array | None) -> chex.Array:
         """The mean image `[H, W, C]` of p(x|z, M) for z drawn from the prior."""
         slots = self._slots(support)
-        return self._decode(self._prior(slots).sample(rng_key), slots).mean
+        return self._decode(distributions.draw(rng_key, self._prior(slots)), slots).mean
 
     def explain(
         self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None
     ) -> dict[str, chex.Array]:
         """Images `[H, W, C]` that show what the model made of one query."""
-        slots = self._slots(support)
-        latent = self._posterior(query, slots).sample(rng_key)
+        query, slots = as_floats("query", query), self._slots(support)
+        latent = distributions.draw(rng_key, self._posterior(query, slots))
         return {
             "query": query,
             "read mixture": self._read(latent, slots)[0],
@@ -108,16 +108,18 @@ class SoftMemory(nn.Module):
     def _slots(self, support: chex.Array | None) -> Slots:
         if support is None:
             raise UserError("the episode has no support: the memory is empty")
+        support = as_floats("support", support)
         return Slots(support, self.slot_embedding(support))
 
     def _sample_joint(self, rng_key, query, support, num_samples) -> Joint:
-        slots = self._slots(support)
+        query, slots = as_floats("query", query), self._slots(support)
         prior, posterior = self._prior(slots), self._posterior(query, slots)
-        latent = posterior.rsample(rng_key, (num_samples,))
-        log_likelihood = self._decode(latent, slots).log_prob(query)
+        priors, posteriors = (distributions.repeat(d, num_samples) for d in (prior, posterior))
+        latent = distributions.draw(rng_key, posteriors)
+        log_likelihood = self._decode(latent, slots).log_prob(query[None])
         return Joint(
             log_likelihood=log_likelihood,
-            log_weights=log_likelihood + prior.log_prob(latent) - posterior.log_prob(latent),
+            log_weights=log_likelihood + priors.log_prob(latent) - posteriors.log_prob(latent),
             kl_latent=dist.kl_divergence(posterior, prior),
         )
 

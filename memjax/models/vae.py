@@ -19,6 +19,7 @@ from memjax.nets import (
     PyramidDecoder,
     PyramidEncoder,
     add_uniform_noise,
+    as_floats,
     distributions,
 )
 
@@ -61,15 +62,17 @@ class VAE(nn.Module):
     ) -> tuple[chex.Array, dict[str, chex.Array]]:
         """The multi-sample bound for one query `[H, W, C]`, and metrics in nats."""
         del support
+        query = as_floats("query", query)
         if train and self.likelihood == "gaussian":
             noise_rng_key, rng_key = jax.random.split(rng_key)
             query = add_uniform_noise(noise_rng_key, query)
         log_likelihood, log_weights = self._sample_joint(rng_key, query, self.num_samples)
+        prior = distributions.standard_normal(self.latent_size)
         objective = estimators.iwae(log_weights)
         metrics = {
             "nll": -objective,
             "reconstruction": -jnp.mean(log_likelihood),
-            "kl_latent": dist.kl_divergence(self._posterior(query), self._prior()),
+            "kl_latent": dist.kl_divergence(self._posterior(query), prior),
         }
         return objective, metrics
 
@@ -78,30 +81,30 @@ class VAE(nn.Module):
     ) -> chex.Array:
         """Importance weights for log p(x) of one query `[H, W, C]`, in nats: `[L]`."""
         del support
-        return self._sample_joint(rng_key, query, num_samples)[1]
+        return self._sample_joint(rng_key, as_floats("query", query), num_samples)[1]
 
     def generate(self, rng_key: chex.PRNGKey, support: chex.Array | None = None) -> chex.Array:
         """The mean image `[H, W, C]` of p(x|z) for z drawn from the prior."""
         del support
-        return self.decoder(self._prior().sample(rng_key)).mean
+        prior = distributions.standard_normal(self.latent_size)
+        return self.decoder(distributions.draw(rng_key, prior)).mean
 
     def explain(
         self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None = None
     ) -> dict[str, chex.Array]:
         """Images `[H, W, C]` that show what the model made of one query."""
         del support
-        latent = self._posterior(query).sample(rng_key)
+        query = as_floats("query", query)
+        latent = distributions.draw(rng_key, self._posterior(query))
         return {"query": query, "reconstruction": self.decoder(latent).mean}
 
     def _sample_joint(self, rng_key, query, num_samples) -> tuple[chex.Array, chex.Array]:
-        prior, posterior = self._prior(), self._posterior(query)
-        latent = posterior.rsample(rng_key, (num_samples,))
-        log_likelihood = self.decoder(latent).log_prob(query)
+        prior = distributions.standard_normal(num_samples, self.latent_size)
+        posterior = distributions.repeat(self._posterior(query), num_samples)
+        latent = distributions.draw(rng_key, posterior)
+        log_likelihood = self.decoder(latent).log_prob(query[None])
         log_weights = log_likelihood + prior.log_prob(latent) - posterior.log_prob(latent)
         return log_likelihood, log_weights
-
-    def _prior(self) -> dist.Distribution:
-        return distributions.standard_normal(self.latent_size)
 
     def _posterior(self, query: chex.Array) -> dist.Distribution:
         return distributions.diagonal_normal(self.encoder(query))

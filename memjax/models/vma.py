@@ -16,7 +16,7 @@ import numpyro.distributions as dist
 from memjax import estimators
 from memjax.errors import UserError, check_at_least_one, check_one_of
 from memjax.memory import addressing
-from memjax.nets import MLP, distributions, image_to_vector
+from memjax.nets import MLP, as_floats, distributions, image_to_vector
 
 
 class AtAddresses(NamedTuple):
@@ -132,18 +132,18 @@ class VMA(nn.Module):
     ) -> chex.Array:
         """The mean image `[H, W, C]` of p(x|m_a, z) for z drawn from the prior at one address."""
         slot = self._read(self._contents(support), address)
-        return self._decode(slot, self._latent_prior(slot).sample(rng_key)).mean
+        return self._decode(slot, distributions.draw(rng_key, self._latent_prior(slot))).mean
 
     def explain(
         self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None
     ) -> dict[str, chex.Array]:
         """Images `[H, W, C]` that show what the model made of one query."""
         address_rng_key, latent_rng_key = jax.random.split(rng_key)
-        contents = self._contents(support)
+        query, contents = as_floats("query", query), self._contents(support)
         posterior_logits = self._posterior_logits(query, self.slot_embedding(contents))
         addresses, _ = addressing.sample(address_rng_key, posterior_logits, 1)
         slot = self._read(contents, addresses[0])
-        latent = self._latent_posterior(query, slot).sample(latent_rng_key)
+        latent = distributions.draw(latent_rng_key, self._latent_posterior(query, slot))
         pictures = {"query": query}
         if not self.num_slots:
             pictures["read slot"] = addressing.lookup(contents, addresses[0]).reshape(query.shape)
@@ -154,7 +154,8 @@ class VMA(nn.Module):
     ) -> chex.Array:
         """The logits `[N]` of q(a|x) for one query `[H, W, C]`."""
         del rng_key
-        return self._posterior_logits(query, self.slot_embedding(self._contents(support)))
+        contents = self._contents(support)
+        return self._posterior_logits(as_floats("query", query), self.slot_embedding(contents))
 
     def address_log_weights(
         self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None
@@ -163,7 +164,7 @@ class VMA(nn.Module):
 
         Their exponentials are unbiased estimates of p(x, a): normalised, of p(a|x).
         """
-        contents = self._contents(support)
+        query, contents = as_floats("query", query), self._contents(support)
         prior_logits = self._prior_logits(self.slot_embedding(contents))
         slots = self._read(contents, jnp.arange(len(prior_logits)))
         log_weights = self._sample_latent(rng_key, query, slots).log_weights
@@ -171,7 +172,7 @@ class VMA(nn.Module):
 
     def _sample_joint(self, rng_key, query, support, num_samples) -> Joint:
         address_rng_key, latent_rng_key = jax.random.split(rng_key)
-        contents = self._contents(support)
+        query, contents = as_floats("query", query), self._contents(support)
         slot_embeddings = self.slot_embedding(contents)
         posterior_logits = self._posterior_logits(query, slot_embeddings)
         prior_logits = self._prior_logits(slot_embeddings)
@@ -190,8 +191,8 @@ class VMA(nn.Module):
 
     def _sample_latent(self, rng_key: chex.PRNGKey, query: chex.Array, slots: Any) -> AtAddresses:
         prior, posterior = self._latent_prior(slots), self._latent_posterior(query, slots)
-        latent = posterior.rsample(rng_key)
-        log_likelihood = self._decode(slots, latent).log_prob(query)
+        latent = distributions.draw(rng_key, posterior)
+        log_likelihood = self._decode(slots, latent).log_prob(query[None])
         return AtAddresses(
             log_likelihood=log_likelihood,
             log_weights=log_likelihood + prior.log_prob(latent) - posterior.log_prob(latent),
@@ -203,7 +204,7 @@ class VMA(nn.Module):
             return self.memory
         if support is None:
             raise UserError("num_slots is 0 and the episode has no support: the memory is empty")
-        return self._image_contents(support)
+        return self._image_contents(as_floats("support", support))
 
     def _image_contents(self, support: chex.Array) -> chex.Array:
         return image_to_vector(support)
@@ -219,7 +220,7 @@ class VMA(nn.Module):
 
     def _prior_logits(self, slot_embeddings: chex.Array) -> chex.Array:
         if self.address_prior == "flat":
-            return jnp.zeros(len(slot_embeddings))
+            return jnp.zeros(len(slot_embeddings), slot_embeddings.dtype)
         return addressing.similarity(self.prior_query, slot_embeddings, self.similarity)
 
     def _latent_prior(self, slots: Any) -> dist.Distribution:
@@ -231,7 +232,8 @@ class VMA(nn.Module):
     def _decode(self, slots: Any, latent: chex.Array) -> dist.Distribution:
         logits = self.decoder(slots, latent)
         if not self.num_slots:
-            logits = logits + jnp.exp(self.log_gain) * (2.0 * slots - 1.0)
+            gain = jnp.expand_dims(jnp.exp(self.log_gain), range(slots.ndim - 1))
+            logits = logits + gain * (2.0 * slots - 1.0)
         return distributions.bernoulli_image(logits.reshape(*logits.shape[:-1], *self.image_shape))
 
 

@@ -1,7 +1,12 @@
-"""Flax linen building blocks."""
+"""Flax linen building blocks.
+
+They take floating-point numbers of any width, NumPy arrays and lists, refuse integers, and compute
+and give float32, or wider where an input is.
+"""
 
 from memjax.nets import distributions
 from memjax.nets.image import ImageDecoder, ImageEncoder, add_uniform_noise, check_images
+from memjax.nets.inputs import as_floats
 from memjax.nets.memory_cells import CategoricalCell, CategoricalState, KanervaCell
 from memjax.nets.memory_layer import MemoryLayer
 from memjax.nets.mlp import MLP, image_to_vector
@@ -20,6 +25,7 @@ __all__ = [
     "PyramidEncoder",
     "SlotFeatures",
     "add_uniform_noise",
+    "as_floats",
     "check_images",
     "distributions",
     "image_to_vector",

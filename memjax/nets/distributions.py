@@ -1,10 +1,16 @@
-"""Small conveniences over numpyro's distributions, shared by the models."""
+"""Small conveniences over numpyro's distributions, shared by the models.
+
+Parameters of any width, NumPy arrays and lists become float32 or wider: so do densities, which sum
+over hundreds of pixels.
+"""
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from memjax.errors import check_one_of
+from memjax.nets.inputs import as_floats
 
 IMAGE_LIKELIHOODS = ("bernoulli", "gaussian")
 
@@ -15,23 +21,48 @@ def diagonal_normal(parameters: chex.Array, scale: chex.Numeric = 1.0) -> dist.D
     The log scale saturates smoothly at -7 and 7, so that a wild step can't overflow a variance;
     `scale` is the one at zero, where a net begins.
     """
-    loc, log_scale = jnp.split(parameters, 2, axis=-1)
+    loc, log_scale = jnp.split(as_floats("parameters", parameters), 2, axis=-1)
     return dist.Normal(loc, scale * jnp.exp(7.0 * jnp.tanh(log_scale / 7.0))).to_event(1)
 
 
-def standard_normal(size: int) -> dist.Distribution:
-    """N(0, I) over `[size]`."""
-    return dist.Normal(jnp.zeros(size), jnp.ones(size)).to_event(1)
+def standard_normal(*shape: int) -> dist.Distribution:
+    """N(0, I) over the last axis of `shape`; the axes before it are a batch."""
+    return dist.Normal(jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32)).to_event(1)
+
+
+def repeat(distribution: dist.Distribution, num_samples: int) -> dist.Distribution:
+    """The diagonal Gaussian with a new first axis of its batch shape: for L samples `[L, ...]`.
+
+    numpyro would broadcast, which `jax_numpy_rank_promotion` "raise" refuses.
+    """
+    base = distribution.base_dist
+    shape = (num_samples, *base.batch_shape)
+    loc, scale = jnp.broadcast_to(base.loc, shape), jnp.broadcast_to(base.scale, shape)
+    return dist.Normal(loc, scale).to_event(1)
+
+
+def draw(rng_key: chex.PRNGKey, distribution: dist.Distribution) -> chex.Array:
+    """One sample of a Gaussian, with its gradient, or of a Bernoulli, in the parameters' type.
+
+    numpyro draws in JAX's default type, gives integers for a Bernoulli, and takes no key of four
+    numbers.
+    """
+    base = distribution.base_dist
+    if isinstance(base, dist.Normal):
+        noise = jax.random.normal(rng_key, base.batch_shape, base.loc.dtype)
+        return base.loc + noise * base.scale
+    return jax.random.bernoulli(rng_key, base.probs).astype(base.probs.dtype)
 
 
 def bernoulli_image(logits: chex.Array) -> dist.Distribution:
     """Independent Bernoulli pixels over images `[..., H, W, C]`."""
-    return dist.Bernoulli(logits=logits).to_event(3)
+    return dist.Bernoulli(logits=as_floats("logits", logits)).to_event(3)
 
 
 def gaussian_image(loc: chex.Array, log_scale: chex.Array) -> dist.Distribution:
     """Independent Gaussian pixels over images `[..., H, W, C]`; one scale, or one for each."""
-    return dist.Normal(loc, jnp.exp(log_scale)).to_event(3)
+    scale = jnp.exp(as_floats("log_scale", log_scale))
+    return dist.Normal(as_floats("loc", loc), scale).to_event(3)
 
 
 def check_likelihood(likelihood: str) -> None:

@@ -10,6 +10,7 @@ import numpyro.distributions as dist
 
 from memjax.errors import UserError
 from memjax.nets import distributions
+from memjax.nets.inputs import as_floats
 from memjax.nets.mlp import MLP, image_to_vector
 
 _NUM_BLOCKS = 3
@@ -33,6 +34,7 @@ class ImageEncoder(nn.Module):
     @nn.compact
     def __call__(self, images: chex.Array) -> chex.Array:
         """Encodes."""
+        images = as_floats("images", images)
         if not self.num_filters:
             return MLP(self.hidden_sizes, self.output_size)(image_to_vector(images))
         pyramid_shapes(images.shape[-3:])
@@ -62,7 +64,7 @@ class ImageDecoder(nn.Module):
     def __call__(self, codes: chex.Array) -> dist.Distribution:
         """Decodes; the distribution has batch shape `[...]`."""
         distributions.check_likelihood(self.likelihood)
-        outputs = self._outputs(codes)
+        outputs = self._outputs(as_floats("codes", codes))
         if self.likelihood == "bernoulli":
             return distributions.bernoulli_image(outputs)
         log_scale = self.param("pixel_log_scale", nn.initializers.zeros, ())
@@ -126,11 +128,14 @@ def check_images(images: chex.Array) -> None:
     """
     if isinstance(images, jax.core.Tracer):
         return
-    least, largest = float(np.min(images)), float(np.max(images))
+    # NumPy's own: inside a compiled function JAX would compute with constants later.
+    values = np.asarray(images)
+    least, largest = float(values.min(initial=0.0)), float(values.max(initial=0.0))
     if not (least >= 0.0 and largest <= 1.0):
         raise UserError(f"images range from {least:g} to {largest:g}; they must be in [0, 1]")
 
 
 def add_uniform_noise(rng_key: chex.PRNGKey, images: chex.Array) -> chex.Array:
     """Images `[..., H, W, C]` of 256 levels in [0, 1] made continuous, by U(0, 1/256)."""
+    images = as_floats("images", images)
     return images + jax.random.uniform(rng_key, images.shape, images.dtype) / 256.0

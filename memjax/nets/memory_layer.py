@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from memjax.errors import UserError, check_one_of
 from memjax.memory import attention
+from memjax.nets.inputs import as_floats
 
 COMPOSITIONS = ("mlp", "sum")
 _SLOT_SCALE = 0.01  # standard deviation of the slots at first
@@ -69,7 +70,7 @@ class MemoryLayer(nn.Module):
           train: normalise by the batch's statistics, not by the running averages.
           disabled: put a vector of ones in place of h_m; the paper's appendix C.
         """
-        generated = self._generate(inputs, train)
+        generated = self._generate(as_floats("inputs", inputs), train)
         if not self.num_slots:
             return generated, None
         weights = attention.attention_weights(

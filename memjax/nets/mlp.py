@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from memjax.errors import UserError
+from memjax.nets.inputs import as_floats
 
 
 class MLP(nn.Module):
@@ -31,7 +32,7 @@ class MLP(nn.Module):
             raise UserError(
                 f"hidden_sizes is {tuple(self.hidden_sizes)}; it must be one or more, each above 0"
             )
-        hidden = self._first_layer(inputs)
+        hidden = self._first_layer([as_floats("inputs", x) for x in inputs])
         for i, size in enumerate(self.hidden_sizes[1:], start=1):
             hidden = nn.relu(nn.Dense(size, name=f"hidden_{i}")(hidden))
         return nn.Dense(self.output_size, name="output")(hidden)
@@ -42,10 +43,13 @@ class MLP(nn.Module):
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (sum(sizes), units))
         bias = self.param("bias", nn.initializers.zeros, (units,))
         splits = [sum(sizes[:i]) for i in range(1, len(sizes))]
-        blocks = jnp.split(kernel, splits)
-        return nn.relu(sum(x @ block for x, block in zip(inputs, blocks, strict=True)) + bias)
+        products = [x @ block for x, block in zip(inputs, jnp.split(kernel, splits), strict=True)]
+        ndim = max(product.ndim for product in products)
+        terms = [jnp.expand_dims(x, range(ndim - x.ndim)) for x in (*products, bias)]
+        return nn.relu(sum(terms[1:], terms[0]))
 
 
 def image_to_vector(image: jax.Array) -> jax.Array:
     """Flattens `[..., H, W, C]` to `[..., H * W * C]`."""
+    image = jnp.asarray(image)
     return image.reshape(*image.shape[:-3], -1)

@@ -15,6 +15,7 @@ import numpyro.distributions as dist
 
 from memjax.nets import distributions
 from memjax.nets.image import pyramid_shapes
+from memjax.nets.inputs import as_floats
 from memjax.nets.mlp import MLP, image_to_vector
 
 # Keeps a signal's size over a dozen layers of ReLUs; Flax's own has half the variance.
@@ -36,6 +37,7 @@ class Pyramid(nn.Module):
     @nn.compact
     def __call__(self, stems: chex.Array) -> list[chex.Array]:
         """From the stems' sum `[..., H, W, F]`, one map of each size, the finest first."""
+        stems = as_floats("stems", stems)
         pyramid_shapes(stems.shape[-3:])
         hidden = nn.relu(stems)
         maps = [hidden]
@@ -62,6 +64,7 @@ class PyramidEncoder(nn.Module):
     @nn.compact
     def __call__(self, images: chex.Array) -> chex.Array:
         """Encodes."""
+        images = as_floats("images", images)
         top = Pyramid(self.num_filters)(convolution(self.num_filters)(images))[-1]
         return MLP(self.hidden_sizes, self.output_size)(image_to_vector(top))
 
@@ -83,6 +86,7 @@ class PyramidDecoder(nn.Module):
     def __call__(self, codes: chex.Array, skips: Sequence[chex.Array] = ()) -> dist.Distribution:
         """Decodes; `skips`, a map `[..., h, w, F]` of each size, finest first, add to ours."""
         *shapes, (top_height, top_width) = pyramid_shapes(self.image_shape)
+        codes = as_floats("codes", codes)
         hidden = nn.relu(_dense(top_height * top_width * self.num_filters)(codes))
         hidden = hidden.reshape(*codes.shape[:-1], top_height, top_width, self.num_filters)
         for i, (height, width) in reversed(list(enumerate(shapes))):
@@ -132,14 +136,14 @@ class ConditionalNets(nn.Module):
 
     def image_features(self, images: chex.Array) -> SlotFeatures:
         """Of slots that hold images `[..., H, W, C]`."""
-        stem_of_slots = self.slot_stem(images)
+        stem_of_slots = self.slot_stem(as_floats("images", images))
         *maps, top = self.pyramid(stem_of_slots)
         skips = [skip(map_) for skip, map_ in zip(self.skips, maps, strict=True)]
         return SlotFeatures(stem_of_slots, skips, image_to_vector(top))
 
     def vector_features(self, vectors: chex.Array) -> SlotFeatures:
         """Of slots that hold vectors `[..., D]`."""
-        return SlotFeatures(None, (), vectors)
+        return SlotFeatures(None, (), as_floats("vectors", vectors))
 
     def prior(self, features: SlotFeatures, *context: chex.Array) -> dist.Distribution:
         """p(z|m)."""
@@ -149,11 +153,11 @@ class ConditionalNets(nn.Module):
         self, features: SlotFeatures, query: chex.Array, *context: chex.Array
     ) -> dist.Distribution:
         """q(z|m, x) for one query `[H, W, C]`."""
-        stems = self.query_stem(query)
+        stems = self.query_stem(as_floats("query", query))
         if features.stem is None:
             context = (features.vector, *context)
         else:
-            stems = stems + features.stem
+            stems = jnp.expand_dims(stems, range(features.stem.ndim - stems.ndim)) + features.stem
         top = image_to_vector(self.pyramid(stems)[-1])
         return distributions.diagonal_normal(self.latent_posterior(top, *context))
 
