@@ -63,6 +63,18 @@ def same_shape(name: str, array: chex.Array, other_name: str, other: chex.Array)
         raise ValueError(f"{name} is {array.shape}; it must be as {other_name}, {other.shape}")
 
 
+def broadcast(name: str, array: chex.Array, other_name: str, other: chex.Array) -> tuple:
+    """The shape of two arrays together; refuses what does not fit, or has not the same last axis."""
+    if array.shape[-1:] in ((), (0,)):
+        raise ValueError(f"{name} is {array.shape}; it must be [..., N] with N >= 1")
+    try:
+        if array.shape[-1:] == other.shape[-1:]:
+            return jnp.broadcast_shapes(array.shape, other.shape)
+    except ValueError:
+        pass
+    raise ValueError(f"{other_name} is {other.shape}; it must fit {name}, {array.shape}")
+
+
 def reals(*, integers: Sequence[str] = (), **values: Any) -> tuple[list[jax.Array], Any]:
     """Arrays of real numbers, wide enough to compute with, and the type to give results in.
 
@@ -107,6 +119,20 @@ def whole(name: str, value: Any) -> jax.Array:
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise ValueError(f"{name} is {array.dtype}; it must be integers")
     return array if array.dtype.itemsize >= 4 else array.astype(jnp.int32)
+
+
+def slots(name: str, value: Any) -> jax.Array:
+    """An array `[N, ...]` of any type, with N at least 1."""
+    array = _as_array(name, value, "numbers")
+    if array.ndim < 1 or len(array) < 1:
+        raise ValueError(f"{name} is {array.shape}; it must be [N, ...] with N >= 1")
+    return array
+
+
+def is_nested_list(value: Any) -> bool:
+    """Whether a list is an array of numbers, rather than a pytree of arrays."""
+    leaves = jax.tree.leaves(value)
+    return isinstance(value, list) and all(isinstance(leaf, bool | int | float) for leaf in leaves)
 
 
 def fields(name: str, state: Any, kind: type) -> dict[str, Any]:
