@@ -64,7 +64,7 @@ def same_shape(name: str, array: chex.Array, other_name: str, other: chex.Array)
 
 
 def broadcast(name: str, array: chex.Array, other_name: str, other: chex.Array) -> tuple:
-    """The shape of two arrays together; refuses what does not fit, or has not the same last axis."""
+    """The shape of two arrays together; refuses what does not fit, or differs on the last axis."""
     if array.shape[-1:] in ((), (0,)):
         raise ValueError(f"{name} is {array.shape}; it must be [..., N] with N >= 1")
     try:
