@@ -87,7 +87,7 @@ def reals(*, integers: Sequence[str] = (), **values: Any) -> tuple[list[jax.Arra
 
     Returns:
       The arrays in their common type, at least float32, in order; and the common type itself, in
-      which Python's numbers have no say.
+      which Python's numbers and arrays of integers have no say.
 
     Raises:
       ValueError: what is no array of real numbers.
@@ -96,11 +96,15 @@ def reals(*, integers: Sequence[str] = (), **values: Any) -> tuple[list[jax.Arra
     typed = [
         array
         for array, value in zip(arrays, values.values(), strict=True)
-        if not isinstance(value, bool | int | float)
+        if not isinstance(value, bool | int | float) and not _is_integer(value)
     ]
     dtype = jnp.result_type(*(typed or arrays))
     wide = jnp.promote_types(dtype, jnp.float32)
     return [array.astype(wide) for array in arrays], dtype
+
+
+def _is_integer(value: Any) -> bool:
+    return hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.integer)
 
 
 def real(name: str, value: Any, integers: bool = False) -> jax.Array:
