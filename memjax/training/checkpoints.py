@@ -6,10 +6,12 @@ import hashlib
 import itertools
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -17,7 +19,9 @@ from memjax.errors import UserError
 from memjax.training.step import TrainState
 
 _KEEP = 3
-_DIGEST = "sha256"  # Orbax has no checksum of what it stores
+# What is saved beside the numbers: their checksum, for Orbax has none; the places of the leaves, in
+# the checksum's order; how the key is to be read. Older code saved the first alone, or nothing.
+_DIGEST, _LEAVES, _KEY = "sha256", "leaves", "key_implementation"
 
 _LOG = logging.getLogger("memjax")
 
@@ -40,22 +44,26 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        state = _to_numpy(state)
+        numbers = _to_numpy(state)
+        leaves = _by_path(numbers)
+        metadata = {
+            _DIGEST: _digest(leaves.values()),
+            _LEAVES: list(leaves),
+            _KEY: str(jax.random.key_impl(state.rng_key)),
+        }
         with self._user_error():
-            self._manager.save(
-                step,
-                args=ocp.args.StandardSave(state),
-                custom_metadata={_DIGEST: _digest(state)},
-            )
+            self._manager.save(step, args=ocp.args.StandardSave(numbers), custom_metadata=metadata)
 
     def restore(self, like: TrainState) -> TrainState | None:
         """The newest intact checkpoint, or None if there is none at all.
 
-        Unreadable ones are moved to `workdir/unreadable_checkpoints`, and a warning says so; not
-        where this is read-only.
+        Damaged ones are moved to `workdir/unreadable_checkpoints`, and a warning says so; not where
+        this is read-only. The key is of the implementation that it was saved with, whatever JAX's
+        default is now: the run goes on with the same numbers.
 
         Raises:
-          UserError: there are checkpoints, and none can be read.
+          UserError: there are checkpoints, and none can be read; or the newest that is intact is of
+            another structure or precision than `like`.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         unreadable = []
@@ -64,6 +72,8 @@ class Checkpoints:
             try:
                 state = self._restore_step(step, like)
                 break
+            except UserError:  # it is intact, and does not fit
+                raise
             except Exception as error:  # whatever a damaged file makes Orbax or NumPy raise
                 _LOG.warning("checkpoint %d is unreadable (%s)", step, _first_line(error))
                 unreadable.append(step)
@@ -117,14 +127,23 @@ class Checkpoints:
             ) from error
 
     def _restore_step(self, step: int, like: TrainState) -> TrainState:
-        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _to_numpy(like))
-        restored = self._manager.restore(step, args=ocp.args.StandardRestore(target))
-        if int(restored.step) != step:
-            raise ValueError(f"it holds step {int(restored.step)}")
-        digest = (self._manager.metadata(step).custom_metadata or {}).get(_DIGEST)
-        if digest not in (None, _digest(restored)):  # older code wrote none
-            raise ValueError("its numbers are not those that were saved")
-        return dataclasses.replace(restored, rng_key=jax.random.wrap_key_data(restored.rng_key))
+        """Raises a UserError if the checkpoint is intact and does not fit, else what comes."""
+        target = _to_numpy(like)
+        wanted = _by_path(target)
+        # In the structure that it was saved in, so that another one is not taken for damage.
+        saved = _by_path(self._manager.restore(step, args=ocp.args.StandardRestore()))
+        metadata = self._manager.metadata(step).custom_metadata or {}
+        if int(saved["step"]) != step:
+            raise ValueError(f"it holds step {int(saved['step'])}")
+        if _LEAVES in metadata or saved.keys() == wanted.keys():
+            order = metadata.get(_LEAVES, list(wanted))
+            if metadata.get(_DIGEST) not in (None, _digest(saved[path] for path in order)):
+                raise ValueError("its numbers are not those that were saved")
+        rng_key = _wrap_key(saved["rng_key"], metadata.get(_KEY))
+        _check_fits(f"checkpoint {step} in {self._workdir / 'checkpoints'}", saved, wanted)
+        leaves = [jnp.asarray(saved[path]) for path in wanted]
+        state = jax.tree.unflatten(jax.tree.structure(target), leaves)
+        return dataclasses.replace(state, rng_key=rng_key)
 
     def _set_aside(self, steps: list[int]) -> None:
         self._manager.close()
@@ -143,12 +162,56 @@ def _to_numpy(state: TrainState) -> TrainState:
     return jax.tree.map(np.asarray, state)
 
 
-def _digest(state: TrainState) -> str:
+def _by_path(tree: Any) -> dict[str, np.ndarray]:
+    """The leaves by where they are, such as "params.decoder.bias"; alike for a class and a dict."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _digest(leaves: Iterable[np.ndarray]) -> str:
     """SHA-256 of all numbers, with their types and shapes."""
     digest = hashlib.sha256()
-    for leaf in map(np.asarray, jax.tree.leaves(state)):
+    for leaf in leaves:
         digest.update(f"{leaf.dtype} {leaf.shape}".encode() + leaf.tobytes())
     return digest.hexdigest()
+
+
+def _wrap_key(rng_key: np.ndarray, implementation: str | None) -> jax.Array:
+    if implementation is None and rng_key.shape != jax.random.key_data(jax.random.key(0)).shape:
+        implementation = {2: "threefry2x32", 4: "rbg"}[rng_key.size]
+    return jax.random.wrap_key_data(jnp.asarray(rng_key), impl=implementation)
+
+
+def _check_fits(
+    what: str, saved: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]
+) -> None:
+    """Refuses a state of other leaves, shapes or types; a key's shape is JAX's own matter.
+
+    Raises:
+      UserError: it names the first leaf that differs.
+    """
+    x64 = jnp.result_type(float) == np.float64
+    for path in dict.fromkeys([*wanted, *saved]):
+        before, now = _describe(saved.get(path)), _describe(wanted.get(path))
+        if path == "rng_key" or before == now:
+            continue
+        differs = f"its {path} is {before}, here it is {now}"
+        narrow, wide = (now, before) if not x64 else (before, now)
+        if narrow.replace("32[", "64[") == wide:
+            raise UserError(
+                f"{what} was saved with JAX_ENABLE_X64={int(not x64)}, this is with "
+                f"{int(x64)}: {differs}; set it as it was"
+            )
+        raise UserError(
+            f"{what} is intact, but of another model or another version of memjax: {differs}; "
+            "go on with the code that saved it, or choose another workdir"
+        )
+
+
+def _describe(leaf: np.ndarray | None) -> str:
+    return "missing" if leaf is None else f"{leaf.dtype}{list(leaf.shape)}"
 
 
 def _first_line(error: Exception) -> str:

@@ -73,7 +73,8 @@ def stage(config: ConfigDict, split: str, episodes: ConfigDict) -> Stage:
         raise UserError(
             f"dataset.binarization is {binarization!r}; it must be among {', '.join(BINARIZATIONS)}"
         )
-    images, rng_key = dataset.images, jax.random.key(_BINARIZATION_SEED)
+    # Of one implementation, whatever JAX's default is: a run may go on under another one.
+    images, rng_key = dataset.images, jax.random.key(_BINARIZATION_SEED, impl="threefry2x32")
     if binarization == "static":
         images = np.asarray(jax.jit(data.binarize)(rng_key, images, np.arange(len(images))))
     elif binarization == "threshold":

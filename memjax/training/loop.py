@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +68,7 @@ def _run(
     steps_per_call = _steps_per_call(config, in_loop)
     state, arrays = step_lib.replicate((state, experiment.train.arrays))
     advance = make_advance(experiment, in_loop, state, arrays, writer)
-    evaluate = _make_evaluation(experiment)
+    evaluate = _make_evaluation(experiment, jax.random.key_impl(state.rng_key))
     with _stop_on_signal() as stop_requested:
         interval_start, interval_time = start, time.perf_counter()
         first_stop = start - start % steps_per_call + steps_per_call
@@ -111,11 +112,13 @@ def _take_metrics(state: TrainState, num_steps: int) -> tuple[dict[str, float], 
     return metrics, dataclasses.replace(state, metric_sums=step_lib.replicate(zeros))
 
 
-def _make_evaluation(experiment: Experiment) -> Callable[[TrainState], dict[str, float]]:
+def _make_evaluation(
+    experiment: Experiment, key_implementation: Any
+) -> Callable[[TrainState], dict[str, float]]:
     """A function from a state to its `eval/` metrics: the same episodes at every call."""
     config = experiment.config
     call = step_lib.make_eval_call(experiment)
-    seed_rng_key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    seed_rng_key = jax.random.fold_in(jax.random.key(config.seed, impl=key_implementation), 1)
     rng_keys = jax.random.split(seed_rng_key, config.eval.num_batches)
     arrays = step_lib.replicate(experiment.eval.arrays)
     devices = step_lib.device_indices()

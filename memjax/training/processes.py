@@ -74,13 +74,24 @@ def is_first() -> bool:
 
 
 def share(tree: Any) -> Any:
-    """The first process's arrays and keys, for all; each gives a tree of the same shapes."""
+    """The first process's arrays and keys, for all; each gives a tree of the same shapes.
+
+    Raises:
+      UserError: a restored key is of another implementation than the other processes' own.
+    """
     if jax.process_count() == 1:
         return tree
 
     def is_key(leaf: Any) -> bool:
         return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
+    default = jax.random.key_impl(jax.random.key(0))
+    for implementation in (jax.random.key_impl(x) for x in jax.tree.leaves(tree) if is_key(x)):
+        if implementation != default:
+            raise UserError(
+                f"the run's key is of JAX_DEFAULT_PRNG_IMPL={implementation}, this process's are "
+                f"of {default}; set that for all processes"
+            )
     plain = jax.tree.map(lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x), tree)
     shared = multihost_utils.broadcast_one_to_all(plain)
     return jax.tree.map(
