@@ -71,17 +71,18 @@ def render(runs: Sequence[RunFiles]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["cell"] = cell
-    fields = _union(run.config for run in runs)
+    environment.filters |= {"cell": cell, "column_names": reporting.column_names}
+    fields = reporting.column_names(run.config for run in runs)
     differing = [f for f in fields if len({repr(run.config.get(f)) for run in runs}) > 1]
-    tasks = _union(run.evaluations for run in runs)
+    tasks = reporting.column_names(run.evaluations for run in runs)
     claimed = {f for run in runs for e in run.evaluations.values() for f in e.figures}
-    figures = _union(run.pictures for run in runs)
+    figures = reporting.column_names(run.pictures for run in runs)
+    metric_names = set(reporting.column_names(run.last for run in runs)) - {"step"}
     return environment.get_template("page.html.j2").render(
         runs=runs,
         fields=fields,
         differing=differing,
-        metrics=[name for name in _union(run.last for run in runs) if name != "step"],
+        metrics=sorted(metric_names, key=reporting.metric_order),
         curves=_draw_curves(runs),
         tasks=tasks,
         other_figures=[f for f in figures if f not in claimed | {"learning_curves"}],
@@ -112,11 +113,6 @@ def _data_address(path: Path) -> str:
 
 def _encode(content: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
-
-
-def _union(mappings) -> list[str]:
-    """All keys, in the order in which they come first."""
-    return list(dict.fromkeys(key for mapping in mappings for key in mapping))
 
 
 def cell(value: Any) -> str:

@@ -1,7 +1,7 @@
 """What a run or an evaluation leaves behind: figures, tables, JSON."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,16 +85,30 @@ def draw_report(workdir: str | Path, report: Report, title: str = "") -> None:
 
 
 def format_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows as aligned text."""
-    cells = [list(rows[0])]
-    cells += [
-        [f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows
-    ]
+    """Rows as aligned text, with a column for each name that a row has; blank where it lacks it."""
+    names = column_names(rows)
+    cells = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         for line in cells
     )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def column_names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The names of all rows, in the order in which they come first."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def metric_order(name: str) -> tuple[bool, bool, str]:
+    """What to sort metrics by: training's, then held-out ones, and `nll` first in each."""
+    return name.startswith("eval/"), name.removeprefix("eval/") != "nll", name
 
 
 def format_panels(panels: Mapping[str, Curves]) -> dict[str, Any]:
@@ -125,7 +139,8 @@ def compare(workdirs: dict[str, Path], output: Path, task: str = "") -> list[dic
     Without a task the table has the last held-out metrics, and the pictures are learning curves.
 
     Returns:
-      The table's rows, each with its `run`.
+      The table's rows, each with its `run`; all have the same names, and None where a run of
+      another kind of model lacks a metric.
 
     Raises:
       UserError: a folder without a run, or without the evaluation.
@@ -141,8 +156,12 @@ def compare(workdirs: dict[str, Path], output: Path, task: str = "") -> list[dic
                 lines = {f"{name} {line}".strip(): xy for line, xy in panel.lines.items()}
                 panels[title] = panels.get(title, panel)._replace(lines={**others, **lines})
     else:
-        rows = [{"run": name} | _last_held_out(workdir) for name, workdir in workdirs.items()]
+        last = {name: _last_held_out(workdir) for name, workdir in workdirs.items()}
+        names = sorted(column_names(last.values()), key=metric_order)
+        for name, row in last.items():
+            rows.append({"run": name, "step": row["step"]} | {n: row.get(n) for n in names})
         panels = held_out_panels({n: metrics.read(workdir) for n, workdir in workdirs.items()})
+    rows = [{name: row.get(name) for name in column_names(rows)} for row in rows]
     print(format_table(rows))
     write_json(output / f"compare_{task or 'training'}.json", {"table": rows})
     draw_report(output, Report(rows, curves={task or "learning_curves": panels}))
@@ -164,7 +183,7 @@ def held_out_panels(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[s
             whole = [entry for entry in evaluated if metric in entry]
             line = ([entry["step"] for entry in whole], [entry[metric] for entry in whole])
             panels[title] = panel._replace(lines={**panel.lines, name: line})
-    return panels
+    return dict(sorted(panels.items(), key=lambda panel: metric_order(panel[0])))
 
 
 def _last_held_out(workdir: Path) -> dict[str, float]:

@@ -8,9 +8,10 @@ A table in the file stands between two comments, of which the first says what it
 `runs` are folders in --runs, each as NAME=DIR if it is to be named; `task` is an evaluation, whose
 rows the table has (without, it has one row for each run, of its newest metrics); `columns` are
 fields of these rows, of the metrics or of the config, or run, step and minutes, each as
-FIELD:TITLE:DECIMALS if it is to be titled and rounded. TASK[FIELD=VALUE,...] stands for those rows
-of an evaluation that have the value, or one of VALUE|VALUE: as `task`, or in a column, where it
-must leave one row, for a number of another evaluation. Quotes enclose what holds a space:
+FIELD:TITLE:DECIMALS if it is to be titled and rounded; blank in a row that lacks what others have.
+TASK[FIELD=VALUE,...] stands for those rows of an evaluation that have the value, or one of
+VALUE|VALUE: as `task`, or in a column, where it must leave one row, for a number of another
+evaluation. Quotes enclose what holds a space:
 
   runs=a,b columns="run:system,likelihood[].nll:NLL (nats):2,impute[noise=HALF].mse"
 
@@ -78,7 +79,7 @@ def fill_in(text: str, runs: Path) -> str:
 
 def table(description: str, runs: Path) -> str:
     """A Markdown table of what `description`, "runs=... columns=...", asks for."""
-    from experiments import page
+    from experiments import page, reporting
 
     try:
         fields = dict(part.partition("=")[::2] for part in shlex.split(description))
@@ -90,11 +91,14 @@ def table(description: str, runs: Path) -> str:
     columns = [Column.parse(text) for text in _COMMA.split(fields["columns"])]
     titles = [column.title for column in columns]
     lines = [titles, ["---"] * len(titles)]
-    for name, folder in folders.items():
-        files = page.read(name, runs / folder)
-        rows = select(fields["task"], files) if "task" in fields else [files.last]
-        for row in rows:
-            lines.append([column.cell(row, files) for column in columns])
+    read = [page.read(name, runs / folder) for name, folder in folders.items()]
+    task = fields.get("task")
+    rows = [
+        (row, files) for files in read for row in (select(task, files) if task else [files.last])
+    ]
+    names = reporting.column_names(row for row, _ in rows)
+    for row, files in rows:
+        lines.append([column.cell(row, names, files) for column in columns])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -115,11 +119,12 @@ class Column(NamedTuple):
             raise UserError(f"column {text!r} has decimals {decimals!r}; they must be a number")
         return cls(field, title or field, int(decimals) if decimals else None)
 
-    def cell(self, row: Mapping[str, Any], files: "page.RunFiles") -> str:
-        """What stands in the column beside `row`."""
+    def cell(self, row: Mapping[str, Any], names: Sequence[str], files: "page.RunFiles") -> str:
+        """What stands in the column beside `row`, one of rows that have `names` between them."""
         from experiments import page
 
-        value = _find(self.field, row, files)
+        # What is a column of these rows is never looked up elsewhere: there it is another number.
+        value = row.get(self.field) if self.field in names else _find(self.field, row, files)
         if self.decimals is None or not isinstance(value, int | float):
             return page.cell(value)
         return f"{value:.{self.decimals}f}"

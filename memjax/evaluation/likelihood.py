@@ -45,9 +45,9 @@ def evaluate(
     scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     means = {name: float(np.mean(values)) for name, values in scores.items()}
     scored = len(scores["nll"])
-    standard_error = float(np.std(scores["nll"]) / math.sqrt(scored))
-    row = {"queries": scored, "samples": num_samples, **means}
-    return Report([row | {"standard_error": standard_error}])
+    row = {"queries": scored, "samples": num_samples, "nll": means["nll"]}
+    row["standard_error"] = float(np.std(scores["nll"]) / math.sqrt(scored))
+    return Report([row | means])
 
 
 def make_score(run: Run, num_samples: int) -> tuple[Score, int]:

@@ -45,8 +45,9 @@ def evaluate(
             raise UserError(f"num_slots is {size}; it must be between 1 and {largest}")
         rng_keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), size), num_memories)
         memories = [_recall_all(run, rng_key, size) for rng_key in rng_keys]
-        row = {name: float(np.mean([m[name] for m in memories])) for name in memories[0]}
-        table.append({"num_slots": size, **row, "excess": row["nll"] - row["floor"]})
+        means = {name: float(np.mean([m[name] for m in memories])) for name in memories[0]}
+        row = {"num_slots": size, "nll": means["nll"], "floor": means["floor"]}
+        table.append(row | {"excess": means["nll"] - means["floor"]} | means)
     return Report(table, {"recall": _pictures(run, jax.random.key(seed), sizes[0])})
 
 

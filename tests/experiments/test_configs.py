@@ -10,6 +10,7 @@ import pytest
 from experiments import configs
 from memjax import data, training
 from memjax.data import sources
+from tests.experiments.test_compare import METRICS
 
 _NAMES = [module.name for module in pkgutil.iter_modules(configs.__path__)]
 
@@ -32,6 +33,7 @@ def test_config_builds_a_step(name, random_images):
     config = importlib.import_module(f"experiments.configs.{name}").get_config()
     experiment = training.build(config.lock())
     state = jax.eval_shape(lambda: training.init_state(experiment))
+    assert set(state.metric_sums) == METRICS[config.model.name]
     assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) > 100
     for steps in (config.training.eval_every, config.training.checkpoint_every):
         assert steps % config.training.log_every == 0
