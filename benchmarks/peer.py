@@ -1,5 +1,6 @@
 """Runs a PyTorch twin in a virtual environment of its own, made on demand."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -10,20 +11,54 @@ from typing import Any
 _VENV = Path(__file__).parents[1] / ".venv-torch"
 
 
-def run(script: str, **arguments: Any) -> dict[str, float] | None:
-    """What `benchmarks/script` prints, as JSON, for `arguments`; None where it can't be had."""
-    python = _VENV / "bin" / "python"
-    try:
-        if not (_VENV / ".ready").exists():
-            print(f"installing PyTorch into {_VENV.name}", file=sys.stderr)
-            venv.create(_VENV, with_pip=True, clear=True)
-            install = [python, "-m", "pip", "install", "-q"]
-            subprocess.run([*install, "torch", "numpy"], check=True)
-            subprocess.run([*install, "--no-deps", "dnc"], check=True)  # it asks for flann, unused
-            (_VENV / ".ready").touch()
-        command = [python, Path(__file__).with_name(script), json.dumps(arguments)]
-        finished = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        print(f"no peer: {error}", file=sys.stderr)
+def run(script: str, **arguments: Any) -> dict[str, Any] | None:
+    """What `benchmarks/script` prints, as JSON, for `arguments`; None where it can't be had.
+
+    A line then says why. An environment that can't be made is not tried again by this process.
+    """
+    python = _environment()
+    if python is None:
         return None
-    return json.loads(finished.stdout)
+    try:
+        return json.loads(_run(python, Path(__file__).with_name(script), json.dumps(arguments)))
+    except (OSError, ValueError) as error:
+        _say(f"{script}: {error}")
+        return None
+
+
+@functools.cache
+def _environment() -> Path | None:
+    """The environment's Python; one that was not finished is made anew."""
+    python, ready = _VENV / "bin" / "python", _VENV / ".ready"
+    try:
+        if not (ready.exists() and python.exists()):
+            if _VENV.is_symlink():  # whose target is not ours to clear
+                raise ValueError("it is a link to no finished environment; remove it")
+            print(f"installing PyTorch into {_VENV.name}", file=sys.stderr, flush=True)
+            venv.create(_VENV, clear=True)
+            pip = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet")
+            _run(*pip, "torch", "numpy")
+            _run(*pip, "--no-deps", "dnc")  # it asks for flann, unused
+            ready.touch()
+    except (OSError, ValueError) as error:
+        _say(f"{_VENV.name} can't be made: {error}")
+        return None
+    return python
+
+
+def _run(*command: str | Path) -> str:
+    """What a command prints.
+
+    Raises:
+      ValueError: it failed; the last line that it told of an error.
+    """
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        raise ValueError(
+            (finished.stderr.strip() or f"status {finished.returncode}").splitlines()[-1]
+        )
+    return finished.stdout
+
+
+def _say(reason: str) -> None:
+    print(f"no peer: {reason}", file=sys.stderr, flush=True)
