@@ -75,7 +75,7 @@ def test_a_link_is_told_and_left(root, pip, capsys, target):
 def test_what_fails_is_told_in_one_line_and_once(root, pip, capsys):
     pip.append("fails")
     assert peer.run("twin.py") is None and peer.run("twin.py") is None
-    first, line = capsys.readouterr().err.splitlines()
+    _, line = capsys.readouterr().err.splitlines()
     assert line == "no peer: .venv-torch can't be made: no network"
     assert not (root / ".venv-torch/.ready").exists() and len(pip) == 2
 
@@ -106,10 +106,11 @@ def test_a_benchmark_runs_from_a_clean_clone_without_a_network(tmp_path):
         "from benchmarks import dnc_steps as b; from experiments import cli; "
         "b._SHAPES = ((1, 3, 2, 1),) * 2; b.milliseconds = lambda *_: 1.0; cli.run(b.main)"
     )
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
     finished = subprocess.run(
         [sys.executable, "-c", program],
         cwd=clone,
-        env=os.environ | {"PIP_NO_INDEX": "1", "PYTHONPATH": str(clone)},
+        env=os.environ | {"PYTHONPATH": str(clone)} | offline,
         capture_output=True,
         text=True,
         check=False,

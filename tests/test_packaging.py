@@ -1,6 +1,7 @@
 """The wheel: what is in it, and that it stands alone."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,30 @@ def test_one_version_and_one_licence_everywhere():
     )
     assert f"\n## {version}\n" in (_ROOT / "CHANGELOG.md").read_text()
     assert "Apache License\n" in (_ROOT / "LICENSE").read_text()
+
+
+# Where files of one machine lie: those of a user, of a build, of a temporary folder.
+_MACHINE_PATH = re.compile(
+    rb"(?<![\w.$)}/~<-])/(tmp|work|root|home|Users|mnt|opt|srv|private)(?![\w-])"
+)
+
+
+def test_no_tracked_file_is_a_link_or_names_a_path_of_one_machine():
+    if not (_ROOT / ".git").exists():
+        pytest.skip("not a clone")
+    listing = subprocess.run(
+        ["git", "ls-files", "--stage", "-z"], cwd=_ROOT, capture_output=True, check=True
+    ).stdout.decode()
+    found = []
+    for entry in filter(None, listing.split("\0")):
+        (mode, *_), name = entry.partition("\t")[0].split(), entry.partition("\t")[2]
+        path = _ROOT / name
+        if mode not in ("100644", "100755") or path.is_symlink():
+            found.append(f"{name} is a link or no file")
+        elif path.is_file():
+            lines = path.read_bytes().splitlines() if b"\0" not in path.read_bytes() else []
+            found += [f"{name}: {line[:99]!r}" for line in lines if _MACHINE_PATH.search(line)]
+    assert not found
 
 
 @pytest.mark.slow

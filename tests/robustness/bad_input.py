@@ -9,6 +9,7 @@ import random
 import runpy
 import shutil
 import sys
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -187,7 +188,8 @@ class Canary:
         return os.system, (f"touch {self.path}",)
 
 
-CANARY = Path("/tmp") / f"memjax_canary_{os.getpid()}"
+CANARY = Path(tempfile.gettempdir()) / f"memjax_canary_{os.getpid()}"
+EVIL = Path(tempfile.gettempdir()) / "memjax_evil"
 
 
 def _cache(rng: random.Random) -> bytes:
@@ -220,9 +222,7 @@ def _cache(rng: random.Random) -> bytes:
     (np.savez_compressed if rng.random() < 0.5 else np.savez)(file, **arrays)  # type: ignore
     if how == "members":
         with zipfile.ZipFile(file, "a") as archive:
-            member = rng.choice(
-                ["../../evil", "/tmp/memjax_evil", "images", "a/../../b", "x" * 999]
-            )
+            member = rng.choice(["../../evil", f"{EVIL}", "images", "a/../../b", "x" * 999])
             archive.writestr(f"{member}.npy", pickle.dumps(Canary(CANARY)))
     return _change_bytes(file.getvalue(), rng) if how == "bytes" else file.getvalue()
 

@@ -77,7 +77,7 @@ def _try_one(kind: str, folder: Path, rng: random.Random) -> tuple[str, str]:
     lines = [line for line in text.splitlines() if line.strip() and not _LOG_LINE.match(line)]
     arguments = getattr(case, "args", case)
     strangers = {path.name for path in folder.iterdir()} - {"case", "printed"}
-    if bad_input.CANARY.exists() or Path("/tmp/memjax_evil.npy").exists() or strangers:
+    if bad_input.CANARY.exists() or bad_input.EVIL.with_suffix(".npy").exists() or strangers:
         return "a file outside", f"{arguments} {strangers}"
     if status == 0 and "Traceback" not in text:
         return "success", ""
