@@ -157,12 +157,6 @@ def _as_array(name: str, value: Any, wanted: str) -> jax.Array:
         raise ValueError(f"{name} is {short}; it must be an array of {wanted}") from error
 
 
-def floating(name: str, array: chex.Array) -> None:
-    """Refuses integers, which are most often pixels that were not scaled."""
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise ValueError(f"{name} is {array.dtype}; it must be floating-point")
-
-
 def draws(address_logits: chex.Array, num_samples: int) -> None:
     """Refuses what no address can be drawn from."""
     if address_logits.ndim != 1 or len(address_logits) < 1:
@@ -171,17 +165,15 @@ def draws(address_logits: chex.Array, num_samples: int) -> None:
 
 
 def episode(
-    mean: chex.Array, write_weights: chex.Array, codes: chex.Array, noise_var: chex.Numeric
+    mean: chex.Array, write_weights: chex.Array, codes: chex.Array, noise_var: chex.Array
 ) -> None:
-    """Refuses what can't be written into a memory of mean `[N, C]`; see `kanerva.write`."""
+    """Refuses shapes that can't be written into a memory of mean `[N, C]`; see `kanerva.write`."""
     num_axes("write_weights", write_weights, "[T, N]")
     last_axis("write_weights", write_weights, "N", mean.shape[0])
     num_writes = len(write_weights)
     shape("codes", codes, (num_writes, mean.shape[1]), "[T, C]")
-    floating("codes", codes)
-    if jnp.shape(noise_var) != ():
-        shape("noise_var", jnp.asarray(noise_var), (num_writes,), "[T]")
-    not_negative("noise_var", noise_var)
+    if noise_var.shape != ():
+        shape("noise_var", noise_var, (num_writes,), "[T]")
 
 
 def positive(name: str, value: chex.Numeric) -> None:

@@ -10,12 +10,15 @@ directions). Beyond that the least of what was learned is forgotten: U is too la
 small, so that the memory is never surer than it should be.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
 
 from memjax.memory import checks
-from memjax.memory.conditioning import cholesky, full_precision, widen
+from memjax.memory._linalg import full_precision, whiten
 from memjax.memory.kanerva import KanervaState
 from memjax.memory.states import state
 
@@ -64,14 +67,21 @@ def write(
       memory: what the memory was.
       write_weights: `[T, N]`.
       codes: `[T, C]`.
-      noise_var: scalar or `[T]`.
+      noise_var: scalar or `[T]`, at least 0; below eps^1.25 of a code's variance it counts as that.
 
     Raises:
       ValueError: shapes that do not fit, codes that are not real numbers, negative noise.
     """
-    checks.episode(memory.mean, write_weights, codes, noise_var)
-    memory, write_weights, codes = _widen(memory, write_weights, codes)
-    noise_vars = jnp.broadcast_to(jnp.asarray(noise_var, memory.mean.dtype), (len(codes),))
+    memory, write_weights, codes, noise_vars = _take(
+        memory,
+        integers=("write_weights", "noise_var"),
+        write_weights=write_weights,
+        codes=codes,
+        noise_var=noise_var,
+    )
+    checks.episode(memory.mean, write_weights, codes, noise_vars)
+    checks.not_negative("noise_var", noise_var)
+    noise_vars = jnp.broadcast_to(noise_vars, (len(codes),))
     rank = memory.factor.shape[1]
     for start in range(0, len(codes), rank):
         part = slice(start, start + rank)
@@ -84,17 +94,22 @@ def read(
     memory: LowRankState, read_weights: chex.Array, noise_var: chex.Numeric = 0.0
 ) -> tuple[chex.Array, chex.Array]:
     """mean `[..., C]` and var `[...]` of what weights `[..., N]` read; see `kanerva.read`."""
+    memory, read_weights, noise_var = _take(
+        memory,
+        integers=("read_weights", "noise_var"),
+        read_weights=read_weights,
+        noise_var=noise_var,
+    )
     checks.last_axis("read_weights", read_weights, "N", len(memory.mean))
-    memory, read_weights = _widen(memory, read_weights)
     var = jnp.square(read_weights) @ memory.row_var
     var = var - jnp.sum(jnp.square(read_weights @ memory.factor), axis=-1)
-    return read_weights @ memory.mean, var + jnp.asarray(noise_var, var.dtype)
+    return read_weights @ memory.mean, jnp.maximum(var, 0.0) + noise_var
 
 
 @full_precision
 def to_dense(memory: LowRankState) -> KanervaState:
     """The same memory with its `[N, N]` covariance written out."""
-    (memory,) = _widen(memory)
+    (memory,) = _take(memory)
     return KanervaState(
         mean=memory.mean, row_cov=jnp.diag(memory.row_var) - memory.factor @ memory.factor.T
     )
@@ -105,10 +120,8 @@ def _write_part(
 ) -> LowRankState:
     """At most r writes: eqs. 9-11, then the r largest directions of what they took away."""
     cross_cov = weights * memory.row_var[None, :] - (weights @ memory.factor) @ memory.factor.T
-    code_cov = cross_cov @ weights.T + jnp.diag(noise_vars)
-    both = jnp.concatenate([cross_cov, codes - weights @ memory.mean], axis=1)
-    halves = jax.scipy.linalg.solve_triangular(cholesky(code_cov), both, lower=True)
-    taken, whitened = jnp.split(halves, [len(memory.mean)], axis=1)  # [T, N], [T, C]
+    residual = codes - weights @ memory.mean
+    taken, whitened, _ = whiten(weights, cross_cov, noise_vars, residual)  # [T, N], [T, C]
     wide = jnp.concatenate([memory.factor, taken.T], axis=1)  # [N, r + T]
     # The eigenvectors of the small Gram matrix rotate the directions into descending order.
     # They pass no gradient: where nothing is dropped the rotation changes nothing, and where
@@ -122,7 +135,13 @@ def _write_part(
     )
 
 
-def _widen(memory: LowRankState, *arrays: chex.Array) -> tuple:
-    """State and arrays in one wide type."""
-    mean, row_var, factor, *rest = widen(memory.mean, memory.row_var, memory.factor, *arrays)
+def _take(memory: LowRankState, integers: Sequence[str] = (), **arrays: Any) -> tuple:
+    """State and arrays, checked, in one wide type."""
+    fields = {f"memory.{name}": getattr(memory, name) for name in ("mean", "row_var", "factor")}
+    (mean, row_var, factor, *rest), _ = checks.reals(integers=integers, **fields, **arrays)
+    checks.num_axes("memory.mean", mean, "[N, C]")
+    checks.num_axes("memory.factor", factor, "[N, r]")
+    checks.shape("memory.row_var", row_var, (len(mean),), "[N]")
+    if len(factor) != len(mean):
+        raise ValueError(f"memory.factor is {factor.shape}; it must be [N, r] with N = {len(mean)}")
     return LowRankState(mean, row_var, factor), *rest

@@ -1,0 +1,108 @@
+"""Conditioning a matrix Gaussian where plain forms fail: noise that is small or zero.
+
+A plain form squares the weights over the noise's root, B = D^-1/2 W F with U = F F', to factor I +
+B'B. Rounding is then eps |B|^2 beside 1, and what was not observed is lost in it. Here the square
+only finds a basis in which B is short; what is factored is computed anew in that basis, so that
+rounding costs eps |B|. It is the idea of CholeskyQR2 (Yamamoto et al. 2015, Roundoff Error Analysis
+of the CholeskyQR2 Algorithm), with an eigendecomposition first, which never fails.
+
+It takes some times as long as a plain form. `choose` runs it only where it is needed.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from memjax.memory._linalg import bounded_noise, cholesky, epsilon, solve_left, symmetrize
+
+ACCURACY = 1e-4  # that plain forms must keep, relative to the prior's variance
+
+
+class Posterior(NamedTuple):
+    """What conditioning found, and what its derivatives are made of."""
+
+    mean: chex.Array  # R+ [N, C]
+    row_cov: chex.Array  # U+ [N, N]
+    gain: chex.Array  # G = U+ W' D^-1 [N, T]
+    residual: chex.Array  # E = D^-1 (Z - W R+) [T, C]
+    pull: chex.Array  # W' E [N, C]
+
+
+def condition(
+    mean: chex.Array,
+    row_cov: chex.Array,
+    weights: chex.Array,
+    codes: chex.Array,
+    noise_var: chex.Array,
+    total: Callable = lambda x: x,
+) -> Posterior:
+    """The posterior of M ~ MN(mean, row_cov, I) given codes = weights M + noise.
+
+    Noise of zero counts as the least that can be told from it; see `_linalg.bounded_noise`. A
+    row_cov may be singular. `total` adds up what several devices hold of the writes.
+
+    Args:
+      mean: R, `[N, C]`.
+      row_cov: U, `[N, N]`, symmetric.
+      weights: W, `[T, N]`.
+      codes: Z, `[T, C]`.
+      noise_var: D, `[T]`.
+      total: sums a pytree over devices.
+    """
+    root, inverse_root = _roots(row_cov)
+    rooted = weights @ root
+    noise_var = bounded_noise(jnp.sum(jnp.square(rooted), axis=1), noise_var)
+    scale = jax.lax.rsqrt(noise_var)[:, None]
+    scaled, innovation = scale * rooted, scale * (codes - weights @ mean)
+    identity = jnp.eye(len(mean), dtype=mean.dtype)
+    values, vectors = jnp.linalg.eigh(total(scaled.T @ scaled) + identity)
+    values = jnp.maximum(values, 1.0)
+    basis = vectors * jax.lax.rsqrt(values)[None, :]
+    scaled = scaled @ basis
+    factor = cholesky(total(scaled.T @ scaled) + basis.T @ basis)
+    scaled, basis = (solve_left(factor, matrix.T).T for matrix in (scaled, basis))
+    # Now scaled' scaled + basis' basis = I, and basis basis' = (I + B'B)^-1.
+    shift = total(scaled.T @ innovation)
+    half, left = root @ basis, innovation - scaled @ shift
+    return Posterior(
+        mean=mean + half @ shift,
+        row_cov=symmetrize(half @ half.T),
+        gain=half @ (scale * scaled).T,
+        residual=scale * left,
+        pull=inverse_root.T @ (basis @ shift),
+    )
+
+
+def choose(plain_is_right: chex.Array, plain: Callable, careful: Callable, *operands: Any) -> Any:
+    """`plain(*operands)` if a scalar says so, else `careful(*operands)`; only one of them runs.
+
+    Under `vmap`, where `lax.cond` would run both, the plain one runs if it is right for all.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def chosen(plain_is_right: chex.Array, *operands: Any) -> Any:
+        return jax.lax.cond(plain_is_right, plain, careful, *operands)
+
+    @chosen.def_vmap
+    def chosen_for_all(axis_size, in_batched, plain_is_right, *operands):
+        if not any(in_batched[1:]):
+            operands = tuple(jnp.broadcast_to(x, (axis_size, *x.shape)) for x in operands)
+            in_batched = (in_batched[0], *(True for _ in operands))
+        axes = tuple(0 if batched else None for batched in in_batched[1:])
+        both = (jax.vmap(function, axes, axis_size=axis_size) for function in (plain, careful))
+        results = choose(jnp.all(plain_is_right), *both, *operands)
+        return results, jax.tree.map(lambda _: True, results)
+
+    return chosen(plain_is_right, *operands)
+
+
+def _roots(row_cov: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """F with U = F F', and its inverse where it has one, for a U that may be singular."""
+    values, vectors = jnp.linalg.eigh(row_cov)
+    invertible = values > len(values) * epsilon(values) * values[-1]
+    inverse = jnp.where(invertible, jax.lax.rsqrt(jnp.where(invertible, values, 1.0)), 0.0)
+    root = jnp.sqrt(jnp.maximum(values, 0.0))
+    return vectors * root[None, :], inverse[:, None] * vectors.T

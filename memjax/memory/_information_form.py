@@ -1,0 +1,138 @@
+"""Conditioning by an N x N solve: precisions add, and so do devices'. See `conditioning`."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from memjax.memory import _careful
+from memjax.memory._linalg import (
+    cholesky,
+    epsilon,
+    full_precision,
+    largest_row,
+    solve_left,
+    symmetrize,
+)
+
+
+class _Solution(NamedTuple):
+    """The posterior, and what its derivative needs: G = right left', E = scaled - left moved."""
+
+    mean: chex.Array
+    row_cov: chex.Array
+    left: chex.Array  # [T, N]
+    right: chex.Array  # [N, N]
+    scaled: chex.Array  # [T, C]
+    moved: chex.Array  # [N, C]
+    pull: chex.Array  # W' E [N, C]
+    keep: chex.Array  # I - G W [N, N]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def condition(axis_name, mean, row_cov, weights, codes, noise_var) -> tuple[chex.Array, chex.Array]:
+    """By an N x N solve: precisions add, and so does what codes say in units of them."""
+    return _solution(axis_name, mean, row_cov, weights, codes, noise_var)[:2]
+
+
+@condition.defjvp
+@full_precision
+def _condition_jvp(axis_name, primals, tangents):
+    """With P = I - G W, as linear in the tangents as it is in its transpose.
+
+    dR+ = P (dR + dU W' E) + U+ dW' E + G (dZ - dW R+ - dD E)
+    dU+ = P dU P' - G dW U+ - U+ dW' G' + G dD G'
+    """
+    found, total = _solution(axis_name, *primals), _total(axis_name)
+    left, right, keep = found.left, found.right, found.keep
+    d_mean, d_row_cov, d_weights, d_codes, d_noise_var = tangents
+    d_row_cov, d_noise_var = symmetrize(d_row_cov), d_noise_var[:, None]
+    d_weights_left, d_noise_left, d_codes_left, d_residual = total(
+        (
+            left.T @ d_weights,
+            left.T @ (d_noise_var * left),
+            left.T @ (d_codes - d_noise_var * found.scaled),
+            d_weights.T @ found.scaled,
+        )
+    )
+    d_residual = d_residual - d_weights_left.T @ found.moved
+    d_codes_left = d_codes_left + d_noise_left @ found.moved - d_weights_left @ found.mean
+    d_mean_after = keep @ (d_mean + d_row_cov @ found.pull) + found.row_cov @ d_residual
+    half = right @ (d_weights_left @ found.row_cov - 0.5 * d_noise_left @ right.T)
+    d_row_cov_after = keep @ (d_row_cov @ keep.T) - half - half.T
+    return found[:2], (d_mean_after + right @ d_codes_left, d_row_cov_after)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _solution(axis_name, mean, row_cov, weights, codes, noise_var):
+    total = _total(axis_name)
+    scaled = weights / noise_var[:, None]
+    precision = total(scaled.T @ weights)
+    factor = cholesky(row_cov)
+    inner = factor.T @ (precision @ factor)
+    is_plain = epsilon(mean) * largest_row(inner) < _careful.ACCURACY
+    plain = partial(_solve, total)
+    carefully = partial(_solve_carefully, total)
+    operands = (mean, row_cov, weights, codes, noise_var, factor, precision, inner)
+    return _careful.choose(is_plain, plain, carefully, *operands)
+
+
+@_solution.defjvp
+@full_precision
+def _solution_jvp(axis_name, primals, tangents):
+    """For second derivatives: those of the plain form."""
+
+    def solve(mean, row_cov, weights, codes, noise_var):
+        total = _total(axis_name)
+        after = condition(axis_name, mean, row_cov, weights, codes, noise_var)
+        precision = total((weights / noise_var[:, None]).T @ weights)
+        prior = (mean, weights, codes, noise_var)
+        return _describe(total, *prior, precision, *after)
+
+    return jax.jvp(solve, primals, tangents)
+
+
+def _solve(total, mean, row_cov, weights, codes, noise_var, factor, precision, inner) -> _Solution:
+    """U+ = F (I + F' W' D^-1 W F)^-1 F' for U = F F'; inverts nothing that may be singular."""
+    identity = jnp.eye(len(mean), dtype=mean.dtype)
+    half = solve_left(cholesky(identity + inner), factor.T)
+    row_cov_after = symmetrize(half.T @ half)
+    scaled = weights / noise_var[:, None]
+    mean_after = mean + row_cov_after @ total(scaled.T @ (codes - weights @ mean))
+    prior = (mean, weights, codes, noise_var)
+    return _describe(total, *prior, precision, mean_after, row_cov_after)
+
+
+def _describe(
+    total, mean, weights, codes, noise_var, precision, mean_after, row_cov_after
+) -> _Solution:
+    """What the derivative needs, by the definitions of G and E."""
+    left = weights / noise_var[:, None]
+    scaled = (codes - weights @ mean) / noise_var[:, None]
+    moved = mean_after - mean
+    keep = jnp.eye(len(mean), dtype=mean.dtype) - row_cov_after @ precision
+    pull = total(weights.T @ scaled) - precision @ moved
+    return _Solution(mean_after, row_cov_after, left, row_cov_after, scaled, moved, pull, keep)
+
+
+def _solve_carefully(total, mean, row_cov, weights, codes, noise_var, *plain) -> _Solution:
+    del plain
+    found = _careful.condition(mean, row_cov, weights, codes, noise_var, total)
+    identity = jnp.eye(len(mean), dtype=mean.dtype)
+    return _Solution(
+        mean=found.mean,
+        row_cov=found.row_cov,
+        left=found.gain.T,
+        right=identity,
+        scaled=found.residual,
+        moved=jnp.zeros_like(mean),
+        pull=found.pull,
+        keep=identity - total(found.gain @ weights),
+    )
+
+
+def _total(axis_name: str | None) -> Callable:
+    return (lambda x: x) if axis_name is None else partial(jax.lax.psum, axis_name=axis_name)

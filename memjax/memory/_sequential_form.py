@@ -1,0 +1,139 @@
+"""Conditioning by rank-one updates, in order; eqs. 9-11 of the Kanerva Machine with T = 1.
+
+See `conditioning`.
+"""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from memjax.memory import _careful
+from memjax.memory._linalg import epsilon, full_precision, symmetrize
+
+
+class _Steps(NamedTuple):
+    """The posterior after each write, and what its derivative needs of that write alone."""
+
+    mean: chex.Array  # [T, N, C]
+    row_cov: chex.Array  # [T, N, N]
+    gain: chex.Array  # g_t = U_t w_t / D_t, [T, N]
+    residual: chex.Array  # E_t = (z_t - w_t R_t) / D_t, [T, C]
+
+
+def condition(mean, row_cov, weights, codes, noise_var) -> tuple[chex.Array, chex.Array]:
+    """The posterior after all writes; its derivative is left to the other forms."""
+
+    def update(*arguments):
+        def step(state, write):
+            return _update(state, write)[:2], None
+
+        return jax.lax.scan(step, arguments[:2], arguments[2:])[0]
+
+    def carefully(*arguments):
+        return _careful.condition(*arguments)[:2]
+
+    arguments = (mean, row_cov, weights, codes, noise_var)
+    return _careful.choose(_is_plain(*arguments), update, carefully, *arguments)
+
+
+@jax.custom_jvp
+def condition_each(mean, row_cov, weights, codes, noise_var) -> tuple[chex.Array, chex.Array]:
+    """The posterior after each write, `[T, N, C]` and `[T, N, N]`."""
+    return _steps(mean, row_cov, weights, codes, noise_var)[:2]
+
+
+@condition_each.defjvp
+@full_precision
+def _condition_each_jvp(primals, tangents):
+    """With P = I - g w, linear in what is carried and in the tangents of each write.
+
+    dR+ = P (dR + dU w' E) + U+ dw' E + g (dz - dw R+ - dD E)
+    dU+ = P dU P' - g dw U+ - U+ dw' g' + g dD g'
+    """
+    steps = _steps(*primals)
+
+    def step(carried, inputs):
+        (d_mean, d_row_cov), (step, weight, (d_weight, d_code, d_noise)) = carried, inputs
+        gain, residual = step.gain, step.residual
+        back, through = d_row_cov @ weight, step.row_cov @ d_weight
+        pushed = back - (weight @ back) * gain  # P dU w'
+        d_innovation = d_code - d_weight @ step.mean - d_noise * residual - weight @ d_mean
+        d_mean = d_mean + jnp.outer(pushed + through, residual) + jnp.outer(gain, d_innovation)
+        half = jnp.outer(back + through - 0.5 * (weight @ back + d_noise) * gain, gain)
+        d_row_cov = d_row_cov - half - half.T
+        return (d_mean, d_row_cov), (d_mean, d_row_cov)
+
+    start = (tangents[0], symmetrize(tangents[1]))
+    inputs = (steps, primals[2], tangents[2:])
+    return steps[:2], jax.lax.scan(step, start, inputs)[1]
+
+
+@jax.custom_jvp
+def _steps(mean, row_cov, weights, codes, noise_var) -> _Steps:
+    def update(*arguments):
+        def step(state, write):
+            steps = _update(state, write)
+            return steps[:2], steps
+
+        return jax.lax.scan(step, arguments[:2], arguments[2:])[1]
+
+    arguments = (mean, row_cov, weights, codes, noise_var)
+    return _careful.choose(_is_plain(*arguments), update, _step_carefully, *arguments)
+
+
+@_steps.defjvp
+@full_precision
+def _steps_jvp(primals, tangents):
+    """For second derivatives: by the definitions of g and E."""
+
+    def describe(mean, row_cov, weights, codes, noise_var):
+        mean, row_cov = condition_each(mean, row_cov, weights, codes, noise_var)
+        noise_var = noise_var[:, None]
+        gain = jnp.einsum("tmn,tn->tm", row_cov, weights) / noise_var
+        residual = (codes - jnp.einsum("tn,tnc->tc", weights, mean)) / noise_var
+        return _Steps(mean, row_cov, gain, residual)
+
+    return jax.jvp(describe, primals, tangents)
+
+
+def _is_plain(mean, row_cov, weights, codes, noise_var) -> chex.Array:
+    """Rounding adds up over the updates: ten times as careful as the other forms."""
+    variances = jnp.sum((weights @ row_cov) * weights, axis=1)
+    most = jnp.max(variances / noise_var, initial=0.0)
+    return 10.0 * epsilon(mean) * most < _careful.ACCURACY
+
+
+def _update(state: tuple[chex.Array, chex.Array], write: Any) -> _Steps:
+    """In Joseph's form, (I - g w) U (I - g w)' + D g g'.
+
+    It stays positive definite over any number of updates where U - g w U, equal to it, is the
+    difference of two near things.
+    """
+    (mean, row_cov), (weight, code, noise_var) = state, write
+    cross_cov = row_cov @ weight
+    told = weight @ cross_cov
+    gain = cross_cov / (told + noise_var)
+    innovation = code - weight @ mean
+    shrunk = row_cov - jnp.outer(gain, cross_cov)
+    # noise_var * gain - shrunk @ weight, which is zero but for rounding; for infinite noise too
+    remainder = cross_cov / (told / noise_var + 1.0) - shrunk @ weight
+    return _Steps(
+        mean=mean + jnp.outer(gain, innovation),
+        row_cov=symmetrize(shrunk + jnp.outer(remainder, gain)),
+        gain=gain,
+        residual=innovation / (told + noise_var),
+    )
+
+
+def _step_carefully(mean, row_cov, weights, codes, noise_var) -> _Steps:
+    """Each from the beginning: as if the writes after it had infinite noise."""
+    places = jnp.arange(len(codes))
+
+    def step(place: chex.Array) -> _Steps:
+        noise = jnp.where(places <= place, noise_var, jnp.inf)
+        found = _careful.condition(mean, row_cov, weights, codes, noise)
+        return _Steps(found.mean, found.row_cov, found.gain[:, place], found.residual[place])
+
+    return jax.lax.map(step, places)
