@@ -6,6 +6,7 @@ et al. 2015 (IWAE); Mnih and Rezende 2016 (VIMCO).
 """
 
 import math
+from typing import Any
 
 import chex
 import jax
@@ -28,10 +29,11 @@ def iwae(log_weights: chex.Array) -> chex.Array:
       The bound, a scalar in nats; -inf, with a gradient of zero, where all weights are zero.
 
     Raises:
-      ValueError: no samples, or a batch of them.
+      ValueError: no samples, a batch of them, or integers.
     """
+    (log_weights,), dtype = checks.reals(log_weights=log_weights)
     check_samples(log_weights)
-    return log_mean_exp(log_weights)
+    return log_mean_exp(log_weights).astype(dtype)
 
 
 def vimco(
@@ -59,37 +61,65 @@ def vimco(
       The bound, a scalar in nats.
 
     Raises:
-      ValueError: fewer than 2 samples, shapes that differ, an unknown baseline.
+      ValueError: fewer than 2 samples, shapes that differ, an unknown baseline, integers.
     """
-    check_pair(log_weights, address_log_probs)
+    (log_weights, address_log_probs), dtype = as_pair(log_weights, address_log_probs)
     if log_weights.shape[0] < 2:
         raise ValueError(
             "log_weights has 1 sample; vimco needs at least 2: each is the others' baseline"
         )
     checks.one_of("baseline", baseline, BASELINES)
-    # The signal is a small difference: take it of weights near 1, where floats are dense.
-    largest = jax.lax.stop_gradient(jnp.max(log_weights))
-    shifted = log_weights - jnp.where(jnp.isfinite(largest), largest, 0.0)
-    learning_signal = log_mean_exp(shifted) - _leave_one_out_baseline(shifted, baseline)
+    signal = _learning_signal(jax.lax.stop_gradient(log_weights), baseline)
     # Where all the weights, or all but one, are zero the difference is infinite or undefined. What
     # the other samples say may fix the signal at no bias, so such a sample teaches nothing.
-    learning_signal = jnp.where(jnp.isfinite(learning_signal), learning_signal, 0.0)
-    score = jax.lax.stop_gradient(learning_signal) * address_log_probs
-    score = jnp.where(learning_signal == 0, 0.0, score)
-    return log_mean_exp(log_weights) + jnp.sum(score - jax.lax.stop_gradient(score))
+    signal = jnp.where(jnp.isfinite(signal), signal, 0.0)
+    return (log_mean_exp(log_weights) + score(signal, address_log_probs)).astype(dtype)
 
 
-def _leave_one_out_baseline(log_weights: chex.Array, baseline: str) -> chex.Array:
-    num_samples = log_weights.shape[0]
-    own = jnp.eye(num_samples, dtype=bool)
+def _learning_signal(log_weights: chex.Array, baseline: str) -> chex.Array:
+    """`[L]`: log W - log(W - w_l + m_l), where the w_l add up to W and m_l is the others' mean.
+
+    Among many samples this is a small difference of large numbers. It is made of w_l - m_l, and
+    that of differences of log weights, so that it is right to rounding however small it is.
+    """
+    num_samples = len(log_weights)
+    largest = jnp.max(log_weights)
+    logs = log_weights - jnp.where(jnp.isfinite(largest), largest, 0.0)
+    total = jnp.maximum(jnp.sum(jnp.exp(logs)), 1.0)  # 0 where all weights are
+    own = jnp.arange(num_samples) == jnp.argmax(logs)
+    log_rest = _log_sum_exp(jnp.where(own, -jnp.inf, logs))  # of all but the largest
     if baseline == "arithmetic":
-        stand_in = jnp.full(num_samples, -jnp.inf)  # the mean of the others changes nothing in them
-        count = num_samples - 1
+        below = jnp.expm1(logs)  # the weights minus 1, exact where they are near 1
+        change = (jnp.mean(below) - below) * num_samples / (num_samples - 1)
+        log_mean = log_rest - math.log(num_samples - 1)
     else:
-        stand_in = jnp.mean(jnp.broadcast_to(log_weights, own.shape), axis=1, where=~own)
-        count = num_samples
-    others = jnp.where(own, stand_in[:, None], log_weights[None, :])
-    return jax.vmap(_log_sum_exp)(others) - math.log(count)
+        log_means = _means_of_the_others(logs)
+        is_same = log_means == logs  # -inf too, of which there is no difference
+        difference = jnp.where(is_same, 0.0, log_means) - jnp.where(is_same, 0.0, logs)
+        larger = jnp.exp(jnp.maximum(log_means, logs))
+        change = jnp.sign(difference) * larger * -jnp.expm1(-jnp.abs(difference))
+        log_mean = jnp.max(jnp.where(own, log_means, -jnp.inf))
+    change /= total
+    # Only the largest weight may be nearly all of the sum; then what is left is added up anew.
+    is_most = own & (change < -0.5)
+    left = jnp.log(total) - jnp.logaddexp(log_rest, log_mean)
+    return jnp.where(is_most, left, -jnp.log1p(jnp.where(is_most, 0.0, change)))
+
+
+def _means_of_the_others(logs: chex.Array) -> chex.Array:
+    """Of each of `[L]`, the mean of the others; -inf with one of those."""
+    is_zero = jnp.isneginf(logs)
+    finite = jnp.where(is_zero, 0.0, logs)
+    num_zeros = jnp.sum(is_zero) - is_zero
+    means = (jnp.sum(finite) - finite) / (len(logs) - 1)
+    return jnp.where(num_zeros > 0, -jnp.inf, means)
+
+
+def score(signal: chex.Array, address_log_probs: chex.Array) -> chex.Array:
+    """Zero, with the gradient sum_l signal[l] d address_log_probs[l]."""
+    signal = jnp.broadcast_to(jax.lax.stop_gradient(signal), address_log_probs.shape)
+    terms = jnp.where(signal == 0, 0.0, signal * address_log_probs)
+    return jnp.sum(terms - jax.lax.stop_gradient(terms))
 
 
 def log_mean_exp(log_weights: chex.Array) -> chex.Array:
@@ -103,14 +133,22 @@ def _log_sum_exp(values: chex.Array) -> chex.Array:
     return jnp.where(all_zero, -jnp.inf, jax.nn.logsumexp(jnp.where(all_zero, 0.0, values)))
 
 
-def check_pair(log_weights: chex.Array, address_log_probs: chex.Array) -> None:
-    """Refuses anything but two `[L]` with L at least 1."""
-    check_samples(log_weights)
-    if address_log_probs.shape != log_weights.shape:
+def as_pair(
+    log_weights: chex.Array, address_log_probs: chex.Array, **others: chex.Numeric
+) -> tuple[list[jax.Array], Any]:
+    """Two `[L]` with L at least 1, and scalars, as `checks.reals` gives them."""
+    arrays, dtype = checks.reals(
+        log_weights=log_weights, address_log_probs=address_log_probs, **others
+    )
+    check_samples(arrays[0])
+    if arrays[1].shape != arrays[0].shape:
         raise ValueError(
-            f"address_log_probs {address_log_probs.shape} and log_weights {log_weights.shape} "
+            f"address_log_probs {arrays[1].shape} and log_weights {arrays[0].shape} "
             "must both be [L]"
         )
+    for name, array in zip(others, arrays[2:], strict=True):
+        checks.shape(name, array, ())
+    return arrays, dtype
 
 
 def check_samples(log_weights: chex.Array) -> None:

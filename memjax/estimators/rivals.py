@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax.estimators.multi_sample import check_pair, log_mean_exp
+from memjax.estimators.multi_sample import as_pair, log_mean_exp, score
 from memjax.memory import checks
 
 
@@ -37,12 +37,14 @@ def reinforce(
       The bound, a scalar in nats.
 
     Raises:
-      ValueError: no samples, shapes that differ.
+      ValueError: no samples, shapes that differ, integers.
     """
-    check_pair(log_weights, address_log_probs)
+    arrays, dtype = as_pair(log_weights, address_log_probs, baseline=baseline)
+    log_weights, address_log_probs, baseline = arrays
     bound = log_mean_exp(log_weights)
-    signal = jax.lax.stop_gradient(bound - baseline)
-    return bound + _score(jnp.where(jnp.isfinite(signal), signal, 0.0), address_log_probs)
+    signal = bound - baseline
+    signal = jnp.where(jnp.isfinite(signal), signal, 0.0)
+    return (bound + score(signal, address_log_probs)).astype(dtype)
 
 
 def nvil(
@@ -62,12 +64,14 @@ def nvil(
       The bound, a scalar in nats.
 
     Raises:
-      ValueError: no samples, shapes that differ.
+      ValueError: no samples, shapes that differ, integers.
     """
+    arrays, dtype = as_pair(log_weights, address_log_probs, baseline=baseline)
+    log_weights, address_log_probs, baseline = arrays
     objective = reinforce(log_weights, address_log_probs, jax.lax.stop_gradient(baseline))
     bound = jax.lax.stop_gradient(objective)
     error = 0.5 * jnp.square(jnp.where(jnp.isfinite(bound), bound, baseline) - baseline)
-    return objective - (error - jax.lax.stop_gradient(error))
+    return (objective - (error - jax.lax.stop_gradient(error))).astype(dtype)
 
 
 def reweighted_wake_sleep(log_weights: chex.Array, address_log_probs: chex.Array) -> chex.Array:
@@ -86,13 +90,12 @@ def reweighted_wake_sleep(log_weights: chex.Array, address_log_probs: chex.Array
       The bound, a scalar in nats.
 
     Raises:
-      ValueError: no samples, shapes that differ.
+      ValueError: no samples, shapes that differ, integers.
     """
-    check_pair(log_weights, address_log_probs)
-    bound = log_mean_exp(log_weights)
-    weights = jnp.where(jnp.isneginf(bound), 0.0, jnp.exp(log_weights - bound) / len(log_weights))
+    (log_weights, address_log_probs), dtype = as_pair(log_weights, address_log_probs)
+    bound, weights = jax.value_and_grad(log_mean_exp)(log_weights)  # the normalised weights
     # log_weights holds -log q(a) with the weight -v: twice v makes it v.
-    return bound + _score(2.0 * jax.lax.stop_gradient(weights), address_log_probs)
+    return (bound + score(2.0 * weights, address_log_probs)).astype(dtype)
 
 
 def gumbel_softmax(
@@ -123,18 +126,22 @@ def gumbel_softmax(
       `[L, N]`, rows that sum to 1.
 
     Raises:
-      ValueError: no slots, a batch of logits, or `num_samples` below 1.
+      ValueError: no slots, a batch of logits, `num_samples` below 1, or a temperature that is not
+        positive.
     """
+    arrays, dtype = checks.reals(address_logits=address_logits, temperature=temperature)
+    address_logits, temperature = arrays  # float32 or wider: see `addressing.sample`
     checks.draws(address_logits, num_samples)
-    num_slots, dtype = len(address_logits), address_logits.dtype
-    wide = jnp.promote_types(dtype, jnp.float32)  # see `addressing.sample`
+    checks.shape("temperature", temperature, ())
+    checks.positive("temperature", temperature)
+    num_slots, wide = len(address_logits), address_logits.dtype
     noise = jax.random.gumbel(rng_key, (num_samples, num_slots), wide)
     perturbed = address_logits[None, :] + noise
-    relaxed = jax.nn.softmax(perturbed / temperature, axis=-1).astype(dtype)
+    relaxed = jax.nn.softmax(perturbed / temperature, axis=-1)
     if not straight_through:
-        return relaxed
-    hard = jax.nn.one_hot(jnp.argmax(perturbed, axis=-1), num_slots, dtype=dtype)
-    return hard + relaxed - jax.lax.stop_gradient(relaxed)
+        return relaxed.astype(dtype)
+    hard = jax.nn.one_hot(jnp.argmax(perturbed, axis=-1), num_slots, dtype=wide)
+    return (hard + (relaxed - jax.lax.stop_gradient(relaxed))).astype(dtype)
 
 
 def exact(
@@ -156,18 +163,19 @@ def exact(
       The expected bound, a scalar in nats.
 
     Raises:
-      ValueError: no addresses, shapes that differ, or `num_samples` below 1.
+      ValueError: no addresses, shapes that differ, integers, or `num_samples` below 1.
     """
-    check_pair(log_weights, address_log_probs)
+    (log_weights, address_log_probs), dtype = as_pair(log_weights, address_log_probs)
     checks.at_least("num_samples", num_samples)
     draws, log_orders = _multisets(len(log_weights), num_samples)
     drawn_log_probs = address_log_probs[draws]
     possible = jnp.all(jnp.isfinite(drawn_log_probs), axis=1)
     log_probs = jnp.sum(jnp.where(possible[:, None], drawn_log_probs, 0.0), axis=1)
     probs = jnp.exp(log_probs + log_orders.astype(log_probs.dtype))
+    possible &= probs > 0  # none that underflows, times a bound of -inf
     drawn_weights = jnp.where(possible[:, None], log_weights[draws], 0.0)
     bounds = jax.vmap(log_mean_exp)(drawn_weights)
-    return jnp.sum(jnp.where(possible, probs * bounds, 0.0))
+    return jnp.sum(jnp.where(possible, probs * bounds, 0.0)).astype(dtype)
 
 
 def _multisets(num_slots: int, num_samples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -180,10 +188,3 @@ def _multisets(num_slots: int, num_samples: int) -> tuple[np.ndarray, np.ndarray
         place = np.where(left == right, place + 1.0, 1.0)
         log_repeats += np.log(place)
     return draws, math.lgamma(num_samples + 1) - log_repeats
-
-
-def _score(signal: chex.Array, address_log_probs: chex.Array) -> chex.Array:
-    """Zero, with the gradient sum_l signal[l] d address_log_probs[l]."""
-    signal = jnp.broadcast_to(signal, address_log_probs.shape)
-    score = jnp.where(signal == 0, 0.0, signal * address_log_probs)
-    return jnp.sum(score - jax.lax.stop_gradient(score))

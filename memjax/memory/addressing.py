@@ -27,7 +27,9 @@ def similarity(
         inner            <e_a, e>
         cosine           <e_a, e> / (|e_a| |e|)
 
-    An embedding shorter than 1e-6 is not scaled: zeros score 0, and gradients are finite.
+    An embedding too short for its squared norm to be told from 0, such as of zeros, is not scaled
+    (3e-16 in float32): it scores about 0, with finite gradients. Norms above 1e19 in float32, what
+    bfloat16 is computed in too, overflow.
 
     Args:
       query: `[..., E]`.
@@ -38,18 +40,20 @@ def similarity(
       address_logits: `[..., N]`, in nats; q(a|x) is their softmax.
 
     Raises:
-      ValueError: an unknown kind, or embeddings of different sizes.
+      ValueError: an unknown kind, embeddings of different sizes, or of integers.
     """
     checks.one_of("kind", kind, KINDS)
+    (query, slot_embeddings), dtype = checks.reals(query=query, slot_embeddings=slot_embeddings)
     checks.num_axes("slot_embeddings", slot_embeddings, "[N, E]")
     checks.last_axis("query", query, "E", slot_embeddings.shape[1])
     if kind == "cosine":
         query = query * jnp.expand_dims(_inverse_norm(query), -1)
     address_logits = query @ slot_embeddings.T
-    if kind == "inner":
-        return address_logits
-    # Scaling the table itself would make a copy of it.
-    return address_logits * jnp.broadcast_to(_inverse_norm(slot_embeddings), address_logits.shape)
+    if kind != "inner":
+        # Scaling the table itself would make a copy of it.
+        inverse_norm = jnp.broadcast_to(_inverse_norm(slot_embeddings), address_logits.shape)
+        address_logits = address_logits * inverse_norm
+    return address_logits.astype(dtype)
 
 
 def sample(
@@ -71,17 +75,17 @@ def sample(
     Raises:
       ValueError: no slots, a batch of logits, or `num_samples` below 1.
     """
-    checks.draws(address_logits, num_samples)
     # bfloat16 can't count beyond 256, nor tell uniforms of a thousand slots apart.
-    wide = jnp.promote_types(address_logits.dtype, jnp.float32)
-    address_log_probs = jax.nn.log_softmax(address_logits.astype(wide))
+    (address_logits,), dtype = checks.reals(address_logits=address_logits)
+    checks.draws(address_logits, num_samples)
+    address_log_probs = jax.nn.log_softmax(address_logits)
     probs = jax.lax.stop_gradient(jnp.exp(address_log_probs))
     # The inverse of the distribution function, at L uniforms rather than at L x N Gumbel variables.
     # A sum in another order may round up at a slot of probability 0, which must not be drawn.
     cumulative = jax.lax.cummax(jnp.where(probs > 0, jnp.cumsum(probs), 0.0))
     uniform = jax.random.uniform(rng_key, (num_samples, 1), probs.dtype) * cumulative[-1]
     addresses = jnp.sum(cumulative[None, :] <= uniform, axis=-1, dtype=jnp.int32)
-    return addresses, address_log_probs[addresses].astype(address_logits.dtype)
+    return addresses, address_log_probs[addresses].astype(dtype)
 
 
 def sample_streaming(
@@ -125,6 +129,9 @@ def sample_streaming(
       ValueError: as `similarity` and `sample`; with `axis_name`, a device's slots that do not make
         whole chunks.
     """
+    slot_embeddings = checks.real("slot_embeddings", slot_embeddings)  # widened chunk by chunk
+    dtype = jnp.result_type(checks.real("query", query), slot_embeddings)
+    query = checks.real("query", query).astype(jnp.promote_types(dtype, jnp.float32))
     _check_table(query, slot_embeddings, num_samples, kind, chunk_size, axis_name)
     chunk_size = min(chunk_size, len(slot_embeddings))
     score = partial(similarity, kind=kind)
@@ -132,53 +139,56 @@ def sample_streaming(
     race_rng_key, draw_rng_key = jax.random.split(rng_key)
     table = streaming.align(queries, slot_embeddings)
     first_chunk = _place(axis_name) * streaming.num_chunks(len(slot_embeddings), chunk_size)
-    race = streaming.race(score, num_samples, chunk_size, race_rng_key, first_chunk, *table)
-    addresses = streaming.draw_within(score, chunk_size, draw_rng_key, race.chunks, *table)
-    log_normalizer = race.log_normalizer
+    fixed = jax.lax.stop_gradient(table)
+    race = streaming.race(score, num_samples, chunk_size, race_rng_key, first_chunk, *fixed)
+    addresses = streaming.draw_within(score, chunk_size, draw_rng_key, race.chunks, *fixed)
+    first_slot = _place(axis_name) * len(slot_embeddings)
     if axis_name is not None:
-        addresses = addresses + _place(axis_name) * len(slot_embeddings)
-        gathered = (race.perturbed, addresses, log_normalizer)
-        perturbed, addresses, log_normalizers = jax.lax.all_gather(
-            gathered, axis_name, to="invarying"
-        )
+        addresses = addresses + first_slot
+        perturbed, addresses = streaming.gather((race.perturbed, addresses), axis_name)
         winner = jnp.argmax(perturbed, axis=0)
         addresses = jnp.take_along_axis(addresses, winner[None], axis=0)[0]
-        log_normalizer = jax.nn.logsumexp(log_normalizers, axis=0)
-    chosen = lookup(slot_embeddings, addresses, axis_name=axis_name)
-    logits = jax.vmap(score)(queries, chosen)
-    log_probs = (logits - log_normalizer[:, None]).astype(logits.dtype)
+    chosen = (addresses - first_slot, race.log_normalizer)
+    logits, log_normalizer = streaming.attach(score, chunk_size, *chosen, *table)
+    if axis_name is not None:
+        logits = jax.lax.psum(logits, axis_name)
+        log_normalizer = jax.nn.logsumexp(streaming.gather(log_normalizer, axis_name), axis=0)
     shape = (*query.shape[:-1], num_samples)
+    log_probs = (logits - log_normalizer[:, None]).astype(dtype)
     return addresses.reshape(shape), log_probs.reshape(shape)
 
 
 def lookup(contents: Any, addresses: chex.Array, *, axis_name: str | None = None) -> Any:
     """Reads slots: `contents` is any pytree of `[N, ...]`, the result of `[..., ...]`.
 
-    Addresses are integers `[...]`, and their axes take the place of N.
+    Addresses are integers `[...]`, and their axes take the place of N; those outside [0, N) give
+    the nearest slot. A nested list of numbers is one array. Gradients reach the slots that were
+    read. With `axis_name`, a mesh axis under `shard_map`, `contents` is this device's share of the
+    slots, in order; what was chosen is sent, and nothing else.
 
-    Addresses outside [0, N) give the nearest slot. Gradients reach the slots that were read. With
-    `axis_name`, a mesh axis under `shard_map`, `contents` is this device's share of the slots, in
-    order; what was chosen is sent, and nothing else.
+    Raises:
+      ValueError: addresses that are not integers, contents without slots.
     """
-    if axis_name is None:
-        return jax.tree.map(lambda leaf: jnp.take(leaf, addresses, axis=0, mode="clip"), contents)
+    addresses = checks.whole("addresses", addresses)
 
-    def fetch(leaf: chex.Array) -> chex.Array:
-        here = jnp.clip(addresses, 0, len(leaf) * jax.lax.axis_size(axis_name) - 1)
-        here = here - _place(axis_name) * len(leaf)
-        found = jnp.take(leaf, here, axis=0, mode="clip")
-        own = (here >= 0) & (here < len(leaf))
-        own = own.reshape(own.shape + (1,) * (leaf.ndim - 1))
+    def fetch(leaf: Any) -> chex.Array:
+        slots = checks.slots("contents", leaf)
+        if axis_name is None:
+            return _take(slots, addresses)
+        here = jnp.clip(addresses, 0, len(slots) * jax.lax.axis_size(axis_name) - 1)
+        here = here - _place(axis_name) * len(slots)
+        own = (here >= 0) & (here < len(slots))
+        own = own.reshape(own.shape + (1,) * (slots.ndim - 1))
+        found = _take(slots, here)
         return jax.lax.psum(jnp.where(own, found, jnp.zeros_like(found)), axis_name)
 
-    return jax.tree.map(fetch, contents)
+    return jax.tree.map(fetch, contents, is_leaf=checks.is_nested_list)
 
 
 def kl_divergence(posterior_logits: chex.Array, prior_logits: chex.Array) -> chex.Array:
-    """KL(q(a) || p(a)) between two categoricals, in nats; VMA section 2.1.
+    """KL(q(a) || p(a)) between two categoricals, in nats, at least 0; VMA section 2.1.
 
-    Slots with q(a) = 0 (logits of -inf) contribute nothing and pass no gradient; q(a) > 0 where
-    p(a) = 0 gives +inf.
+    Slots with q(a) = 0 (logits of -inf) pass no gradient to q; q(a) > 0 where p(a) = 0 gives +inf.
 
     Args:
       posterior_logits: `[..., N]`, of q; need not be normalised.
@@ -186,19 +196,38 @@ def kl_divergence(posterior_logits: chex.Array, prior_logits: chex.Array) -> che
 
     Returns:
       `[...]`.
+
+    Raises:
+      ValueError: no slots, or shapes that do not fit.
     """
-    log_q = jax.nn.log_softmax(posterior_logits)
-    log_p = jax.nn.log_softmax(prior_logits)
-    q = jnp.exp(log_q)
+    logits, dtype = checks.reals(posterior_logits=posterior_logits, prior_logits=prior_logits)
+    shape = checks.broadcast("posterior_logits", logits[0], "prior_logits", logits[1])
+    log_q, log_p = (jnp.broadcast_to(jax.nn.log_softmax(array), shape) for array in logits)
+    q, p = jnp.exp(log_q), jnp.exp(log_p)
     # Both sides of a `where` are differentiated: keep the infinities out of the masked one.
-    log_ratio = jnp.where(q > 0, log_q, 0.0) - jnp.where(q > 0, log_p, 0.0)
-    return jnp.sum(q * log_ratio, axis=-1)
+    log_ratio = jnp.where(q > 0, log_p, 0.0) - jnp.where(q > 0, log_q, 0.0)
+    # As sum q (r - 1 - log r) with r = p / q: no term is negative, and none cancels another.
+    is_near = jnp.abs(log_ratio) < 1
+    near = jnp.where(is_near, log_ratio, 0.0)
+    terms = jnp.where(is_near, q * (jnp.expm1(near) - near), p - q - q * log_ratio)
+    return jnp.sum(jnp.maximum(jnp.where(q > 0, terms, p), 0.0), axis=-1).astype(dtype)
+
+
+def _take(slots: chex.Array, addresses: chex.Array) -> chex.Array:
+    """The slots at addresses; gradients of one that is read often add up in float32 or wider."""
+    if not jnp.issubdtype(slots.dtype, jnp.floating):
+        return jnp.take(slots, addresses, axis=0, mode="clip")
+    wide = slots.astype(jnp.promote_types(slots.dtype, jnp.float32))  # fused under `jit`: no copy
+    return jnp.take(wide, addresses, axis=0, mode="clip").astype(slots.dtype)
 
 
 def _inverse_norm(embeddings: chex.Array) -> chex.Array:
     """1 / |e| `[...]` of `[..., E]`; 1 for zeros and for what is too short to divide by."""
     squared_norm = jnp.sum(jnp.square(embeddings), axis=-1)
-    return jax.lax.rsqrt(jnp.where(squared_norm > 1e-12, squared_norm, 1.0))
+    limits = jnp.finfo(embeddings.dtype)
+    least = limits.tiny / limits.eps  # squares below `tiny` are lost
+    # Not `rsqrt`, whose derivative overflows at such norms.
+    return 1.0 / jnp.sqrt(jnp.where(squared_norm > least, squared_norm, 1.0))
 
 
 def _place(axis_name: str | None) -> chex.Numeric:

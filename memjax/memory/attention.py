@@ -54,9 +54,12 @@ def attention_weights(
       `[..., H, N]`.
 
     Raises:
-      ValueError: an unknown kind, shapes that do not fit, heads that do not divide E.
+      ValueError: an unknown kind, shapes that do not fit, heads that do not divide E, integers.
     """
     checks.one_of("kind", kind, KINDS)
+    given = {} if bias is None else {"bias": bias}
+    arrays, dtype = checks.reals(query=query, slot_keys=slot_keys, **given)
+    query, slot_keys = arrays[:2]
     checks.num_axes("slot_keys", slot_keys, "[N, E]")
     num_slots, size = slot_keys.shape
     checks.last_axis("query", query, "E", size)
@@ -65,9 +68,10 @@ def attention_weights(
     keys = slot_keys.reshape(num_slots, num_heads, size // num_heads)
     logits = jnp.einsum("...he,nhe->...hn", queries, keys)
     if bias is not None:
-        checks.last_axis("bias", bias, "N", num_slots)
-        logits = logits + jnp.expand_dims(bias, range(logits.ndim - 1))
-    return jax.nn.softmax(logits, axis=-1) if kind == "softmax" else jax.nn.sigmoid(logits)
+        checks.shape("bias", arrays[2], (num_slots,), "[N]")
+        logits = logits + jnp.expand_dims(arrays[2], range(logits.ndim - 1))
+    weights = jax.nn.softmax(logits, axis=-1) if kind == "softmax" else jax.nn.sigmoid(logits)
+    return weights.astype(dtype)
 
 
 def read(weights: chex.Array, contents: chex.Array) -> chex.Array:
@@ -81,19 +85,24 @@ def read(weights: chex.Array, contents: chex.Array) -> chex.Array:
       `[..., C]`.
 
     Raises:
-      ValueError: shapes that do not fit, heads that do not divide C.
+      ValueError: shapes that do not fit, heads that do not divide C, integers.
     """
+    (weights, contents), dtype = checks.reals(weights=weights, contents=contents)
     checks.num_axes("contents", contents, "[N, C]")
     num_slots, size = contents.shape
     checks.last_axis("weights", weights, "N", num_slots)
+    if weights.ndim < 2:
+        raise ValueError(f"weights is {weights.shape}; it must be [..., H, N]")
     num_heads = weights.shape[-2]
     checks.divides("num_heads", num_heads, "C", size)
     parts = contents.reshape(num_slots, num_heads, size // num_heads)
-    return jnp.einsum("...hn,nhc->...hc", weights, parts).reshape(*weights.shape[:-2], size)
+    retrieved = jnp.einsum("...hn,nhc->...hc", weights, parts)
+    return retrieved.reshape(*weights.shape[:-2], size).astype(dtype)
 
 
 def init_composition(size: int) -> Composition:
     """The paper's initial values, at which `combine_mlp` gives the top-down signal; section 5."""
+    checks.at_least("size", size)
     zeros, ones = jnp.zeros(size), jnp.ones(size)
     return Composition(
         a1=zeros, a2=zeros, a3=ones, a4=zeros, b1=zeros, c1=zeros, c2=zeros, c3=ones, c4=zeros
@@ -102,7 +111,9 @@ def init_composition(size: int) -> Composition:
 
 def combine_sum(generated: chex.Array, retrieved: chex.Array) -> chex.Array:
     """h_g + h_m: the memory holds the residual; both `[..., D]`."""
-    return generated + retrieved
+    (generated, retrieved), dtype = checks.reals(generated=generated, retrieved=retrieved)
+    checks.same_shape("retrieved", retrieved, "generated", generated)
+    return (generated + retrieved).astype(dtype)
 
 
 def combine_mlp(
@@ -122,13 +133,19 @@ def combine_mlp(
       `[..., D]`.
 
     Raises:
-      ValueError: shapes that do not fit.
+      ValueError: shapes that do not fit, integers.
     """
-    checks.last_axis("generated", generated, "D", len(composition.a1))
+    fields = checks.fields("composition", composition, Composition)
+    arrays, dtype = checks.reals(**fields, generated=generated, retrieved=retrieved)
+    *parameters, generated, retrieved = arrays
+    checks.num_axes("composition.a1", parameters[0], "[D]")
+    for name, array in zip(fields, parameters, strict=True):
+        checks.same_shape(name, array, "composition.a1", parameters[0])
+    checks.last_axis("generated", generated, "D", len(parameters[0]))
     checks.same_shape("retrieved", retrieved, "generated", generated)
     axes = range(generated.ndim - 1)
-    p = jax.tree.map(lambda leaf: jnp.expand_dims(leaf, axes), composition)
+    p = Composition(*(jnp.expand_dims(array, axes) for array in parameters))
     cross = generated * retrieved
     linear = p.a1 + p.a2 * retrieved + p.a3 * generated + p.a4 * cross
     inner = p.c1 + p.c2 * retrieved + p.c3 * generated + p.c4 * cross
-    return linear + p.b1 * jax.nn.sigmoid(inner)
+    return (linear + p.b1 * jax.nn.sigmoid(inner)).astype(dtype)

@@ -6,6 +6,7 @@ using a neural network with dynamic external memory, 2016, Methods (DNC below).
 """
 
 import dataclasses
+from typing import Any
 
 import chex
 import jax
@@ -81,22 +82,25 @@ def write(
       write_gate: scalar in [0, 1]: whether to write at all.
 
     Raises:
-      ValueError: shapes that do not fit.
+      ValueError: shapes that do not fit, integers.
     """
-    num_heads, num_slots = memory.read_weights.shape
-    size = memory.contents.shape[1]
-    for name, array in (("code", code), ("write_key", write_key), ("erase", erase)):
-        checks.shape(name, array, (size,), "[C]")
-    checks.shape("free_gate", free_gate, (num_heads,), "[H]")
+    vectors = {"code": code, "write_key": write_key, "erase": erase}
+    gates = {"allocation_gate": allocation_gate, "write_gate": write_gate}
+    scalars = {"write_strength": write_strength, **gates}
+    memory, arrays, dtype = _widen(memory, free_gate=free_gate, **vectors, **scalars)
+    free_gate, code, write_key, erase, write_strength, allocation_gate, write_gate = arrays
+    num_slots, size = memory.contents.shape
+    for name, array in zip((*vectors, *scalars), arrays[1:], strict=True):
+        checks.shape(name, array, (size,) if name in vectors else (), "[C]")
     usage = update_usage(memory, free_gate)
-    content = content_weights(memory.contents, write_key[None], jnp.reshape(write_strength, 1))[0]
+    content = content_weights(memory.contents, write_key[None], write_strength[None])[0]
     allocation = allocation_weights(usage)
     weights = write_gate * (allocation_gate * allocation + (1.0 - allocation_gate) * content)
     kept = 1.0 - jnp.outer(weights, erase)
     # Slot i follows slot j as far as i is written now and j was the last one before.
     fading = 1.0 - weights[:, None] - weights[None, :]
     link = fading * memory.link + jnp.outer(weights, memory.precedence_weights)
-    return DNCState(
+    state = DNCState(
         contents=kept * memory.contents + jnp.outer(weights, code),
         usage=usage,
         link=jnp.where(jnp.eye(num_slots, dtype=bool), 0.0, link),
@@ -104,6 +108,7 @@ def write(
         write_weights=weights,
         read_weights=memory.read_weights,
     )
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), state)
 
 
 def read(
@@ -125,8 +130,11 @@ def read(
       What was read, `[H, C]`, and the state.
 
     Raises:
-      ValueError: shapes that do not fit.
+      ValueError: shapes that do not fit, integers.
     """
+    given = {"read_keys": read_keys, "read_strengths": read_strengths, "read_modes": read_modes}
+    memory, arrays, dtype = _widen(memory, **given)
+    read_keys, read_strengths, read_modes = arrays
     num_heads, _ = memory.read_weights.shape
     checks.shape("read_keys", read_keys, (num_heads, memory.contents.shape[1]), "[H, C]")
     checks.shape("read_strengths", read_strengths, (num_heads,), "[H]")
@@ -135,37 +143,74 @@ def read(
     backward = memory.read_weights @ memory.link
     forward = memory.read_weights @ memory.link.T
     weights = jnp.einsum("hm,mhn->hn", read_modes, jnp.stack([backward, content, forward]))
-    return weights @ memory.contents, dataclasses.replace(memory, read_weights=weights)
+    result = weights @ memory.contents, dataclasses.replace(memory, read_weights=weights)
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), result)
 
 
 def content_weights(contents: chex.Array, keys: chex.Array, strengths: chex.Array) -> chex.Array:
     """Softmax of strength times cosine similarity: `[N, C]`, `[H, C]`, `[H]` to `[H, N]`.
 
-    A slot or a key of zeros, or shorter than 1e-6, has similarity 0 or nearly so.
+    A slot or a key of zeros, or as good as zeros, has similarity 0: see `addressing.similarity`.
+
+    Raises:
+      ValueError: shapes that do not fit, integers.
     """
+    arrays, dtype = checks.reals(contents=contents, keys=keys, strengths=strengths)
+    contents, keys, strengths = arrays
+    checks.num_axes("contents", contents, "[N, C]")
+    checks.num_axes("keys", keys, "[H, C]")
+    checks.last_axis("keys", keys, "C", contents.shape[1])
+    checks.shape("strengths", strengths, (len(keys),), "[H]")
     similarity = addressing.similarity(keys, contents, "cosine")
-    return jax.nn.softmax(strengths[:, None] * similarity, axis=-1)
+    return jax.nn.softmax(strengths[:, None] * similarity, axis=-1).astype(dtype)
 
 
 def update_usage(memory: DNCState, free_gate: chex.Array) -> chex.Array:
-    """The usage `[N]` after the last write, and after freeing what was read: `[H]` gates."""
+    """The usage `[N]` after the last write, and after freeing what was read: `[H]` gates.
+
+    Raises:
+      ValueError: shapes that do not fit, integers.
+    """
+    memory, (free_gate,), dtype = _widen(memory, free_gate=free_gate)
+    checks.shape("free_gate", free_gate, memory.read_weights.shape[:1], "[H]")
     written = memory.usage + (1.0 - memory.usage) * memory.write_weights
     retention = jnp.prod(1.0 - free_gate[:, None] * memory.read_weights, axis=0)
-    return written * retention
+    return (written * retention).astype(dtype)
 
 
 def allocation_weights(usage: chex.Array) -> chex.Array:
     """Weights `[N]` on free slots: in order of usage, each takes of what is left what it has free.
 
     The order itself passes no gradient (DNC, Methods).
+
+    Raises:
+      ValueError: no `[N]`, integers.
     """
+    (usage,), dtype = checks.reals(usage=usage)
+    checks.num_axes("usage", usage, "[N]")
     fixed = jax.lax.stop_gradient(usage)
     own, other = fixed[:, None], fixed[None, :]
     before = (other < own) | ((other == own) & jnp.tri(len(usage), k=-1, dtype=bool))
     # A product as a sum of logarithms: no sort, no scatter. A factor of zero counts as this much
     # in the derivative, so that it is the product of the others, and as nothing in the value.
-    positive = usage + (jnp.maximum(fixed, 1e-20) - fixed)
+    least = float(jnp.finfo(usage.dtype).tiny) ** 0.5  # leaves as much room for the others
+    positive = usage + (jnp.maximum(fixed, least) - fixed)
     taken = jnp.exp(jnp.sum(jnp.where(before, jnp.log(positive)[None, :], 0.0), axis=-1))
     is_none = jnp.any(before & (other <= 0.0), axis=-1)
     taken -= jax.lax.stop_gradient(jnp.where(is_none, taken, 0.0))
-    return (1.0 - usage) * taken
+    return ((1.0 - usage) * taken).astype(dtype)
+
+
+def _widen(memory: DNCState, **values: Any) -> tuple[DNCState, list[jax.Array], Any]:
+    """The memory and what else comes in, as `checks.reals` gives them."""
+    fields = checks.fields("memory", memory, DNCState)
+    arrays, dtype = checks.reals(**fields, **values)
+    memory = DNCState(*arrays[: len(fields)])
+    checks.num_axes("memory.contents", memory.contents, "[N, C]")
+    checks.num_axes("memory.read_weights", memory.read_weights, "[H, N]")
+    num_slots = len(memory.contents)
+    checks.last_axis("memory.read_weights", memory.read_weights, "N", num_slots)
+    checks.shape("memory.link", memory.link, (num_slots, num_slots), "[N, N]")
+    for name in ("usage", "precedence_weights", "write_weights"):
+        checks.shape(f"memory.{name}", getattr(memory, name), (num_slots,), "[N]")
+    return memory, arrays[len(fields) :], dtype

@@ -5,6 +5,7 @@ Meta-Learning with Memory-Augmented Neural Networks, 2016, section 3.2 (LRUA bel
 """
 
 import dataclasses
+from typing import Any
 
 import chex
 import jax
@@ -58,8 +59,9 @@ def write(memory: LRUAState, codes: chex.Array, write_gate: chex.Array) -> LRUAS
       write_gate: `[H]` in [0, 1]; the sigmoid of the paper's alpha.
 
     Raises:
-      ValueError: shapes that do not fit.
+      ValueError: shapes that do not fit, integers.
     """
+    memory, (codes, write_gate), dtype = _widen(memory, codes=codes, write_gate=write_gate)
     num_heads, _ = memory.read_weights.shape
     checks.shape("codes", codes, (num_heads, memory.contents.shape[1]), "[H, C]")
     checks.shape("write_gate", write_gate, (num_heads,), "[H]")
@@ -67,9 +69,10 @@ def write(memory: LRUAState, codes: chex.Array, write_gate: chex.Array) -> LRUAS
     gate = write_gate[:, None]
     weights = gate * memory.read_weights + (1.0 - gate) * least_used
     kept = 1.0 - jnp.sum(least_used, axis=0)[:, None]
-    return dataclasses.replace(
+    state = dataclasses.replace(
         memory, contents=kept * memory.contents + weights.T @ codes, write_weights=weights
     )
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), state)
 
 
 def read(
@@ -86,19 +89,46 @@ def read(
       What was read, `[H, C]`, and the state.
 
     Raises:
-      ValueError: keys that do not fit.
+      ValueError: keys that do not fit, integers.
     """
+    memory, arrays, dtype = _widen(memory, read_keys=read_keys, usage_decay=usage_decay)
+    read_keys, usage_decay = arrays
     num_heads, _ = memory.read_weights.shape
     checks.shape("read_keys", read_keys, (num_heads, memory.contents.shape[1]), "[H, C]")
+    checks.shape("usage_decay", usage_decay, ())
     weights = dnc.content_weights(memory.contents, read_keys, jnp.ones(num_heads, read_keys.dtype))
     accessed = jnp.sum(weights + memory.write_weights, axis=0)
     state = dataclasses.replace(
         memory, usage_weights=usage_decay * memory.usage_weights + accessed, read_weights=weights
     )
-    return weights @ memory.contents, state
+    result = weights @ memory.contents, state
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), result)
 
 
 def least_used_weights(usage_weights: chex.Array, num_heads: int) -> chex.Array:
-    """One-hot weights `[H, N]` of the H least used slots, the least used first; LRUA eq. 6."""
+    """One-hot weights `[H, N]` of the H least used slots, the least used first; LRUA eq. 6.
+
+    Raises:
+      ValueError: no `[N]`, more heads than slots, integers.
+    """
+    (usage_weights,), dtype = checks.reals(usage_weights=usage_weights)
+    checks.num_axes("usage_weights", usage_weights, "[N]")
+    checks.at_least("num_heads", num_heads)
+    checks.at_least("N", len(usage_weights), num_heads)
     order = jnp.argsort(jax.lax.stop_gradient(usage_weights), stable=True)[:num_heads]
-    return jax.nn.one_hot(order, len(usage_weights), dtype=usage_weights.dtype)
+    return jax.nn.one_hot(order, len(usage_weights), dtype=dtype)
+
+
+def _widen(memory: LRUAState, **values: Any) -> tuple[LRUAState, list[jax.Array], Any]:
+    """The memory and what else comes in, as `checks.reals` gives them."""
+    fields = checks.fields("memory", memory, LRUAState)
+    arrays, dtype = checks.reals(**fields, **values)
+    memory = LRUAState(*arrays[: len(fields)])
+    checks.num_axes("memory.contents", memory.contents, "[N, C]")
+    checks.num_axes("memory.read_weights", memory.read_weights, "[H, N]")
+    num_slots = len(memory.contents)
+    checks.last_axis("memory.read_weights", memory.read_weights, "N", num_slots)
+    checks.shape("memory.usage_weights", memory.usage_weights, (num_slots,), "[N]")
+    read_name, write_name = "memory.read_weights", "memory.write_weights"
+    checks.same_shape(write_name, memory.write_weights, read_name, memory.read_weights)
+    return memory, arrays[len(fields) :], dtype

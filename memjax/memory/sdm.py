@@ -6,10 +6,12 @@ with `jax.vmap`. Source: Kanerva, Sparse Distributed Memory, 1988, as in appendi
 """
 
 import dataclasses
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from memjax.memory import checks
 from memjax.memory.states import state
@@ -21,7 +23,8 @@ class SparseState:
 
     Attributes:
       address_matrix: `[N, D]` of -1 and 1; never written.
-      contents: `[N, D]`, sums of the patterns that were written where they were selected.
+      contents: `[N, D]`, sums of the patterns that were written where they were selected. They are
+        exact up to 2^24 in float32; bfloat16 counts to 256 and float16 to 2,048.
     """
 
     address_matrix: chex.Array
@@ -49,12 +52,10 @@ def select(memory: SparseState, query: chex.Array, radius: chex.Numeric) -> chex
       bool `[N]`.
 
     Raises:
-      ValueError: a query that does not fit.
+      ValueError: a query that does not fit, or holds other numbers.
     """
-    size = memory.address_matrix.shape[1]
-    checks.shape("query", query, (size,), "[D]")
-    distance = 0.5 * (size - memory.address_matrix @ query.astype(memory.address_matrix.dtype))
-    return distance <= radius
+    memory, query, radius, _ = _widen(memory, "query", query, radius)
+    return _select(memory, query, radius)
 
 
 def write(memory: SparseState, pattern: chex.Array, radius: chex.Numeric) -> SparseState:
@@ -64,9 +65,14 @@ def write(memory: SparseState, pattern: chex.Array, radius: chex.Numeric) -> Spa
       memory: N slots.
       pattern: `[D]` of -1 and 1; for many, `jax.lax.scan` over them, in any order.
       radius: as in `select`.
+
+    Raises:
+      ValueError: a pattern that does not fit, or holds other numbers.
     """
-    selected = select(memory, pattern, radius).astype(memory.contents.dtype)
-    return dataclasses.replace(memory, contents=memory.contents + jnp.outer(selected, pattern))
+    memory, pattern, radius, dtype = _widen(memory, "pattern", pattern, radius)
+    selected = _select(memory, pattern, radius).astype(pattern.dtype)
+    written = dataclasses.replace(memory, contents=memory.contents + jnp.outer(selected, pattern))
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), written)
 
 
 def read(
@@ -85,11 +91,38 @@ def read(
 
     Returns:
       `[D]` of -1 and 1.
+
+    Raises:
+      ValueError: a query that does not fit, or holds other numbers.
     """
     checks.at_least("num_iterations", num_iterations)
+    memory, query, radius, dtype = _widen(memory, "query", query, radius)
 
     def once(_, query: chex.Array) -> chex.Array:
-        selected = select(memory, query, radius).astype(memory.contents.dtype)
+        selected = _select(memory, query, radius).astype(query.dtype)
         return jnp.where(selected @ memory.contents > 0, 1.0, -1.0).astype(query.dtype)
 
-    return jax.lax.fori_loop(0, num_iterations, once, query.astype(memory.contents.dtype))
+    return jax.lax.fori_loop(0, num_iterations, once, query).astype(dtype)
+
+
+def _select(memory: SparseState, query: chex.Array, radius: chex.Array) -> chex.Array:
+    distance = 0.5 * (len(query) - memory.address_matrix @ query)
+    return distance <= radius
+
+
+def _widen(
+    memory: SparseState, name: str, pattern: chex.Array, radius: chex.Numeric
+) -> tuple[SparseState, jax.Array, jax.Array, Any]:
+    """What comes in, as `checks.reals` gives it; patterns and counters may be integers."""
+    is_unsigned = jnp.issubdtype(getattr(pattern, "dtype", float), jnp.unsignedinteger)
+    values = checks.fields("memory", memory, SparseState) | {name: pattern, "radius": radius}
+    arrays, dtype = checks.reals(integers=tuple(values), **values)
+    memory, pattern, radius = SparseState(*arrays[:2]), *arrays[2:]
+    checks.num_axes("memory.address_matrix", memory.address_matrix, "[N, D]")
+    checks.shape("memory.contents", memory.contents, memory.address_matrix.shape, "[N, D]")
+    checks.shape(name, pattern, memory.address_matrix.shape[1:], "[D]")
+    checks.shape("radius", radius, ())
+    is_known = not isinstance(pattern, jax.core.Tracer)
+    if is_unsigned or (is_known and not np.all(np.abs(pattern) == 1)):
+        raise ValueError(f"{name} holds other numbers than -1 and 1")
+    return memory, pattern, radius, dtype

@@ -30,7 +30,6 @@ class Race(NamedTuple):
     log_normalizer: chex.Array  # [B], the log-sum-exp of all logits
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def race(
     score: Score,
     num_samples: int,
@@ -40,15 +39,15 @@ def race(
     queries: chex.Array,
     slot_embeddings: chex.Array,
 ) -> Race:
-    """One pass over the table; differentiable, in `log_normalizer`, by a second one.
+    """One pass over the table, not differentiable: see `attach`.
 
     Args:
-      score: logits of a chunk's slots.
+      score: logits of a chunk's slots, at least float32.
       num_samples: L.
       chunk_size: slots in a chunk, at most N; the last chunk may have fewer.
       rng_key: chunk i draws from `fold_in(rng_key, first_chunk + i)`.
       first_chunk: chunks that stand before this table, on other devices.
-      queries: `[B, E]`.
+      queries: `[B, E]`, at least float32.
       slot_embeddings: `[N, E]`.
     """
 
@@ -66,7 +65,7 @@ def race(
         perturbed, chunks = jnp.where(wins, rival, perturbed), jnp.where(wins, index, chunks)
         return (perturbed, chunks, larger, total), None
 
-    dtype = _wide(queries, slot_embeddings)
+    dtype = jnp.result_type(queries, slot_embeddings)
     shape = (len(queries), num_samples)
     start = (
         jnp.full(shape, -jnp.inf, dtype),
@@ -80,15 +79,36 @@ def race(
     return Race(perturbed, chunks, largest + jnp.log(total))
 
 
-def _race_forward(score, num_samples, chunk_size, rng_key, first_chunk, queries, slot_embeddings):
-    result = race(score, num_samples, chunk_size, rng_key, first_chunk, queries, slot_embeddings)
-    return result, (queries, slot_embeddings, result.log_normalizer)
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def attach(
+    score: Score,
+    chunk_size: int,
+    addresses: chex.Array,
+    log_normalizer: chex.Array,
+    queries: chex.Array,
+    slot_embeddings: chex.Array,
+) -> tuple[chex.Array, chex.Array]:
+    """The logits at addresses `[B, L]`, 0 outside the table, and the normaliser, with gradients.
+
+    The gradient in queries and table is a second pass. The logits' part and the normaliser's, which
+    all but cancel for a likely slot, are added up before they are narrowed to the table's type.
+    """
+    chosen = jnp.take(slot_embeddings, addresses, axis=0, mode="clip")
+    logits = jax.vmap(score)(queries, chosen)
+    is_here = (addresses >= 0) & (addresses < len(slot_embeddings))
+    return jnp.where(is_here, logits, 0.0), log_normalizer
 
 
-def _race_backward(score, num_samples, chunk_size, residuals, cotangent: Race):
-    """Each chunk again: its logits' gradient is their softmax times the normaliser's."""
-    del num_samples
-    queries, slot_embeddings, log_normalizer = residuals
+def _attach_forward(score, chunk_size, addresses, log_normalizer, queries, slot_embeddings):
+    arguments = (addresses, log_normalizer, queries, slot_embeddings)
+    return attach(score, chunk_size, *arguments), arguments
+
+
+def _attach_backward(score, chunk_size, residuals, cotangent):
+    """Each chunk again: the normaliser's gradient in its logits is their softmax."""
+    addresses, log_normalizer, queries, slot_embeddings = residuals
+    d_chosen, d_normalizer = cotangent
+    samples = jnp.arange(len(queries), dtype=jnp.int32)[:, None]
 
     def visit(gradients: tuple[chex.Array, chex.Array], index: chex.Array) -> tuple[Any, None]:
         d_queries, d_table = gradients
@@ -98,8 +118,11 @@ def _race_backward(score, num_samples, chunk_size, residuals, cotangent: Race):
 
         first, chunk = _slice(slot_embeddings, chunk_size, index)
         logits, pull_back = jax.vjp(logits_of, queries, chunk)
-        probs = jnp.exp(logits - log_normalizer[:, None])
-        d_logits = cotangent.log_normalizer[:, None] * probs
+        d_logits = d_normalizer[:, None] * jnp.exp(logits - log_normalizer[:, None])
+        # Addresses of other chunks go past the end, where they are dropped.
+        is_here = (addresses >= index * chunk_size) & (addresses < first + chunk_size)
+        places = jnp.where(is_here, addresses - first, chunk_size)
+        d_logits = d_logits.at[samples, places].add(d_chosen, mode="drop")
         d_chunk_queries, d_chunk = pull_back(d_logits)
         d_chunk += jax.lax.dynamic_slice_in_dim(d_table, first, chunk_size)
         d_table = jax.lax.dynamic_update_slice_in_dim(d_table, d_chunk, first, axis=0)
@@ -111,7 +134,7 @@ def _race_backward(score, num_samples, chunk_size, residuals, cotangent: Race):
     return None, None, *jax.lax.scan(visit, start, steps)[0]
 
 
-race.defvjp(_race_forward, _race_backward)
+attach.defvjp(_attach_forward, _attach_backward)
 
 
 def draw_within(
@@ -146,10 +169,26 @@ def align(*arrays: chex.Array) -> list[chex.Array]:
     return list(arrays)
 
 
+def gather(arrays: Any, axis_name: str) -> Any:
+    """From all devices, along a new first axis, the same on each."""
+    if hasattr(jax.lax, "all_gather_invariant"):  # its name before jax 0.8
+        return jax.lax.all_gather_invariant(arrays, axis_name)
+    return jax.lax.all_gather(arrays, axis_name, to="invarying")
+
+
 def _vary_as(array: chex.Array, other: chex.Array) -> chex.Array:
-    here, there = (jax.typeof(a).manual_axis_type.varying for a in (array, other))
-    axes = tuple(there - here)
-    return jax.lax.pcast(array, axes, to="varying") if axes else array
+    axes = tuple(_varying(other) - _varying(array))
+    if not axes:
+        return array
+    if hasattr(jax.lax, "pcast"):
+        return jax.lax.pcast(array, axes, to="varying")
+    return jax.lax.pvary(array, axes)  # type: ignore[attr-defined]  # its name before jax 0.8
+
+
+def _varying(array: chex.Array) -> frozenset:
+    """The axes of a `shard_map` that an array varies over."""
+    kind = jax.typeof(array)
+    return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
 
 
 def _logits(
@@ -173,10 +212,6 @@ def _slice(
 
 
 def _mask(logits: chex.Array, chunk_size: int, index: chex.Array, first: chex.Array) -> chex.Array:
-    """-inf for the slots of the chunk before, and at least float32 for the sums."""
+    """-inf for the slots of the chunk before."""
     own = first + jnp.arange(chunk_size, dtype=jnp.int32) >= index * chunk_size
-    return jnp.where(own[None, :], logits.astype(_wide(logits)), -jnp.inf)
-
-
-def _wide(*arrays: chex.Array) -> Any:
-    return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
+    return jnp.where(own[None, :], logits, -jnp.inf)

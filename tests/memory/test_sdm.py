@@ -84,9 +84,29 @@ def test_nothing_selected_reads_as_minus_one():
 
 def test_what_does_not_fit_is_refused():
     memory = sdm.init(jax.random.key(0), 3, 8)
-    with pytest.raises(ValueError, match=r"query is \(7,\); it must be \[D\] = \(8,\)"):
+    with pytest.raises(ValueError, match=r"pattern is \(7,\); it must be \[D\] = \(8,\)"):
         sdm.write(memory, jnp.ones(7), 2)
     with pytest.raises(ValueError, match="num_iterations is 0; it must be at least 1"):
         sdm.read(memory, jnp.ones(8), 2, num_iterations=0)
     with pytest.raises(ValueError, match="num_slots is 0; it must be at least 1"):
         sdm.init(jax.random.key(0), 0, 8)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.float64, jnp.bfloat16])
+def test_patterns_may_be_integers(stored, dtype):
+    memory, patterns = stored
+    pattern = np.asarray(patterns[0], dtype)
+    expected = sdm.write(memory, patterns[0], _RADIUS).contents
+    written = sdm.write(memory, pattern, _RADIUS)
+    np.testing.assert_array_equal(written.contents, expected)
+    assert written.contents.dtype == jnp.float32
+    np.testing.assert_array_equal(sdm.read(memory, pattern, _RADIUS), patterns[0])
+
+
+def test_other_numbers_are_no_pattern():
+    memory = sdm.init(jax.random.key(0), 3, 8)
+    for other in (np.zeros(8), np.full(8, 255, np.uint8), [0, 1] * 4, np.full(8, np.nan)):
+        with pytest.raises(ValueError, match="query holds other numbers than -1 and 1"):
+            sdm.read(memory, other, 2)
+    with pytest.raises(ValueError, match="query holds other numbers than -1 and 1"):
+        jax.eval_shape(lambda query: sdm.read(memory, query, 2), np.ones(8, np.uint8))
