@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -21,14 +23,12 @@ def recall_run(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def vae_run(tmp_path_factory):
-    """A VAE of digits with a latent of one dimension."""
-    workdir = tmp_path_factory.mktemp("vae")
+def vae_run():
+    """A VAE of digits with a latent of one dimension; not trained."""
     config = make_vma_config()
     config.episodes = config.eval.episodes = {"name": "minibatch", "batch_size": 8}
     config.model = {"name": "vae.VAE", "hidden_sizes": (16, 8), "latent_size": 1}
-    train_and_evaluate(config, workdir)
-    return load_run(workdir)
+    return not_trained(config)
 
 
 @pytest.fixture(scope="session")
@@ -52,22 +52,25 @@ def mem_vae_run():
         "attention": "softmax",
         "composition": "sum",
     }
-    experiment = build(config)
-    variables, rng = init_state(experiment).eval_variables, np.random.default_rng(0)
-    params = jax.tree.map(lambda p: p + 0.3 * rng.normal(size=p.shape), variables["params"])
-    return Run(experiment, {**variables, "params": params}, step=0)
+    run, rng = not_trained(config), np.random.default_rng(0)
+    params = jax.tree.map(lambda p: p + 0.3 * rng.normal(size=p.shape), run.variables["params"])
+    return dataclasses.replace(run, variables={**run.variables, "params": params})
 
 
 @pytest.fixture(scope="session")
-def few_shot_run(tmp_path_factory):
-    """A VMA that has begun to learn from few-shot episodes of digits."""
-    workdir = tmp_path_factory.mktemp("few_shot")
+def few_shot_run():
+    """A VMA of few-shot episodes of digits; not trained."""
+    return not_trained(make_few_shot_config())
+
+
+def not_trained(config):
+    experiment = build(config)
+    return Run(experiment, init_state(experiment).eval_variables, step=0)
+
+
+def make_few_shot_config():
     config = make_vma_config()
     episodes = {"name": "few_shot", "num_classes": 2, "num_support": 2, "num_queries": 4}
     config.episodes = config.eval.episodes = episodes
     config.model.tied_embeddings = True
-    config.optimizer.learning_rate = 3e-3
-    config.training.num_steps = config.training.eval_every = config.training.log_every = 300
-    config.training.checkpoint_every = 300
-    train_and_evaluate(config, workdir)
-    return load_run(workdir)
+    return config
