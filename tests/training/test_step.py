@@ -1,0 +1,98 @@
+"""What a step computes, worked out by hand: parameters, their average, epochs, metrics."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from ml_collections import ConfigDict
+
+from memjax import data
+from memjax.training import Experiment, Stage, TrainState, loop
+from memjax.training import step as step_lib
+
+_IMAGES, _BATCH, _RATE, _DECAY = 12, 5, 0.5, 0.9
+
+
+class Linear:
+    """Its objective is w times the query's pixel, whose gradient in w is the pixel."""
+
+    def apply(self, variables, rng_key, query, support, *, train, mutable=None):
+        objective = variables["params"]["w"] * query[0, 0, 0]
+        found = objective, {"nll": -objective, "train": jnp.float32(train)}
+        return found if mutable is None else (found, {})
+
+
+def make_stage():
+    """Always the first images; a query's pixel is its index, and 100 more for every epoch."""
+
+    def gather(arrays, indices, epoch):
+        episode = data.gather(arrays, indices)
+        pixel = indices.query + 100.0 * epoch
+        return data.Episode(pixel[:, None, None, None], None, episode.query_labels, None, None)
+
+    images = np.zeros((_IMAGES, 1, 1, 1), np.uint8)
+    arrays = data.ImageArrays.create(images, np.full(_IMAGES, -1))
+    draw = lambda rng_key, arrays: data.EpisodeIndices(jnp.arange(_BATCH))  # noqa: E731
+    return Stage(arrays, draw, gather, _BATCH)
+
+
+@pytest.fixture
+def experiment():
+    training = {"ema_decay": _DECAY}
+    config = ConfigDict({"seed": 0, "eval": {"num_batches": 3}, "training": training})
+    stage, model = make_stage(), Linear()
+    typed: Any = model
+    return Experiment(config, typed, optax.sgd(_RATE), stage, stage)
+
+
+def initial_state(w):
+    zeros = {"nll": jnp.float32(0.0), "train": jnp.float32(0.0)}
+    params = {"w": jnp.float32(w)}
+    state = optax.sgd(_RATE).init(params)
+    return TrainState(jnp.int32(0), jax.random.key(0), params, {}, state, params, zeros)
+
+
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_steps_by_hand(experiment, in_loop):
+    call = step_lib.make_train_call(experiment, in_loop)
+    state, arrays = step_lib.replicate((initial_state(2.0), experiment.train.arrays))
+    w = average = 2.0
+    total, num_steps = 0.0, 8
+    for step in range(num_steps):
+        epoch = step * _BATCH // _IMAGES  # 0, 0, 0, 1, 1, 2, 2, 2: three of them
+        pixel = np.mean(np.arange(_BATCH)) + 100 * epoch
+        total -= w * pixel
+        w += _RATE * pixel
+        average = _DECAY * average + (1 - _DECAY) * w
+        if not in_loop:
+            state, finite = call(state, np.int32(num_steps), arrays, step_lib.device_indices())
+            assert finite and int(state.step) == step + 1
+    if in_loop:
+        state, _ = call(state, np.int32(num_steps), arrays, step_lib.device_indices())
+    assert int(state.step) == num_steps
+    assert float(state.params["w"]) == pytest.approx(w)
+    assert float(state.eval_variables["params"]["w"]) == pytest.approx(average)
+    assert float(state.metric_sums["nll"]) == pytest.approx(total)
+    assert float(state.metric_sums["train"]) == num_steps
+
+
+def test_the_held_out_metrics_are_means_over_batches(experiment):
+    state = step_lib.replicate(initial_state(3.0))
+    evaluate = loop._make_evaluation(experiment, "threefry2x32")
+    found = evaluate(state)
+    assert found == {"eval/nll": pytest.approx(-3.0 * np.mean(np.arange(_BATCH))), "eval/train": 0}
+
+
+def test_metrics_are_written_as_means_over_the_steps_taken():
+    state = initial_state(0.0)
+    sums = {"nll": jnp.float32(6.0), "train": jnp.float32(3.0)}
+    state = TrainState(**(vars(state) | {"metric_sums": sums}))
+    metrics, emptied = loop._take_metrics(state, 4)
+    assert metrics == {"nll": 1.5, "train": 0.75}
+    assert {name: float(value) for name, value in emptied.metric_sums.items()} == {
+        "nll": 0.0,
+        "train": 0.0,
+    }
