@@ -63,6 +63,7 @@ class ControlledMachine(EpisodicVAE):
         self, rng_key: chex.PRNGKey, memory: Any, address: chex.Array, codes: dist.Distribution
     ) -> Any:
         emitted = self._emit(address, distributions.draw(rng_key, codes))
+        memory = jax.tree.map(lambda leaf: leaf.astype(address.dtype), memory)
 
         @jax.checkpoint  # a step computed again costs less than one kept: its link is [N, N]
         def step(memory: Any, emitted: dict[str, chex.Array]) -> tuple[Any, None]:
@@ -89,7 +90,7 @@ class DNCMachine(ControlledMachine):
 
     def memory_prior(self) -> dnc.DNCState:
         """An empty memory."""
-        return dnc.init(self.num_slots, self.code_size, self.num_heads)
+        return _in_float32(dnc.init(self.num_slots, self.code_size, self.num_heads))
 
     def _interface_sizes(self) -> dict[str, int]:
         heads, size = self.num_heads, self.code_size
@@ -138,7 +139,7 @@ class LRUAMachine(ControlledMachine):
 
     def memory_prior(self) -> lrua.LRUAState:
         """An empty memory."""
-        return lrua.init(self.num_slots, self.code_size, self.num_heads)
+        return _in_float32(lrua.init(self.num_slots, self.code_size, self.num_heads))
 
     def _interface_sizes(self) -> dict[str, int]:
         return {"keys": self.num_heads * self.code_size, "write_gate": self.num_heads}
@@ -150,6 +151,11 @@ class LRUAMachine(ControlledMachine):
 
     def _retrieve(self, memory: lrua.LRUAState, emitted: dict[str, chex.Array]) -> chex.Array:
         return lrua.read(memory, emitted["keys"].reshape(self.num_heads, -1))[0]
+
+
+def _in_float32(memory: Any) -> Any:
+    """As the parameters are, where JAX's default is wider too."""
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), memory)
 
 
 def _at_least_one(values: chex.Array) -> chex.Array:

@@ -62,11 +62,12 @@ class KanervaMachine(EpisodicVAE):
 
     def memory_prior(self) -> KanervaState:
         """p(M): learned, its covariance positive definite by a Cholesky factor; KM eq. 4."""
+        mean = jnp.copy(self.memory_mean)  # who donates the memory keeps the parameters
         scales = jnp.exp(self.memory_log_scale)
         if self.diagonal:
-            return KanervaState(self.memory_mean, jnp.square(scales))
+            return KanervaState(mean, jnp.square(scales))
         factor = jnp.tril(self.memory_factor, -1) + jnp.diag(scales)
-        return KanervaState(self.memory_mean, factor @ factor.T)
+        return KanervaState(mean, factor @ factor.T)
 
     def weights(
         self, rng_key: chex.PRNGKey, memory: KanervaState, images: chex.Array

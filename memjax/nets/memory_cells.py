@@ -153,9 +153,11 @@ class CategoricalCell(nn.RNNCellBase):
             slot = memory.num_writes % self.num_slots
             return (
                 CategoricalState(
-                    keys=memory.keys.at[slot].set(key),
-                    codes=memory.codes.at[slot].set(code),
-                    log_gates=memory.log_gates.at[slot].set(log_gate),
+                    keys=memory.keys.at[slot].set(key.astype(memory.keys.dtype)),
+                    codes=memory.codes.at[slot].set(code.astype(memory.codes.dtype)),
+                    log_gates=memory.log_gates.at[slot].set(
+                        log_gate.astype(memory.log_gates.dtype)
+                    ),
                     num_writes=memory.num_writes + 1,
                     rng_key=rng_key,
                 ),

@@ -311,3 +311,24 @@ def test_images_of_another_range_are_refused():
     variables = initialize(model)
     with pytest.raises(UserError, match=r"images range from 0 to 255; they must be in \[0, 1\]"):
         model.apply(variables, jax.random.key(0), 255 * queries()[0], method="features")
+
+
+def test_a_batch_may_be_spread_over_several_mapped_axes():
+    """As over devices: each axis counts, and the order of the images does not."""
+    images, both = queries(12), tiny(batch_axes=("batch", "devices"))
+    variables = initialize(tiny())
+    expected, _, expected_stats = train_step(tiny(), variables, images)
+
+    @jax.jit
+    @partial(jax.vmap, axis_name="devices", out_axes=(0, None))
+    @partial(jax.vmap, axis_name="batch", out_axes=(0, None))
+    def one(rng_key, query):
+        inputs = variables, rng_key, query
+        (bound, _), state = both.apply(*inputs, train=True, mutable=["batch_stats"])
+        return bound, state["batch_stats"]
+
+    rng_keys = jax.random.split(jax.random.key(1), 12).reshape(3, 4)
+    found, stats = one(rng_keys, images.reshape(3, 4, *_SHAPE))
+    np.testing.assert_allclose(found.reshape(-1), expected, rtol=1e-4)
+    for a, b in zip(jax.tree.leaves(stats), jax.tree.leaves(expected_stats), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,174 @@
+"""Importance weights of every model, term by term, against densities in float64 NumPy.
+
+The numbers that nets give are taken as they are; all that is added up is added up here.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+
+from memjax.memory import addressing
+from memjax.models.episodic import EpisodicVAE
+from memjax.models.kanerva_machine import KanervaMachine
+from memjax.models.mem_vae import MemVAE
+from memjax.models.soft_memory import SoftMemory
+from memjax.models.vae import VAE
+from memjax.models.vma import VMA
+from tests import test_every_model as every
+
+_L = 3
+
+
+def log_normal(value, parameters):
+    """Of `[..., D]`; the parameters are loc and scale."""
+    loc, scale = (np.asarray(x, np.float64) for x in parameters)
+    return scipy.stats.norm.logpdf(np.asarray(value, np.float64), loc, scale).sum(-1)
+
+
+def log_likelihood(query, pixels):
+    """Of a Bernoulli's logits, or a Gaussian's loc and scale."""
+    query = np.asarray(query, np.float64)
+    if len(pixels) == 1:
+        logits = np.asarray(pixels[0], np.float64)
+        found = query * logits - np.logaddexp(0, logits)
+    else:
+        found = scipy.stats.norm.logpdf(query, *(np.asarray(x, np.float64) for x in pixels))
+    return found.sum(axis=(-3, -2, -1))
+
+
+def numbers(distribution):
+    base = distribution.base_dist
+    return (base.loc, base.scale) if hasattr(base, "loc") else (base.logits,)
+
+
+def normal(rng_key, distribution):
+    loc, scale = numbers(distribution)
+    return loc + scale * jax.random.normal(rng_key, loc.shape)
+
+
+def of_one_latent(model, rng_key, query, support):
+    prior = (0.0, 1.0)
+    if isinstance(model, SoftMemory):
+        slots = model._slots(support)
+        prior, posterior = numbers(model._prior(slots)), model._posterior(query, slots)
+        decode = functools.partial(model._decode, slots=slots)
+    elif isinstance(model, MemVAE):
+        posterior, decode = model._recognize(query)[0], model.decode
+    else:
+        posterior, decode = model._posterior(query), model.decoder
+    loc, scale = numbers(posterior)
+    latent = loc + scale * jax.random.normal(rng_key, (_L, *loc.shape))
+    return [(latent, prior)], [(latent, (loc, scale))], numbers(decode(latent)), ()
+
+
+def of_an_address(model, rng_key, query, support):
+    address_rng_key, latent_rng_key = jax.random.split(rng_key)
+    contents = model._contents(support)
+    embeddings = model.slot_embedding(contents)
+    posterior_logits = model._posterior_logits(query, embeddings)
+    addresses, _ = addressing.sample(address_rng_key, posterior_logits, _L)
+    slots = model._read(contents, addresses)
+    prior, posterior = model._latent_prior(slots), model._latent_posterior(query, slots)
+    latent = normal(latent_rng_key, posterior)
+    logits = model._prior_logits(embeddings), posterior_logits
+    return (
+        [(latent, numbers(prior))],
+        [(latent, numbers(posterior))],
+        numbers(model._decode(slots, latent)),
+        (addresses, *logits),
+    )
+
+
+def of_an_episode(model, rng_key, query, support):
+    del support
+    embedding = model.encoder(query)
+    memory = model._write(jax.random.key(0), embedding)
+
+    def one(rng_key):
+        noise_rng_key, address_rng_key, latent_rng_key = jax.random.split(rng_key, 3)
+        address_posterior = model._address_posterior(noise_rng_key, memory, embedding)
+        address = normal(address_rng_key, address_posterior)
+        prior = posterior = model._latent_prior(memory, address)
+        if model.bottom_up:
+            shift, log_scale = jnp.split(model.latent_posterior(embedding, prior.mean), 2, axis=-1)
+            loc, scale = prior.mean + shift, jnp.exp(7 * jnp.tanh(log_scale / 7))
+        else:
+            loc, scale = numbers(posterior)
+        latent = loc + scale * jax.random.normal(latent_rng_key, loc.shape)
+        weights = model._weights(address) if isinstance(model, KanervaMachine) else None
+        return (
+            [(address, (0.0, 1.0)), (latent, numbers(prior))],
+            [(address, numbers(address_posterior)), (latent, (loc, scale))],
+            numbers(model.decoder(latent)),
+            weights,
+        )
+
+    return [one(key) for key in jax.random.split(rng_key, _L)], memory
+
+
+_PARTS = {
+    VAE: of_one_latent,
+    MemVAE: of_one_latent,
+    SoftMemory: of_one_latent,
+    VMA: of_an_address,
+    EpisodicVAE: of_an_episode,
+}
+
+
+def added_up(query, priors, posteriors, pixels):
+    total = log_likelihood(query, pixels)
+    for value, parameters in priors:
+        total = total + log_normal(value, parameters)
+    for value, parameters in posteriors:
+        total = total - log_normal(value, parameters)
+    return total
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in every.SLOW)) for n in every.NAMES]
+)
+def test_log_weights_are_the_sum_of_their_terms(name):
+    model = every.MODELS[name]
+    parts = next((p for cls, p in _PARTS.items() if isinstance(model, cls)), None)
+    assert parts, f"say in `_PARTS` what the weights of a {name} are made of"
+    variables, (query, support) = every.initial(model), every.batch(model)
+    variables = jax.tree.map(np.abs, variables) if name.startswith("MemVAE") else variables
+
+    @jax.jit
+    def run(rng_key):
+        inputs = rng_key, query, support
+        found = model.apply(variables, *inputs, num_samples=_L, method="log_weights")
+        return found, model.apply(variables, *inputs, method=parts)
+
+    found, made = run(jax.random.key(1))
+    if parts is of_an_episode:
+        draws, memory = made
+        expected = np.stack([added_up(query, *draw[:3]) for draw in draws], axis=1)
+        if isinstance(model, KanervaMachine):
+            for (_, (_, prior)), _, _, weights in draws:
+                check_what_is_read(model, memory, weights, *prior)
+    else:
+        *terms, addresses = made
+        expected = added_up(query, *terms)
+        if parts is of_an_address:
+            addresses, *logits = (np.asarray(x) for x in addresses)
+            log_prior, log_posterior = (scipy.special.log_softmax(x)[addresses] for x in logits)
+            expected = expected + log_prior - log_posterior
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
+
+
+def check_what_is_read(model, memory, weights, loc, scale):
+    """p(z|y, M) of KM eq. 6; or eq. 19, of the memory's distribution."""
+    weights, mean = np.asarray(weights, np.float64), np.asarray(memory.mean, np.float64)
+    np.testing.assert_allclose(loc, weights @ mean, rtol=1e-3, atol=1e-4)
+    variances = np.full(len(weights), model.noise_var)
+    if model.memory_mode == "distribution":
+        variances += np.einsum("tn,nm,tm->t", weights, memory.row_cov, weights)
+    for column in np.broadcast_to(scale, loc.shape).T:
+        np.testing.assert_allclose(column, np.sqrt(variances), rtol=1e-3)

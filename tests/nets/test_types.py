@@ -1,0 +1,141 @@
+"""Nets in every type: low precision in, float32 or wider inside and out; integers are refused."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from memjax import nets
+from memjax.errors import UserError
+from memjax.nets import distributions
+
+_SHAPE = (5, 5, 1)
+_NETS = {
+    nets.MLP: (nets.MLP((4,), 3), (6,)),
+    nets.ImageEncoder: (nets.ImageEncoder(3, 2), _SHAPE),
+    nets.ImageDecoder: (nets.ImageDecoder(_SHAPE, 2), (6,)),
+    nets.PyramidEncoder: (nets.PyramidEncoder(3, 2, (4,)), _SHAPE),
+    nets.PyramidDecoder: (nets.PyramidDecoder(_SHAPE, 2), (6,)),
+    nets.MemoryLayer: (nets.MemoryLayer(3, 2), (6,)),
+    nets.KanervaCell: (nn.RNN(nets.KanervaCell(3, 4, 2, 5)), (3, 6)),
+    nets.CategoricalCell: (nn.RNN(nets.CategoricalCell(3, 4, 2, 5)), (3, 6)),
+    nets.ConditionalNets: (nets.ConditionalNets(_SHAPE, 2, 2, (4,)), _SHAPE),
+}
+
+
+def apply(net, variables, inputs):
+    if isinstance(net, nets.ConditionalNets):
+        return net.apply(variables, inputs, method=conditional)
+    return net.apply(variables, inputs)
+
+
+def conditional(net, image):
+    features = net.image_features(image)
+    latent = net.posterior(features, image).mean
+    return net.prior(features), net.decode(features, latent)
+
+
+def variables_of(net, inputs):
+    methods = {"method": conditional} if isinstance(net, nets.ConditionalNets) else {}
+    return jax.eval_shape(lambda: net.init(jax.random.key(0), inputs, **methods))
+
+
+def float_types(tree):
+    return {x.dtype for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)}
+
+
+def test_no_net_is_forgotten():
+    public = {getattr(nets, name) for name in nets.__all__}
+    modules = {x for x in public if isinstance(x, type) and issubclass(x, nn.Module)}
+    assert modules == set(_NETS), "say in `_NETS` how a new net is made, and of what shape is given"
+
+
+@pytest.mark.parametrize("kind", _NETS, ids=lambda kind: kind.__name__)
+def test_floats_of_any_width(kind):
+    net, shape = _NETS[kind]
+    inputs = np.random.default_rng(0).random(shape).astype(np.float32)
+    variables = variables_of(net, inputs)
+    with jax.numpy_rank_promotion("raise"):
+        for dtype in (jnp.bfloat16, jnp.float16, jnp.float32):
+            given = jax.ShapeDtypeStruct(shape, dtype)
+            found = jax.eval_shape(lambda v, x: apply(net, v, x), variables, given)
+            assert float_types(found) == {jnp.dtype(jnp.float32)}
+        if not isinstance(net, nn.RNN):  # which asks for a shape itself
+            jax.eval_shape(lambda v: apply(net, v, inputs.tolist()), variables)
+        with jax.enable_x64(True):
+            for dtype in (jnp.float32, jnp.float64):
+                given = jax.ShapeDtypeStruct(shape, dtype)
+                found = jax.eval_shape(lambda v, x: apply(net, v, x), variables, given)
+                assert float_types(found) == {jnp.dtype(dtype)}
+
+
+@pytest.mark.parametrize("kind", _NETS, ids=lambda kind: kind.__name__)
+def test_integers_are_refused(kind):
+    net, shape = _NETS[kind]
+    variables = variables_of(net, np.zeros(shape, np.float32))
+    with pytest.raises(UserError, match=r"^\w+ is uint8; it must be floating-point"):
+        apply(net, variables, np.zeros(shape, np.uint8))
+
+
+def test_a_density_over_many_pixels_is_summed_in_float32():
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(3 * rng.normal(size=(28, 28, 1)), jnp.bfloat16)
+    image = jnp.asarray(rng.integers(0, 2, (28, 28, 1)), jnp.bfloat16)
+    wide, pixels = np.asarray(logits, np.float64), np.asarray(image, np.float64)
+    found = distributions.bernoulli_image(logits).log_prob(image)
+    np.testing.assert_allclose(found, (pixels * wide - np.logaddexp(0, wide)).sum(), rtol=1e-5)
+    log_scale = jnp.asarray(-0.5, jnp.float16)
+    found = distributions.gaussian_image(logits, log_scale).log_prob(image)
+    np.testing.assert_allclose(
+        found, scipy.stats.norm.logpdf(pixels, wide, np.exp(-0.5)).sum(), rtol=1e-5
+    )
+    found = distributions.diagonal_normal(jnp.array([0.0, 60.0], jnp.float16))
+    assert np.isfinite(found.variance) and found.variance > 1e5  # no float16
+
+
+def test_draws_are_numpyros_in_the_parameters_type():
+    gaussian = distributions.diagonal_normal(np.linspace(-1, 1, 6))
+    rng_key = jax.random.key(0)
+    repeated = distributions.draw(rng_key, distributions.repeat(gaussian, 4))
+    np.testing.assert_allclose(repeated, gaussian.sample(rng_key, (4,)), rtol=1e-6)
+    image = distributions.bernoulli_image(np.linspace(-2, 2, 9).reshape(3, 3, 1))
+    drawn = distributions.draw(rng_key, image)
+    np.testing.assert_array_equal(drawn, image.sample(rng_key))
+    assert drawn.dtype == jnp.float32
+    with jax.enable_x64(True):
+        narrow = distributions.standard_normal(3)
+        assert distributions.draw(rng_key, narrow).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("kind", [nets.KanervaCell, nets.CategoricalCell])
+def test_a_carry_keeps_its_type_and_is_never_narrow(kind):
+    cell, inputs = kind(3, 4, 2, 5), np.ones((2, 6), np.float32)
+    rng_key = jax.random.key(0)
+    variables = jax.eval_shape(lambda: cell.init(rng_key, carry(cell), inputs))
+    with jax.enable_x64(True):
+        given = jax.ShapeDtypeStruct(inputs.shape, jnp.float64)
+        after, _ = jax.eval_shape(cell.apply, variables, cast(carry(cell), jnp.float32), given)
+        assert float_types(after) == {jnp.dtype(jnp.float32)}
+    with pytest.raises(UserError, match="memory is bfloat16; it must be float32 or wider"):
+        jax.eval_shape(cell.apply, variables, cast(carry(cell), jnp.bfloat16), inputs)
+
+
+def carry(cell):
+    return cell.initialize_carry(jax.random.key(0), (2, 6))
+
+
+def cast(memory, dtype):
+    def one(leaf):
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(one, memory)
+
+
+def test_images_are_checked_where_their_values_are_known():
+    for images in (jnp.full(_SHAPE, 2.0), np.full(_SHAPE, 2.0), [[[2.0]]]):
+        with pytest.raises(UserError, match="images range from 0 to 2"):
+            jax.jit(lambda images=images: nets.check_images(images))()
+    jax.jit(nets.check_images)(jnp.full(_SHAPE, 2.0))  # nothing is known here
+    nets.check_images(np.zeros((0, *_SHAPE)))
