@@ -1,256 +1,199 @@
-"""What holds of every memory function and estimator, whatever it computes."""
+"""What holds of every public function of the memories and the estimators, whatever it computes.
 
-import dataclasses
-from functools import partial
+The functions are found, not listed; each needs an example in `tests/function_examples.py`. All runs
+in float64, without silent broadcasting, and with NaNs looked for.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
-from memjax import estimators
-from memjax.memory import addressing, attention, dnc, kanerva, low_rank, lrua, sdm
+from tests.function_cases import (
+    DIFFERENTIABLE,
+    FUNCTIONS,
+    LOW,
+    NAMES,
+    RANDOM,
+    WITH_ARGUMENTS,
+    assert_close,
+    case,
+    dot,
+    floats,
+)
+from tests.function_examples import EXAMPLES
 
-_N, _C, _T, _H, _L = 5, 3, 4, 2, 4
-_POSTERIORS = ("kanerva", "low_rank")  # float32 or wider, whatever comes in
-
-
-def arrays(*shapes):
-    rng = np.random.default_rng(0)
-    return [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
-
-
-def kanerva_memory(diagonal=False):
-    mean, root = arrays((_N, _C), (_N, _N))
-    row_cov = root @ root.T / _N + jnp.eye(_N)
-    return kanerva.KanervaState(mean, jnp.diagonal(row_cov) if diagonal else row_cov)
-
-
-def low_rank_memory():
-    return low_rank.write(low_rank.prior(_N, _C, _T), *arrays((_T, _N), (_T, _C)), 0.5)
+every = pytest.mark.parametrize("name", NAMES)
+with_arguments = pytest.mark.parametrize("name", WITH_ARGUMENTS)
+differentiable = pytest.mark.parametrize("name", DIFFERENTIABLE)
 
 
-def low_rank_write(*arguments):
-    """As a covariance: the signs of its factor's columns are nobody's."""
-    return low_rank.to_dense(low_rank.write(*arguments))
+@pytest.fixture(autouse=True)
+def strict():
+    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"), jax.debug_nans(True):
+        yield
 
 
-def dnc_memory():
-    gates = dnc_gates()
-    return dnc.write(dnc.init(_N, _C, _H), *arrays((_C,)), **gates)
+def test_each_function_has_an_example():
+    given = {name.split()[0] for name in EXAMPLES}
+    missing, unknown = sorted(FUNCTIONS.keys() - given), sorted(given - FUNCTIONS.keys())
+    assert not missing, f"tests/function_examples.py has no example of {', '.join(missing)}"
+    assert not unknown, f"tests/function_examples.py has examples of unknown {', '.join(unknown)}"
 
 
-def dnc_gates():
-    write_key, erase = arrays((_C,), (_C,))
-    return {
-        "write_key": write_key,
-        "write_strength": jnp.float32(1.5),
-        "erase": jax.nn.sigmoid(erase),
-        "free_gate": jnp.array([0.2, 0.7]),
-        "allocation_gate": jnp.float32(0.6),
-        "write_gate": jnp.float32(0.9),
-    }
+@every
+def test_compiled_is_eager_and_is_exported_and_traced_once(name):
+    of = case(name)
+    found, expected = of.compiled(of.arguments()), of(of.arguments())
+    assert_close(found, expected)
+    for outputs in (found, expected):
+        leaves = jax.tree.leaves(outputs)
+        places = {leaf.unsafe_buffer_pointer() for leaf in leaves}
+        assert len(places) == len(leaves), "two leaves share memory: they can't be donated"
+        assert not any(leaf.weak_type for leaf in leaves), "the next step would trace again"
+        assert {leaf.dtype for leaf in floats(outputs)} <= {jnp.dtype(jnp.float64)}
+    of.jitted.trace(of.arguments(scale=0.5), jax.random.PRNGKey(1))
+    assert of.traces == 1
 
 
-def dnc_write(memory, code, gates):
-    return dnc.write(memory, code, **gates)
+@with_arguments
+def test_mapped_is_a_loop(name):
+    of = case(name)
+    values = jax.tree.map(lambda leaf: leaf.reshape(4, *leaf.shape[2:]), of.at_scaled[0])
+    for i, arguments in enumerate(of.scaled):
+        assert_close([leaf[i] for leaf in jax.tree.leaves(values)], of.compiled(arguments))
 
 
-def dnc_read(memory, keys, strengths, modes):
-    return dnc.read(memory, read_keys=keys, read_strengths=strengths, read_modes=modes)
+@differentiable
+def test_derivatives_agree(name):
+    """Forward, reverse under `jax.checkpoint`, both, and finite differences."""
+    of, step = case(name), 1e-5
+    kind, tangents = of.example.derivatives, of.directions(of.arguments(), 0)
+    _, along, back, second = of.at_scaled
+    expected = dot(back, tangents)
+    if along is not None:
+        np.testing.assert_allclose(dot(along, of.cotangents), expected, rtol=1e-8, atol=1e-10)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(second))
+    if kind == "estimator":
+        return
+    after, before = of.at(of.scaled, step), of.at(of.scaled, -step)
+    rise = dot(floats(after[0]), of.cotangents) - dot(floats(before[0]), of.cotangents)
+    np.testing.assert_allclose(rise / (2.0 * step), expected, rtol=1e-6, atol=1e-6)
+    if kind == "second":
+        rise = jax.tree.map(lambda a, b: np.asarray(a) - b, after[2], before[2])
+        assert_close(second, jax.tree.map(lambda leaf: leaf / (2.0 * step), rise), 1e-5)
 
 
-def lrua_memory():
-    return lrua.write(lrua.init(_N, _C, _H), *arrays((_H, _C)), jnp.array([0.3, 0.8]))
+@pytest.mark.parametrize("name", [name for name in DIFFERENTIABLE if EXAMPLES[name].edges])
+def test_gradients_are_finite_at_the_edges(name):
+    of = case(name)
+    edges = [of.arguments(**changes) for changes in of.example.edges]
+    _, along, back, _ = of.at((4 * edges)[:4])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((along, back)))
 
 
-def patterns():
-    return jnp.sign(arrays((8,))[0])
+@with_arguments
+def test_low_precision_is_rounded_once(name):
+    of = case(name)
+    found = of.low(*[of.arguments(dtype) for dtype in LOW])
+    if of.takes_key:  # random numbers of another type are others
+        (expected,) = of.low(of.arguments(jnp.float32))
+    else:
+        values, _, back, _ = jax.tree.map(lambda leaf: leaf[0, 0], of.at_scaled)
+        expected = floats(values), back
+    for dtype, (values, gradient) in zip(LOW, found, strict=True):
+        given = {jnp.dtype(jnp.float32 if of.example.wide else dtype)}
+        assert {leaf.dtype for leaf in values} <= given
+        leaves = jax.tree.leaves((values, gradient))
+        for a, b in zip(leaves, jax.tree.leaves(expected), strict=True):
+            assert_close(a, b, max(2e-6, float(jnp.finfo(a.dtype).eps)))
 
 
-def sdm_memory():
-    return sdm.init(jax.random.key(0), 20, 8)
+@with_arguments
+def test_numpy_and_lists_are_arrays(name):
+    of = case(name)
+    expected, given = of(of.arguments()), jax.tree.map(np.asarray, of.arguments())
+    lists = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in given.items()}
+    found = of(lists)
+    assert jax.tree.map(jnp.dtype, found) == jax.tree.map(jnp.dtype, expected)
+    assert_close(found, expected)
+    with jax.enable_x64(False):
+        narrow = jax.make_jaxpr(lambda: of.numbers(given))().out_avals
+    assert {leaf.dtype for leaf in narrow} <= {jnp.dtype(jnp.float32)}
 
 
-def with_key(function):
-    """The key last, as seeds of the other arguments' type."""
-    return lambda *arguments: function(jax.random.key(0), *arguments)
+@with_arguments
+def test_what_is_no_real_number_is_refused_by_name(name):
+    of = case(name)
+    for argument, value in of.arguments().items():
+        if not isinstance(value, jax.Array):
+            continue
+        for wrong in ("text", [[1.0], [1.0, 2.0]], value.astype(complex), object()):
+            with pytest.raises(ValueError, match=argument) as refused:
+                of(of.arguments() | {argument: wrong})
+            assert "\n" not in str(refused.value)
 
 
-_EPISODE = arrays((_T, _N), (_T, _C))
-_SAMPLES = arrays((_L,), (_L,))
-# Each: the function, and arguments that are arrays or states, all of them floating-point.
-_CASES = {
-    **{
-        f"kanerva.write {method}": (
-            partial(kanerva.write, method=method),
-            (kanerva_memory(), *_EPISODE, jnp.full(_T, 0.5)),
-        )
-        for method in kanerva.WRITE_METHODS
-    },
-    "kanerva.write diagonal": (kanerva.write, (kanerva_memory(True), *_EPISODE, jnp.float32(0.5))),
-    "kanerva.write_prefix": (
-        kanerva.write_prefix,
-        (kanerva_memory(), *_EPISODE, jnp.float32(0.5)),
-    ),
-    "kanerva.read": (kanerva.read, (kanerva_memory(), _EPISODE[0], jnp.float32(0.5))),
-    "kanerva.read diagonal": (kanerva.read, (kanerva_memory(True), _EPISODE[0], jnp.float32(0.5))),
-    "kanerva.sample": (with_key(kanerva.sample), (kanerva_memory(),)),
-    "kanerva.kl_divergence": (
-        kanerva.kl_divergence,
-        (kanerva_memory(), jax.tree.map(lambda leaf: 2 * leaf, kanerva_memory())),
-    ),
-    "kanerva.address_weights": (kanerva.address_weights, tuple(arrays((_T, 6), (_N, 6)))),
-    "kanerva.least_squares_weights": (
-        kanerva.least_squares_weights,
-        (kanerva_memory(), _EPISODE[1], jnp.float32(0.5), jnp.float32(1.0)),
-    ),
-    "low_rank.write": (low_rank_write, (low_rank_memory(), *_EPISODE, jnp.float32(0.5))),
-    "low_rank.read": (low_rank.read, (low_rank_memory(), _EPISODE[0], jnp.float32(0.5))),
-    "low_rank.to_dense": (low_rank.to_dense, (low_rank_memory(),)),
-    **{
-        f"addressing.similarity {kind}": (
-            partial(addressing.similarity, kind=kind),
-            tuple(arrays((_T, 6), (_N, 6))),
-        )
-        for kind in addressing.KINDS
-    },
-    "addressing.sample": (
-        with_key(partial(addressing.sample, num_samples=_L)),
-        tuple(arrays((_N,))),
-    ),
-    "addressing.sample_streaming": (
-        with_key(partial(addressing.sample_streaming, num_samples=_L, chunk_size=2)),
-        tuple(arrays((_T, 6), (_N, 6))),
-    ),
-    "addressing.lookup": (
-        lambda contents: addressing.lookup(contents, jnp.array([0, 2])),
-        tuple(arrays((_N, _C))),
-    ),
-    "addressing.kl_divergence": (addressing.kl_divergence, tuple(arrays((_T, _N), (_T, _N)))),
-    **{
-        f"attention.attention_weights {kind}": (
-            partial(attention.attention_weights, kind=kind, num_heads=_H),
-            tuple(arrays((_T, 6), (_N, 6), (_N,))),
-        )
-        for kind in attention.KINDS
-    },
-    "attention.read": (attention.read, tuple(arrays((_T, 1, _N), (_N, _C)))),
-    "attention.combine_sum": (attention.combine_sum, tuple(arrays((_T, _C), (_T, _C)))),
-    "attention.combine_mlp": (
-        attention.combine_mlp,
-        (attention.init_composition(_C), *arrays((_T, _C), (_T, _C))),
-    ),
-    "dnc.write": (dnc_write, (dnc_memory(), *arrays((_C,)), dnc_gates())),
-    "dnc.read": (
-        dnc_read,
-        (dnc_memory(), *arrays((_H, _C)), jnp.full(_H, 2.0), jnp.full((_H, 3), 1 / 3)),
-    ),
-    "lrua.write": (lrua.write, (lrua_memory(), *arrays((_H, _C)), jnp.array([0.3, 0.8]))),
-    "lrua.read": (lrua.read, (lrua_memory(), *arrays((_H, _C)))),
-    "sdm.select": (sdm.select, (sdm_memory(), patterns(), jnp.float32(3))),
-    "sdm.write": (sdm.write, (sdm_memory(), patterns(), jnp.float32(3))),
-    "sdm.read": (sdm.read, (sdm_memory(), patterns(), jnp.float32(3))),
-    "estimators.iwae": (estimators.iwae, (_SAMPLES[0],)),
-    **{
-        f"estimators.vimco {baseline}": (
-            partial(estimators.vimco, baseline=baseline),
-            tuple(_SAMPLES),
-        )
-        for baseline in ("arithmetic", "geometric")
-    },
-    "estimators.reinforce": (estimators.reinforce, tuple(_SAMPLES)),
-    "estimators.nvil": (estimators.nvil, (*_SAMPLES, jnp.float32(0.3))),
-    "estimators.reweighted_wake_sleep": (estimators.reweighted_wake_sleep, tuple(_SAMPLES)),
-    "estimators.gumbel_softmax": (
-        with_key(partial(estimators.gumbel_softmax, num_samples=_L)),
-        tuple(arrays((_N,))),
-    ),
-    "estimators.exact": (
-        lambda log_weights, logits: estimators.exact(log_weights, jax.nn.log_softmax(logits)),
-        tuple(arrays((_N,), (_N,))),
-    ),
-}
+@with_arguments
+def test_integers_are_refused_or_right(name):
+    of = case(name)
+    for argument, value in of.arguments().items():
+        if of.example.fixed:
+            whole = jax.tree.map(lambda leaf: leaf.astype(jnp.int8), value)
+        elif isinstance(value, jax.Array):  # what wraps, if it is multiplied
+            whole = (16 + jnp.abs(2 * value)).astype(jnp.uint8)
+        else:
+            whole = jax.tree.map(lambda leaf: jnp.round(16 * leaf).astype(jnp.int32), value)
+        try:
+            found = of(of.arguments() | {argument: whole})
+        except ValueError as refused:
+            assert argument in str(refused) and "\n" not in str(refused)
+            continue
+        real = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), whole)
+        assert_close(found, of(of.arguments() | {argument: real}), 1e-6)
 
 
-def test_no_function_is_forgotten():
-    modules = (addressing, attention, dnc, kanerva, low_rank, lrua, sdm)
-    public = {f"estimators.{name}" for name in estimators.__all__}
-    for module in modules:
-        public |= {
-            f"{module.__name__.split('.')[-1]}.{name}"
-            for name, value in vars(module).items()
-            if getattr(value, "__module__", None) == module.__name__
-            and callable(value)
-            and not isinstance(value, type)
-            and not name.startswith("_")
-        }
-    without_arrays = {"kanerva.prior", "low_rank.prior", "dnc.init", "lrua.init", "sdm.init"}
-    helpers = {
-        "kanerva.full_precision",
-        "attention.init_composition",
-        "dnc.content_weights",
-        "dnc.update_usage",
-        "dnc.allocation_weights",
-        "lrua.least_used_weights",
-    }
-    assert public - without_arrays - helpers == {name.split()[0] for name in _CASES}
+@pytest.mark.parametrize("name", RANDOM)
+def test_keys_of_every_kind(name):
+    of = case(name)
+    for implementation in ("threefry2x32", "rbg", "unsafe_rbg"):
+        with jax.default_prng_impl(implementation):
+            assert_close(
+                *[of(of.arguments(), key(0)) for key in (jax.random.key, jax.random.PRNGKey)]
+            )
+            keys = jax.random.split(jax.random.key(0), 2)
+            jax.eval_shape(jax.vmap(of, (None, 0)), of.arguments(), keys)
 
 
-@pytest.mark.parametrize("name", _CASES)
-def test_jit_is_eager_vmap_is_a_loop_and_nothing_retraces(name):
-    function, arguments = _CASES[name]
-    traces = 0
-
-    def counted(*arguments):
-        nonlocal traces
-        traces += 1
-        return function(*arguments)
-
-    with jax.numpy_rank_promotion("raise"):
-        jitted = jax.jit(counted)
-        compiled = jitted(*arguments)
-        other = jax.tree.map(lambda leaf: 0.9 * leaf, arguments)
-        if name.startswith("sdm"):
-            other = arguments
-        pair = [compiled, jitted(*other)]
-        assert traces == 1
-        both = jax.tree.map(lambda *leaves: jnp.stack(leaves), arguments, other)
-        mapped = jax.jit(jax.vmap(function))(*both)
-        assert_close(function(*arguments), compiled)
-    assert_close(mapped, jax.tree.map(lambda *leaves: jnp.stack(leaves), *pair))
+@with_arguments
+def test_empty_batches(name):
+    of = case(name)
+    nothing = jax.tree.map(lambda leaf: leaf[None][:0], of.arguments())
+    shapes = jax.eval_shape(jax.vmap(of), nothing)
+    assert all(leaf.shape[0] == 0 for leaf in jax.tree.leaves(shapes))
+    if of.example.leading:
+        arguments = of.arguments()
+        empty = {argument: arguments[argument][:0] for argument in of.example.leading}
+        found = of(arguments | empty)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
 
-@pytest.mark.parametrize("name", _CASES)
-def test_types_come_out_as_they_go_in(name):
-    """But for posteriors, which are never narrower than float32."""
-    function, arguments = _CASES[name]
-    with jax.enable_x64(True):
-        wide = cast(arguments, jnp.float64)
-        assert floating_types(jax.eval_shape(function, *wide)) <= {jnp.dtype(jnp.float64)}
-    narrow = jax.eval_shape(function, *cast(arguments, jnp.bfloat16))
-    posterior = name.startswith(_POSTERIORS) and "address" not in name
-    expected = jnp.float32 if posterior else jnp.bfloat16
-    assert floating_types(narrow) <= {jnp.dtype(expected)}
+@with_arguments
+def test_meshes_of_explicit_axes(name):
+    """A batch over two devices, each element with its own memory, forward and backward."""
+    of = case(name)
+    mesh = AbstractMesh((2,), ("batch",), axis_types=(AxisType.Explicit,))
 
+    def gradient(arguments):
+        value, pull_back = jax.vjp(of.numbers, arguments)
+        return value if of.example.derivatives == "none" else pull_back(value)[0]
 
-def assert_close(found, expected):
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        assert a.shape == b.shape
-        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+    def place(leaf):
+        sharding = NamedSharding(mesh, PartitionSpec("batch", *[None] * leaf.ndim))
+        return jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype, sharding=sharding)
 
-
-def cast(arguments, dtype):
-    return jax.tree.map(lambda leaf: leaf.astype(dtype), arguments)
-
-
-def floating_types(shapes):
-    return {
-        leaf.dtype for leaf in jax.tree.leaves(shapes) if jnp.issubdtype(leaf.dtype, jnp.floating)
-    }
-
-
-def test_states_are_frozen():
-    for memory in (kanerva_memory(), low_rank_memory(), dnc_memory(), lrua_memory(), sdm_memory()):
-        with pytest.raises(dataclasses.FrozenInstanceError):
-            memory.mean = None
+    arguments = jax.tree.map(place, of.arguments())
+    with jax.sharding.use_abstract_mesh(mesh):
+        gradients = jax.eval_shape(jax.vmap(gradient), arguments)
+    assert all(leaf.sharding.spec[0] == "batch" for leaf in jax.tree.leaves(gradients))
