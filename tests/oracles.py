@@ -117,6 +117,37 @@ def matrix_posterior(mean, row_cov, write_weights, codes, noise_vars):
     return posterior_mean.reshape(num_slots, code_size), posterior_cov
 
 
+def kanerva_posterior(mean, row_cov, write_weights, codes, noise_vars):
+    """The posterior by singular values, which needs no square of anything; noise may be infinite.
+
+    Returns (mean `[N, C]`, row_cov `[N, N]`, the largest singular value of D^-1/2 W U^1/2, the
+    largest norm, of any column, of what the posterior leaves unexplained in units of the noise).
+    """
+    mean, row_cov, write_weights, codes, noise_vars = (
+        np.asarray(array, np.float64) for array in (mean, row_cov, write_weights, codes, noise_vars)
+    )
+    eigenvalues, vectors = np.linalg.eigh(row_cov)
+    root = vectors * np.sqrt(np.maximum(eigenvalues, 0))
+    scale = 1.0 / np.sqrt(np.broadcast_to(noise_vars, len(codes)))[:, None]
+    left, values, right = np.linalg.svd(scale * (write_weights @ root), full_matrices=False)
+    directions = root @ right.T
+    moved = directions @ (
+        (values / (1 + values**2))[:, None] * (left.T @ (scale * (codes - write_weights @ mean)))
+    )
+    taken = (directions * (values**2 / (1 + values**2))) @ directions.T
+    unexplained = scale * (codes - write_weights @ (mean + moved))
+    norm = np.max(np.linalg.norm(unexplained, axis=0))
+    return mean + moved, row_cov - taken, np.max(values), norm
+
+
+def exact_posterior(mean, write_weights, codes):
+    """From a prior of covariance I without noise: (mean, row_cov), by the pseudo-inverse."""
+    mean, write_weights, codes = (np.asarray(a, np.float64) for a in (mean, write_weights, codes))
+    inverse = np.linalg.pinv(write_weights, rcond=1e-6)
+    moved = mean + inverse @ (codes - write_weights @ mean)
+    return moved, np.eye(len(mean)) - inverse @ write_weights
+
+
 def gaussian_kl(mean_q, cov_q, mean_p, cov_p):
     """KL between two dense multivariate Gaussians, in nats."""
     difference = mean_q - mean_p

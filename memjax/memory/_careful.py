@@ -29,6 +29,7 @@ class Posterior(NamedTuple):
     gain: chex.Array  # G = U+ W' D^-1 [N, T]
     residual: chex.Array  # E = D^-1 (Z - W R+) [T, C]
     pull: chex.Array  # W' E [N, C]
+    keep: chex.Array  # I - G W, which is U+ U^-1 [N, N]
 
 
 def condition(
@@ -66,13 +67,16 @@ def condition(
     scaled, basis = (solve_left(factor, matrix.T).T for matrix in (scaled, basis))
     # Now scaled' scaled + basis' basis = I, and basis basis' = (I + B'B)^-1.
     shift = total(scaled.T @ innovation)
-    half, left = root @ basis, innovation - scaled @ shift
+    half, gain = root @ basis, root @ basis @ (scale * scaled).T
+    # By differences, what is kept where U has no inverse; elsewhere they would lose its digits.
+    outside = identity - root @ inverse_root
     return Posterior(
         mean=mean + half @ shift,
         row_cov=symmetrize(half @ half.T),
-        gain=half @ (scale * scaled).T,
-        residual=scale * left,
+        gain=gain,
+        residual=scale * (innovation - scaled @ shift),
         pull=inverse_root.T @ (basis @ shift),
+        keep=half @ (basis.T @ inverse_root) + outside - total(gain @ (weights @ outside)),
     )
 
 

@@ -10,6 +10,7 @@ from memjax.memory import _careful
 from memjax.memory._linalg import (
     bounded_noise,
     cholesky,
+    cholesky_or_nan,
     epsilon,
     full_precision,
     solve_left,
@@ -24,7 +25,8 @@ def semidefinite_root(matrix: chex.Array) -> chex.Array:
     The Cholesky factor where there is one. Else matrix (matrix + s I)^-1/2 for an s of rounding's
     size, whose square is off by less than s.
     """
-    is_definite = jnp.all(jnp.isfinite(cholesky(jax.lax.stop_gradient(matrix))))
+    matrix = symmetrize(matrix)
+    is_definite = jnp.all(jnp.isfinite(cholesky_or_nan(jax.lax.stop_gradient(matrix))))
     shift = jax.lax.stop_gradient(jnp.where(is_definite, 0.0, _rounding(matrix)))
     factor = cholesky(matrix + shift * jnp.eye(len(matrix), dtype=matrix.dtype))
     return jnp.where(is_definite, factor, solve_left(factor, matrix).T)
@@ -35,7 +37,7 @@ def kl_divergence(
     mean_q: chex.Array, cov_q: chex.Array, mean_p: chex.Array, cov_p: chex.Array
 ) -> chex.Array:
     """KL(MN(mean_q, cov_q, I) || MN(mean_p, cov_p, I)); covariances may be singular."""
-    factors = cholesky(jnp.stack([cov_q, cov_p]))
+    factors = cholesky_or_nan(jnp.stack([cov_q, cov_p]))
     pivots = jnp.square(jnp.diagonal(factors, axis1=1, axis2=2))
     diagonals = jnp.stack([jnp.diagonal(cov_q), jnp.diagonal(cov_p)])
     are_definite = jnp.all(pivots > 4.0 * epsilon(pivots) * diagonals)  # NaN is not
@@ -47,6 +49,8 @@ def kl_divergence(
 @full_precision
 def _kl_divergence_jvp(primals, tangents):
     """Where it is finite for definite covariances; a singular one has no derivative."""
+    d_mean_q, d_cov_q, d_mean_p, d_cov_p = tangents
+    tangents = (d_mean_q, symmetrize(d_cov_q), d_mean_p, symmetrize(d_cov_p))
     return kl_divergence(*primals), jax.jvp(_definite_kl, primals, tangents)[1]
 
 
@@ -106,7 +110,7 @@ def log_evidence(mean, row_cov, weights, codes, noise_var) -> chex.Array:
     Each factors twice, the second time what is well conditioned: see `_linalg.whiten`.
     """
     num_writes, code_size = codes.shape
-    residual = codes - weights @ mean
+    row_cov, residual = symmetrize(row_cov), codes - weights @ mean
     if num_writes <= len(mean):
         cross_cov = weights @ row_cov
         _, half, log_det = whiten(weights, cross_cov, noise_var, residual)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from memjax.memory import _careful
 from memjax.memory._linalg import (
     cholesky,
+    cholesky_or_nan,
     epsilon,
     full_precision,
     largest_row,
@@ -69,9 +70,8 @@ def _condition_jvp(axis_name, primals, tangents):
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _solution(axis_name, mean, row_cov, weights, codes, noise_var):
     total = _total(axis_name)
-    scaled = weights / noise_var[:, None]
-    precision = total(scaled.T @ weights)
-    factor = cholesky(row_cov)
+    precision = total((weights / noise_var[:, None]).T @ weights)
+    factor = cholesky_or_nan(row_cov)
     inner = factor.T @ (precision @ factor)
     is_plain = epsilon(mean) * largest_row(inner) < _careful.ACCURACY
     plain = partial(_solve, total)
@@ -88,9 +88,9 @@ def _solution_jvp(axis_name, primals, tangents):
     def solve(mean, row_cov, weights, codes, noise_var):
         total = _total(axis_name)
         after = condition(axis_name, mean, row_cov, weights, codes, noise_var)
-        precision = total((weights / noise_var[:, None]).T @ weights)
-        prior = (mean, weights, codes, noise_var)
-        return _describe(total, *prior, precision, *after)
+        left, scaled = weights / noise_var[:, None], codes / noise_var[:, None]
+        sums = total((left.T @ weights, left.T @ codes))
+        return _describe(left, scaled, *sums, *after)
 
     return jax.jvp(solve, primals, tangents)
 
@@ -100,37 +100,31 @@ def _solve(total, mean, row_cov, weights, codes, noise_var, factor, precision, i
     identity = jnp.eye(len(mean), dtype=mean.dtype)
     half = solve_left(cholesky(identity + inner), factor.T)
     row_cov_after = symmetrize(half.T @ half)
-    scaled = weights / noise_var[:, None]
-    mean_after = mean + row_cov_after @ total(scaled.T @ (codes - weights @ mean))
-    prior = (mean, weights, codes, noise_var)
-    return _describe(total, *prior, precision, mean_after, row_cov_after)
+    left, scaled = weights / noise_var[:, None], codes / noise_var[:, None]
+    information = total(left.T @ codes)
+    mean_after = mean + row_cov_after @ (information - precision @ mean)
+    return _describe(left, scaled, precision, information, mean_after, row_cov_after)
 
 
-def _describe(
-    total, mean, weights, codes, noise_var, precision, mean_after, row_cov_after
-) -> _Solution:
+def _describe(left, scaled, precision, information, mean_after, row_cov_after) -> _Solution:
     """What the derivative needs, by the definitions of G and E."""
-    left = weights / noise_var[:, None]
-    scaled = (codes - weights @ mean) / noise_var[:, None]
-    moved = mean_after - mean
-    keep = jnp.eye(len(mean), dtype=mean.dtype) - row_cov_after @ precision
-    pull = total(weights.T @ scaled) - precision @ moved
-    return _Solution(mean_after, row_cov_after, left, row_cov_after, scaled, moved, pull, keep)
+    keep = jnp.eye(len(precision), dtype=precision.dtype) - row_cov_after @ precision
+    pull = information - precision @ mean_after
+    return _Solution(mean_after, row_cov_after, left, row_cov_after, scaled, mean_after, pull, keep)
 
 
 def _solve_carefully(total, mean, row_cov, weights, codes, noise_var, *plain) -> _Solution:
     del plain
     found = _careful.condition(mean, row_cov, weights, codes, noise_var, total)
-    identity = jnp.eye(len(mean), dtype=mean.dtype)
     return _Solution(
         mean=found.mean,
         row_cov=found.row_cov,
         left=found.gain.T,
-        right=identity,
+        right=jnp.eye(len(mean), dtype=mean.dtype),
         scaled=found.residual,
         moved=jnp.zeros_like(mean),
         pull=found.pull,
-        keep=identity - total(found.gain @ weights),
+        keep=found.keep,
     )
 
 

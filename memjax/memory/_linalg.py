@@ -30,6 +30,12 @@ def cholesky(matrix: chex.Array) -> chex.Array:
     return jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
 
 
+def cholesky_or_nan(matrix: chex.Array) -> chex.Array:
+    """`cholesky`, where it is not known whether there is one: `jax_debug_nans` is not told."""
+    with jax.debug_nans(False):
+        return cholesky(matrix)
+
+
 def solve_left(factor: chex.Array, matrix: chex.Array, transpose: bool = False) -> chex.Array:
     """factor^-1 matrix, or factor^-T matrix, for a lower triangular factor."""
     return jax.lax.linalg.triangular_solve(

@@ -258,8 +258,9 @@ def log_evidence(
 
         codes ~ MN(W R, W U W' + diag(noise_var), I)
 
-    It is what write weights, noise and the memory's prior can be learned by. For small noise it is
-    as exact as `write`; noise below eps^1.25 of a code's variance counts as that.
+    It is what write weights, noise and the memory's prior can be learned by. Noise below eps^1.25
+    of a code's variance v counts as that. For small noise the value stays right, as the posterior's
+    does; its gradient loses digits, as eps v / noise_var.
 
     Args:
       memory: what the memory was before the codes are written.

@@ -1,0 +1,479 @@
+"""The Kanerva memory at any noise: small, zero, infinite, mixed; repeated and dependent weights."""
+
+import dataclasses
+from functools import partial
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import strategies
+
+from memjax.memory import kanerva, low_rank
+from memjax.memory.kanerva import KanervaState
+from tests import oracles
+
+_KINDS = ("distinct", "one", "four", "clusters", "collinear", "zeros")
+_METHODS = kanerva.WRITE_METHODS
+_EPS = float(np.finfo(np.float32).eps)
+
+
+def episode(kind, num_writes, num_slots, code_size, noise_var, *, seed=0, condition=1.0, misfit=0):
+    """A prior, unit weights of a kind, codes that they explain but for noise, as float32.
+
+    `misfit` is the standard deviation of what is added to the codes, and explained by nothing.
+    """
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(num_writes, num_slots))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    repeated = rows[np.arange(num_writes) % (1 if kind == "one" else 4)]
+    weights = {
+        "distinct": rows,
+        "one": repeated,
+        "four": repeated,
+        "clusters": repeated + 1e-3 * rows,
+        "collinear": repeated * rng.uniform(0.2, 2.0, (num_writes, 1)),
+        "zeros": rows * (np.arange(num_writes) % 2)[:, None],
+    }[kind].astype(np.float32)
+    basis, _ = np.linalg.qr(rng.normal(size=(num_slots, num_slots)))
+    spectrum = np.geomspace(1.0, 1.0 / condition, num_slots)
+    row_cov = np.eye(num_slots) if condition == 1.0 else (basis * spectrum) @ basis.T
+    row_cov = row_cov.astype(np.float32)
+    row_cov = np.tril(row_cov) + np.tril(row_cov, -1).T
+    mean = rng.normal(size=(num_slots, code_size)).astype(np.float32)
+    values, vectors = np.linalg.eigh(row_cov.astype(np.float64))
+    root = vectors * np.sqrt(np.maximum(values, 0))
+    truth = mean + root @ rng.normal(size=mean.shape)
+    noise = np.broadcast_to(np.asarray(noise_var, np.float32), (num_writes,))
+    finite = np.where(np.isfinite(noise), noise, 0.0)
+    codes = weights @ truth + np.sqrt(finite)[:, None] * rng.normal(size=(num_writes, code_size))
+    codes += misfit * rng.normal(size=codes.shape)
+    memory = KanervaState(jnp.asarray(mean), jnp.asarray(row_cov))
+    return memory, jnp.asarray(weights), jnp.asarray(codes, jnp.float32), jnp.asarray(noise)
+
+
+def write(method, *arguments):
+    return _compiled(method)(*arguments)
+
+
+_WRITES = {}
+
+
+def _compiled(method):
+    if method not in _WRITES:
+        _WRITES[method] = jax.jit(partial(kanerva.write, method=method))
+    return _WRITES[method]
+
+
+def assert_as_right_as_float32_allows(found, arguments):
+    """The docstring of `kanerva.write`, in numbers."""
+    memory = arguments[0]
+    mean, row_cov, strength, unexplained = oracles.kanerva_posterior(
+        memory.mean, memory.row_cov, *arguments[1:]
+    )
+    largest = np.max(np.abs(mean))
+    allowed = max(1e-4 * largest, 2.0 * _EPS * strength * (largest + unexplained))
+    assert np.max(np.abs(found.mean - mean)) <= allowed
+    variance = np.max(np.diagonal(memory.row_cov))
+    assert np.max(np.abs(found.row_cov - row_cov)) <= 1e-4 * variance
+    np.testing.assert_array_equal(found.row_cov, found.row_cov.T)
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(
+    shape=strategies.sampled_from([(1, 4), (8, 32), (64, 16)]),
+    kind=strategies.sampled_from(_KINDS),
+    log_noise=strategies.floats(-6, 6),
+    condition=strategies.sampled_from([1.0, 1e3, 1e6]),
+    misfit=strategies.sampled_from([0.0, 0.0, 1.0]),
+    mixed=strategies.booleans(),
+    method=strategies.sampled_from(_METHODS),
+    seed=strategies.integers(0, 1000),
+)
+def test_right_at_any_noise(shape, kind, log_noise, condition, misfit, mixed, method, seed):
+    noise = 10.0**log_noise
+    if mixed:
+        noise = 10.0 ** np.random.default_rng(seed).uniform(-6, 6, shape[0])
+    arguments = episode(kind, *shape, 3, noise, seed=seed, condition=condition, misfit=misfit)
+    assert_as_right_as_float32_allows(write(method, *arguments), arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(256, 64), (4096, 256), (40, 256)])
+@pytest.mark.parametrize("kind", _KINDS)
+def test_right_at_any_noise_for_large_shapes(shape, kind):
+    for noise in (1e6, 1.0, 1e-2, 1e-4, 1e-6):
+        for condition in (1.0, 1e6):
+            for misfit in (0.0, 1.0):
+                arguments = episode(kind, *shape, 3, noise, condition=condition, misfit=misfit)
+                found = write("auto", *arguments)
+                assert_as_right_as_float32_allows(found, arguments)
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("method", _METHODS)
+@pytest.mark.parametrize("shape", [(8, 32), (64, 16)])
+def test_no_noise_is_the_limit_of_small_noise(kind, method, shape):
+    memory, weights, codes, _ = arguments = episode(kind, *shape, 3, 0.0)
+    found = write(method, *arguments)
+    shift, projection = oracles.exact_posterior(memory.mean, weights, codes)
+    np.testing.assert_allclose(found.mean, shift, atol=1e-2)
+    np.testing.assert_allclose(found.row_cov, projection, atol=3e-3)
+    _, var = kanerva.read(found, weights)
+    assert np.all(var >= 0)
+    np.testing.assert_allclose(weights @ found.mean, codes, atol=2e-3)
+
+
+def test_codes_that_contradict_each_other_are_averaged():
+    weights = jnp.tile(jnp.array([[0.6, 0.8, 0.0]]), (4, 1))
+    codes = jnp.array([[1.0], [2.0], [3.0], [6.0]])
+    for method in _METHODS:
+        for noise in (1e-6, 0.0):
+            found = write(method, kanerva.prior(3, 1), weights, codes, jnp.full(4, noise))
+            np.testing.assert_allclose(weights @ found.mean, 3.0, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", _METHODS)
+def test_infinite_noise_writes_nothing(method):
+    memory, weights, codes, _ = episode("distinct", 6, 4, 2, 0.1)
+    noise = jnp.array([0.1, jnp.inf, 0.2, jnp.inf, 0.0, 0.3])
+    kept = np.array([0, 2, 4, 5])
+    found = write(method, memory, weights, codes, noise)
+    expected = write(method, memory, weights[kept], codes[kept], noise[kept])
+    np.testing.assert_allclose(found.mean, expected.mean, atol=1e-4)
+    np.testing.assert_allclose(found.row_cov, expected.row_cov, atol=1e-5)
+
+
+def test_a_batch_is_as_right_as_each_of_it_alone():
+    """`vmap` takes the careful way for all where one of them needs it."""
+    noises = jnp.array([1.0, 1e-6, 0.0, 1e3])
+    memory, weights, codes, _ = episode("four", 8, 5, 2, 1e-3)
+    for method in _METHODS:
+
+        def one(noise, codes, method=method):
+            after = kanerva.write(memory, weights, codes, noise, method=method)
+            return after.mean, after.row_cov
+
+        each = [jax.jit(one)(noise, codes) for noise in noises]
+        mapped = jax.jit(jax.vmap(one, (0, None)))(noises, codes)
+        nested = jax.jit(jax.vmap(jax.vmap(one, (0, None)), (None, 0)))(noises, codes[None])
+        for i, (mean, row_cov) in enumerate(each):
+            for found in (mapped, jax.tree.map(lambda leaf: leaf[0], nested)):
+                np.testing.assert_allclose(found[0][i], mean, atol=1e-4)
+                np.testing.assert_allclose(found[1][i], row_cov, atol=1e-5)
+
+
+def _plain(mean, row_cov, weights, codes, noise):
+    """Eqs. 9-11 as written."""
+    cross_cov = weights @ row_cov
+    gain = jnp.linalg.solve(cross_cov @ weights.T + jnp.diag(noise), cross_cov).T
+    return mean + gain @ (codes - weights @ mean), row_cov - gain @ cross_cov
+
+
+def _scalar(function, *arguments):
+    mean, row_cov = function(*arguments)
+    twist = np.random.default_rng(5).normal(size=row_cov.shape)
+    return jnp.sum(jnp.sin(mean)) + jnp.sum(jnp.asarray(twist, row_cov.dtype) * row_cov)
+
+
+@pytest.mark.parametrize(("shape", "method"), [((6, 9), "batch"), ((20, 7), "information")])
+@pytest.mark.parametrize("kind", ["distinct", "four"])
+def test_gradients_at_small_noise(shape, method, kind):
+    """Those of float64 for the same numbers, but for what rounding the weights would do."""
+
+    def ours(mean, row_cov, weights, codes, noise):
+        after = kanerva.write(KanervaState(mean, row_cov), weights, codes, noise, method=method)
+        return after.mean, after.row_cov
+
+    every = tuple(range(5))
+    gradient = jax.jit(jax.grad(partial(_scalar, ours), every))
+    with jax.enable_x64(True):
+        exact = jax.jit(jax.grad(partial(_scalar, _plain), every))
+    for noise in (1.0, 1e-3, 1e-5):
+        memory, *rest = episode(kind, *shape, 2, noise)
+        arguments = (memory.mean, memory.row_cov, *rest)
+        found = gradient(*arguments)
+        with jax.enable_x64(True):
+            expected = exact(*(jnp.asarray(a, jnp.float64) for a in arguments))
+        expected = [np.asarray(leaf) for leaf in expected]
+        symmetric = 0.5 * (expected[1] + expected[1].T)
+        for a, b in zip(found, [expected[0], symmetric, *expected[2:]], strict=True):
+            tolerance = max(1e-4, 100 * _EPS * (shape[0] / noise) ** 0.5)
+            np.testing.assert_allclose(a, b, atol=tolerance * np.max(np.abs(b)))
+
+
+def test_gradients_without_noise_are_finite():
+    for kind in ("distinct", "four"):
+        memory, weights, codes, noise = episode(kind, 3, 6, 2, 0.0)
+        for method in _METHODS:
+            gradient = jax.grad(
+                lambda w, z, m=method, s=memory, d=noise: jnp.sum(
+                    kanerva.write(s, w, z, d, method=m).mean
+                ),
+                (0, 1),
+            )(weights, codes)
+            assert all(np.all(np.isfinite(leaf)) for leaf in gradient)
+
+
+@pytest.mark.parametrize("noise", [1.0, 1e-5, 0.0])
+def test_prefixes(noise):
+    """Each is the posterior after so many writes; and its derivative."""
+    arguments = episode("four", 9, 5, 2, noise)
+    found = jax.jit(kanerva.write_prefix)(*arguments)
+    memory, weights, codes, noises = arguments
+    for t in (0, 3, 8):
+        upto = slice(t + 1)
+        expected = kanerva.write(memory, weights[upto], codes[upto], noises[upto])
+        np.testing.assert_allclose(found.mean[t], expected.mean, atol=2e-4)
+        np.testing.assert_allclose(found.row_cov[t], expected.row_cov, atol=2e-5)
+
+
+@pytest.mark.parametrize("noise", [0.3, 1e-3])
+def test_derivatives_of_prefixes(float64, noise):
+    memory, weights, codes, noises = episode("distinct", 4, 3, 2, noise)
+    arguments = [
+        jnp.asarray(a, jnp.float64) for a in (*dataclasses.astuple(memory), weights, codes, noises)
+    ]
+
+    def each(mean, row_cov, weights, codes, noises):
+        states = [
+            _plain(mean, row_cov, weights[: t + 1], codes[: t + 1], noises[: t + 1])
+            for t in range(4)
+        ]
+        return tuple(jnp.stack(leaves) for leaves in zip(*states, strict=True))
+
+    def ours(mean, row_cov, *rest):
+        after = kanerva.write_prefix(KanervaState(mean, row_cov), *rest)
+        return after.mean, after.row_cov
+
+    every = tuple(range(5))
+    symmetric = lambda f: lambda mean, cov, *rest: f(mean, 0.5 * (cov + cov.T), *rest)  # noqa: E731
+    for derivative in (jax.grad, jax.jacfwd):
+        found = jax.jit(derivative(partial(_scalar, ours), every))(*arguments)
+        expected = jax.jit(derivative(partial(_scalar, symmetric(each)), every))(*arguments)
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8 * np.max(np.abs(b)))
+
+    def curvature(function):
+        return jax.jit(
+            jax.grad(
+                lambda z: jnp.sum(
+                    jax.grad(partial(_scalar, function), 3)(*arguments[:3], z, noises) ** 2
+                )
+            )
+        )
+
+    np.testing.assert_allclose(
+        curvature(ours)(arguments[3]), curvature(each)(arguments[3]), rtol=1e-5, atol=1e-7
+    )
+
+
+# ------------------------------------------------------------------- what comes after such a write
+
+
+@pytest.fixture(params=[0.0, 1e-6])
+def nearly_exact(request):
+    """A memory that three of six directions were written into, and the write."""
+    memory = kanerva.prior(6, 2)
+    _, weights, codes, noise = episode("distinct", 3, 6, 2, request.param)
+    return kanerva.write(memory, weights, codes, noise), weights, codes, noise
+
+
+def test_variance_is_not_negative(nearly_exact):
+    memory, weights, *_ = nearly_exact
+    _, var = kanerva.read(memory, weights)
+    assert np.all(var >= 0) and np.all(var < 1e-5)
+    diagonal = kanerva.write(kanerva.prior(6, 2, diagonal=True), weights, nearly_exact[2], 0.0)
+    assert np.all(diagonal.row_cov >= 0)
+
+
+def test_samples_have_the_semidefinite_covariance(nearly_exact):
+    memory, weights, codes, _ = nearly_exact
+    draws = jax.vmap(partial(kanerva.sample, memory=memory))(
+        jax.random.split(jax.random.key(0), 20_000)
+    )
+    assert np.all(np.isfinite(draws))
+    # What is known is known but for the square root of rounding.
+    np.testing.assert_allclose(weights @ draws, jnp.broadcast_to(codes, (20_000, 3, 2)), atol=1e-2)
+    covariance = np.einsum("kna,kma->nm", draws - memory.mean, draws - memory.mean) / 40_000
+    np.testing.assert_allclose(covariance, memory.row_cov, atol=0.03)
+    gradient = jax.grad(lambda m: jnp.sum(kanerva.sample(jax.random.key(0), m)))(memory)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+
+
+def test_divergence_is_infinite_where_one_knows_exactly_what_the_other_does_not():
+    prior = kanerva.prior(6, 2)
+    _, weights, codes, _ = episode("distinct", 4, 6, 2, 0.0)
+    exact = kanerva.write(prior, weights[:3], codes[:3], 0.0)
+    assert kanerva.kl_divergence(exact, prior) == np.inf
+    assert kanerva.kl_divergence(prior, exact) == np.inf
+    assert abs(kanerva.kl_divergence(exact, exact)) < 1e-3
+    further = kanerva.write(exact, weights[3:], codes[3:], 0.5)
+    assert np.isfinite(kanerva.kl_divergence(further, exact))
+    moved = dataclasses.replace(exact, mean=exact.mean + 1.0)
+    assert kanerva.kl_divergence(moved, exact) == np.inf
+    # The same further write costs as much where only the directions that are left exist.
+    free = np.linalg.svd(np.asarray(weights[:3]))[2][3:]
+    reduced_prior = KanervaState(jnp.asarray(free @ exact.mean), jnp.eye(3))
+    reduced = kanerva.write(
+        reduced_prior,
+        weights[3:] @ free.T,
+        codes[3:] - weights[3:] @ (exact.mean - free.T @ free @ exact.mean),
+        0.5,
+    )
+    np.testing.assert_allclose(
+        kanerva.kl_divergence(further, exact),
+        kanerva.kl_divergence(reduced, reduced_prior),
+        rtol=1e-3,
+    )
+
+
+def test_divergence_of_diagonal_memories_that_know_something_exactly():
+    known = KanervaState(jnp.zeros((2, 3)), jnp.array([0.0, 1.0]))
+    open_ = KanervaState(jnp.zeros((2, 3)), jnp.array([1.0, 1.0]))
+    assert kanerva.kl_divergence(known, open_) == np.inf
+    assert kanerva.kl_divergence(open_, known) == np.inf
+    assert kanerva.kl_divergence(known, known) == 0
+    moved = dataclasses.replace(known, mean=known.mean.at[0, 0].set(1.0))
+    assert kanerva.kl_divergence(moved, known) == np.inf
+
+
+@pytest.mark.parametrize("method", _METHODS)
+def test_a_second_write(nearly_exact, method):
+    memory, weights, codes, noise = nearly_exact
+    _, more, more_codes, _ = episode("distinct", 4, 6, 2, 0.1, seed=3)
+    found = write(method, memory, more, more_codes, jnp.full(4, 0.1))
+    whole = write(
+        "auto",
+        kanerva.prior(6, 2),
+        jnp.concatenate([weights, more]),
+        jnp.concatenate([codes, more_codes]),
+        jnp.concatenate([noise, jnp.full(4, 0.1)]),
+    )
+    np.testing.assert_allclose(found.mean, whole.mean, atol=2e-4)
+    np.testing.assert_allclose(found.row_cov, whole.row_cov, atol=1e-5)
+    # Said again, it changes nothing.
+    again = write(method, memory, weights, codes, jnp.full(3, 1e-3))
+    np.testing.assert_allclose(again.mean, memory.mean, atol=1e-3)
+
+
+# -------------------------------------------------------------------------------- the other members
+
+
+@pytest.mark.parametrize("noise", [0.5, 1e-4, 1e-6, 0.0])
+@pytest.mark.parametrize("kind", ["distinct", "four", "collinear"])
+def test_low_rank_writes(noise, kind):
+    _, weights, codes, noises = episode(kind, 7, 6, 2, noise)
+    found = low_rank.to_dense(
+        jax.jit(low_rank.write)(low_rank.prior(6, 2, 7), weights, codes, noises)
+    )
+    arguments = (kanerva.prior(6, 2), weights, codes, jnp.maximum(noises, 2e-9))
+    expected = oracles.kanerva_posterior(np.zeros((6, 2)), np.eye(6), *arguments[1:])
+    np.testing.assert_allclose(found.mean, expected[0], atol=2e-3)
+    np.testing.assert_allclose(found.row_cov, expected[1], atol=1e-4)
+    _, var = low_rank.read(low_rank.write(low_rank.prior(6, 2, 7), weights, codes, noises), weights)
+    assert np.all(var >= 0)
+
+
+@pytest.mark.parametrize(("num_slots", "code_size"), [(3, 7), (7, 3)])
+def test_least_squares_at_small_noise(num_slots, code_size):
+    rng = np.random.default_rng(0)
+    mean = rng.normal(size=(num_slots, code_size)).astype(np.float32)
+    mean[1] = mean[0]
+    codes = (rng.normal(size=(5, num_slots)) @ mean).astype(np.float32)
+    memory = KanervaState(jnp.asarray(mean), jnp.eye(num_slots))
+    for noise in (1.0, 1e-4, 0.0):
+        found = kanerva.least_squares_weights(memory, codes, noise, prior_var=2.0)
+        gram = mean.astype(np.float64) @ mean.T.astype(np.float64)
+        ridge = gram + noise / 2.0 * np.eye(num_slots)
+        expected = np.linalg.lstsq(ridge, mean.astype(np.float64) @ codes.T, rcond=1e-10)[0].T
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_evidence_is_the_density_of_the_codes(float64):
+    for shape in ((3, 5), (7, 4)):
+        memory, weights, codes, noise = episode("distinct", *shape, 2, 0.3, condition=10.0)
+        memory, weights, codes, noise = jax.tree.map(
+            lambda leaf: jnp.asarray(leaf, jnp.float64), (memory, weights, codes, noise)
+        )
+        found = kanerva.log_evidence(memory, weights, codes, noise)
+        cov = weights @ memory.row_cov @ weights.T + jnp.diag(noise)
+        residual = codes - weights @ memory.mean
+        density = jax.scipy.stats.multivariate_normal.logpdf
+        expected = jnp.sum(density(residual.T, jnp.zeros(shape[0]), cov))
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+        # By the chain rule, each code is predicted from those before it.
+        total, now = 0.0, memory
+        for t in range(shape[0]):
+            mean, var = kanerva.read(now, weights[t], noise[t])
+            total += jnp.sum(density(codes[t][:, None], mean[0] * 0, var[None, None]) * 0)
+            total += jnp.sum(jax.scipy.stats.norm.logpdf(codes[t], mean, jnp.sqrt(var)))
+            now = kanerva.write(now, weights[t : t + 1], codes[t : t + 1], noise[t])
+        np.testing.assert_allclose(found, total, rtol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(5, 8), (12, 5)])
+@pytest.mark.parametrize("kind", ["distinct", "four"])
+def test_evidence_and_its_gradient_at_small_noise(shape, kind):
+    def plain(mean, row_cov, weights, codes, noise):
+        cov = weights @ (0.5 * (row_cov + row_cov.T)) @ weights.T + jnp.diag(noise)
+        residual = codes - weights @ mean
+        misfit = jnp.sum(residual * jnp.linalg.solve(cov, residual))
+        log_det = jnp.linalg.slogdet(2 * jnp.pi * cov)[1]
+        return -0.5 * (misfit + codes.shape[1] * log_det)
+
+    def ours(mean, row_cov, *rest):
+        return kanerva.log_evidence(KanervaState(mean, row_cov), *rest)
+
+    every = tuple(range(5))
+    gradient = jax.jit(jax.value_and_grad(ours, every))
+    with jax.enable_x64(True):
+        exact = jax.jit(jax.value_and_grad(plain, every))
+    for noise in (1.0, 1e-3, 1e-5):
+        memory, *rest = episode(kind, *shape, 2, noise)
+        arguments = (memory.mean, memory.row_cov, *rest)
+        value, found = gradient(*arguments)
+        with jax.enable_x64(True):
+            expected_value, expected = exact(*(jnp.asarray(a, jnp.float64) for a in arguments))
+        np.testing.assert_allclose(value, expected_value, rtol=1e-3)
+        for a, b in zip(found, expected, strict=True):
+            tolerance = max(1e-3, 5 * _EPS / noise)
+            np.testing.assert_allclose(a, b, atol=tolerance * np.max(np.abs(b)))
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (9, 4)])
+def test_erase_takes_a_write_back(float64, shape):
+    memory, weights, codes, noise = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf, jnp.float64),
+        episode("distinct", *shape, 2, 0.1, condition=10.0),
+    )
+    _, others, other_codes, _ = episode("distinct", 2, shape[1], 2, 0.1, seed=4)
+    written = kanerva.write(memory, weights, codes, noise)
+    both = kanerva.write(written, others, other_codes, 0.4)
+    for before, after in (
+        (written, memory),
+        (both, kanerva.write(memory, others, other_codes, 0.4)),
+    ):
+        found = jax.jit(kanerva.erase)(before, weights, codes, noise)
+        np.testing.assert_allclose(found.mean, after.mean, rtol=1e-8, atol=1e-9)
+        np.testing.assert_allclose(found.row_cov, after.row_cov, rtol=1e-8, atol=1e-9)
+    never = kanerva.erase(memory, weights, codes, 1e-3)
+    assert np.all(np.isnan(never.row_cov))
+
+
+def test_erase_in_float32():
+    memory, weights, codes, noise = episode("distinct", 4, 8, 2, 0.1)
+    found = kanerva.erase(kanerva.write(memory, weights, codes, noise), weights, codes, noise)
+    np.testing.assert_allclose(found.mean, memory.mean, atol=1e-4)
+    np.testing.assert_allclose(found.row_cov, memory.row_cov, atol=1e-4)
+
+
+def test_what_can_not_be_is_refused():
+    memory, weights, codes, _ = episode("distinct", 4, 3, 2, 0.1)
+    with pytest.raises(ValueError, match=r"noise_var is 0\.0; it must be positive"):
+        kanerva.log_evidence(memory, weights, codes, 0.0)
+    with pytest.raises(ValueError, match="noise_var is 0; it must be positive"):
+        kanerva.erase(memory, weights, codes, 0)
+    with pytest.raises(ValueError, match=r"memory.row_cov is \(3,\); it must be \[N, N\]"):
+        kanerva.erase(kanerva.prior(3, 2, diagonal=True), weights, codes, 1.0)
