@@ -116,7 +116,7 @@ def _means_of_the_others(logs: chex.Array) -> chex.Array:
 
 
 def score(signal: chex.Array, address_log_probs: chex.Array) -> chex.Array:
-    """Zero, with the gradient sum_l signal[l] d address_log_probs[l]."""
+    """Zero, with the gradient sum_l signal[l] d address_log_probs[l]; both are `[L]`."""
     signal = jnp.broadcast_to(jax.lax.stop_gradient(signal), address_log_probs.shape)
     terms = jnp.where(signal == 0, 0.0, signal * address_log_probs)
     return jnp.sum(terms - jax.lax.stop_gradient(terms))

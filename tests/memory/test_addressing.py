@@ -55,6 +55,25 @@ def test_zero_embeddings_have_finite_scores_and_gradients(kind):
             chex.assert_tree_all_finite(gradient_of(query, length * jnp.ones((2, 3))))
 
 
+@pytest.mark.parametrize("scale", [1e-14, 1e-6, 1e18])
+def test_cosine_of_short_and_of_long_embeddings(scale):
+    """In float32, with its gradient: that of a unit embedding over the length."""
+    query, slots = normal(0, 4), normal(1, 3, 4)
+
+    @jax.jit
+    def differentiated(query, slots):
+        def total(query, slots):
+            return jnp.sum(addressing.similarity(query, slots, "cosine"))
+
+        return jax.value_and_grad(total, (0, 1))(query, slots)
+
+    value, gradients = differentiated(query, slots)
+    scaled_value, scaled_gradients = differentiated(scale * query, scale * slots)
+    np.testing.assert_allclose(scaled_value, value, rtol=1e-5)
+    for scaled, gradient in zip(scaled_gradients, gradients, strict=True):
+        np.testing.assert_allclose(scale * scaled, gradient, rtol=1e-4, atol=1e-6)
+
+
 def test_similarity_refuses_bad_input():
     with pytest.raises(ValueError, match="kind is 'dot'; it must be one of key_normalized"):
         addressing.similarity(jnp.zeros(3), jnp.zeros((2, 3)), "dot")
@@ -144,6 +163,20 @@ def test_lookup_reads_any_pytree():
         np.testing.assert_array_equal(found[name], np.asarray(leaf)[np.asarray(addresses)])
 
 
+def test_lookup_of_lists_and_what_it_refuses():
+    np.testing.assert_array_equal(addressing.lookup([[1, 2], [3, 4]], [1, 0]), [[3, 4], [1, 2]])
+    pair = addressing.lookup([np.arange(3), np.ones((3, 2))], np.uint8(2))
+    assert pair[0] == 2 and pair[1].shape == (2,)
+    for addresses, told in ((np.ones(2), "float32"), ([True], "bool"), (None, "None")):
+        with pytest.raises(ValueError, match=f"addresses is {told}; it must be .*integers"):
+            addressing.lookup(np.ones(3), addresses)
+    for contents in (1.0, np.ones((0, 2))):
+        with pytest.raises(
+            ValueError, match=r"contents is \(.*; it must be \[N, ...\] with N >= 1"
+        ):
+            addressing.lookup(contents, 0)
+
+
 def test_lookup_passes_gradients_to_what_was_read():
     gradient = jax.grad(lambda m: addressing.lookup(m, jnp.array([1, 1, 3])).sum())(
         jnp.ones((4, 2))
@@ -158,6 +191,20 @@ def test_kl_matches_the_oracle_and_is_zero_for_equals():
     np.testing.assert_allclose(addressing.kl_divergence(prior + 5.0, prior), 0.0, atol=1e-6)
     batched = addressing.kl_divergence(normal(2, 3, 8), normal(1, 1, 8))
     chex.assert_shape(batched, (3,))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_kl_is_never_negative_and_right_when_small(dtype):
+    prior = jnp.asarray(normal(0, 20, 300), dtype)
+    posterior = jnp.asarray(prior + 1e-3 * normal(1, 20, 300), dtype)
+    kl_of = jax.jit(addressing.kl_divergence)
+    shifted = jnp.asarray(prior + 2.0, dtype)
+    for other, rtol in ((prior, 0), (posterior, 0.01), (shifted, 0.01)):
+        kl = kl_of(other, prior)
+        assert kl.dtype == dtype and np.all(kl >= 0)
+        pairs = zip(np.asarray(other, np.float64), np.asarray(prior, np.float64), strict=True)
+        expected = [oracles.categorical_kl(*pair) for pair in pairs]
+        np.testing.assert_allclose(kl.astype(jnp.float32), expected, rtol=rtol, atol=1e-7)
 
 
 def test_kl_of_a_certain_address_is_log_n():

@@ -1,0 +1,183 @@
+"""The estimators in narrow types: see `tests.narrow`; and VIMCO's signal, however small."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memjax import estimators
+from tests import narrow, oracles
+from tests.narrow import normal
+
+_KEY = jax.random.key(3)
+_L = 40
+
+
+def estimator(function, **options):
+    """With the inputs themselves for the oracle: the gradient is not that of the value."""
+    return lambda values: (function(**values, **options), values)
+
+
+def surrogate(signals):
+    """The bound, and terms whose gradient in the log probabilities the signals are."""
+
+    def of(given, values):
+        given = {name: np.asarray(value, np.float64) for name, value in given.items()}
+        change = values["address_log_probs"] - given["address_log_probs"]
+        bound = oracles.log_mean_exp(values["log_weights"])
+        return np.array(bound + np.sum(signals(**given) * change))
+
+    return of
+
+
+def vimco(baseline):
+    return surrogate(
+        lambda log_weights, address_log_probs: oracles.vimco_learning_signals(log_weights, baseline)
+    )
+
+
+def reinforce_signal(log_weights, address_log_probs, baseline):
+    del address_log_probs
+    return oracles.log_mean_exp(log_weights) - baseline
+
+
+def nvil(given, values):
+    bound, before = (oracles.log_mean_exp(given["log_weights"]), float(given["baseline"]))
+    error = 0.5 * ((bound - values["baseline"]) ** 2 - (bound - before) ** 2)
+    return surrogate(reinforce_signal)(given, values) - error
+
+
+def exact(_, values):
+    log_weights, log_probs = values["log_weights"], values["address_log_probs"]
+    draws = [list(draw) for draw in itertools.product(range(len(log_weights)), repeat=3)]
+    terms = [np.exp(log_probs[a].sum()) * oracles.log_mean_exp(log_weights[a]) for a in draws]
+    return np.array(sum(terms))
+
+
+def gumbel_softmax(_, values):
+    noise = np.asarray(jax.random.gumbel(_KEY, (3, 7), jnp.float32), np.float64)
+    return oracles.softmax((values["address_logits"] + noise) / values["temperature"])
+
+
+def relax(values):
+    return estimators.gumbel_softmax(_KEY, num_samples=3, **values), None
+
+
+_SAMPLES = {"log_weights": normal(_L) - 40, "address_log_probs": normal(1, _L)[0] - 5}
+_EVERY = {
+    "log_weights": normal(4) - 3,
+    "address_log_probs": np.log(oracles.softmax(normal(1, 4)[0])),
+}
+CASES = {
+    "iwae": (
+        estimator(estimators.iwae),
+        lambda _, values: np.array(oracles.log_mean_exp(values["log_weights"])),
+        {"log_weights": _SAMPLES["log_weights"]},
+    ),
+    **{
+        f"vimco {baseline}": (
+            estimator(estimators.vimco, baseline=baseline),
+            vimco(baseline),
+            _SAMPLES,
+        )
+        for baseline in ("arithmetic", "geometric")
+    },
+    "reinforce": (
+        estimator(estimators.reinforce),
+        surrogate(reinforce_signal),
+        _SAMPLES | {"baseline": -39.5},
+    ),
+    "nvil": (estimator(estimators.nvil), nvil, _SAMPLES | {"baseline": -38.0}),
+    "reweighted_wake_sleep": (
+        estimator(estimators.reweighted_wake_sleep),
+        surrogate(lambda log_weights, address_log_probs: 2 * oracles.softmax(log_weights)),
+        _SAMPLES,
+    ),
+    "gumbel_softmax": (relax, gumbel_softmax, {"address_logits": normal(7), "temperature": 0.5}),
+    "exact": (estimator(estimators.exact, num_samples=3), exact, _EVERY),
+}
+
+
+def test_no_estimator_is_forgotten():
+    assert {name.split()[0] for name in CASES} == set(estimators.__all__)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_gradients_are_within_one_rounding(name, dtype):
+    narrow.assert_right(CASES[name], dtype)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_numpy_and_lists_are_taken_and_what_is_no_array_of_reals_is_refused(name):
+    narrow.assert_taken_from_numpy(CASES[name])
+    narrow.assert_refused_in_one_line(CASES[name])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("num_samples", [2, 64, 4096])
+def test_vimco_signal_is_right_however_small(num_samples, dtype):
+    """Within 1% of its largest entry: spread, nearly equal, and with one that is nearly all."""
+    rng = np.random.default_rng(0)
+    spread = rng.normal(size=num_samples)
+    likely = np.where(np.arange(num_samples) == 1, np.log(num_samples) + 4, spread)
+    near = 1e-5 * spread if dtype == jnp.float32 else 0.1 * spread  # float16 ends at 6e-8
+    log_weights = jnp.asarray([0.5 * spread - 80, near, likely, 50 * spread], dtype)
+
+    @jax.jit
+    @jax.vmap
+    def signals(log_weights):
+        log_probs = jnp.full_like(log_weights, -3.0)
+        return [
+            jax.grad(estimators.vimco, argnums=1)(log_weights, log_probs, baseline)
+            for baseline in ("arithmetic", "geometric")
+        ]
+
+    arithmetic, geometric = signals(log_weights)
+    for row, weights in enumerate(np.asarray(log_weights, np.float64)):
+        shifted = np.exp(weights - weights.max())
+        rest = np.array([shifted[np.arange(num_samples) != 1].sum()])  # what the likely one leaves
+        others = np.where(np.arange(num_samples) == 1, rest, shifted.sum() - shifted)
+        for found, means in (
+            (arithmetic, others / (num_samples - 1)),
+            (geometric, np.exp((weights.sum() - weights) / (num_samples - 1) - weights.max())),
+        ):
+            right = np.log(shifted.sum()) - np.log(others + means)
+            worst = np.max(np.abs(np.asarray(found[row], np.float64) - right))
+            assert worst <= 0.01 * np.max(np.abs(right))
+
+
+@pytest.mark.parametrize("baseline", ["arithmetic", "geometric"])
+def test_vimco_signal_of_huge_and_of_equal_weights(baseline):
+    signal = jax.jit(
+        lambda log_weights: jax.grad(estimators.vimco, argnums=1)(
+            log_weights, jnp.full(3, -3.0), baseline
+        )
+    )
+    huge = [1e6, -1e6, 0.0]
+    np.testing.assert_allclose(
+        signal(jnp.array(huge)), oracles.vimco_learning_signals(huge, baseline), rtol=1e-5
+    )
+    np.testing.assert_array_equal(signal(jnp.full(3, -81.3)), 0.0)
+
+
+def test_reweighted_wake_sleep_of_huge_weights():
+    """At 1e6 float32 tells sixteenths apart: a bound is too coarse to normalise by."""
+    log_weights = jnp.array([1e6, 1e6 - 0.5, 1e6 + 0.25])
+    gradient = jax.grad(estimators.reweighted_wake_sleep, argnums=1)(log_weights, jnp.zeros(3))
+    np.testing.assert_allclose(gradient, 2 * oracles.softmax(log_weights), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_straight_through_is_exactly_one_hot(dtype):
+    logits = jnp.asarray(normal(7), dtype)
+    one_hot = estimators.gumbel_softmax(_KEY, logits, 200, 0.7, straight_through=True)
+    assert set(np.unique(one_hot.astype(jnp.float32))) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, np.nan])
+def test_a_temperature_that_is_not_positive_is_refused(temperature):
+    with pytest.raises(ValueError, match=f"temperature is {temperature}; it must be positive"):
+        estimators.gumbel_softmax(_KEY, jnp.zeros(3), 1, temperature)
