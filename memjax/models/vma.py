@@ -154,8 +154,7 @@ class VMA(nn.Module):
     ) -> chex.Array:
         """The logits `[N]` of q(a|x) for one query `[H, W, C]`."""
         del rng_key
-        contents = self._contents(support)
-        return self._posterior_logits(as_floats("query", query), self.slot_embedding(contents))
+        return self._posterior_logits(query, self.slot_embedding(self._contents(support)))
 
     def address_log_weights(
         self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None
@@ -214,9 +213,8 @@ class VMA(nn.Module):
 
     def _posterior_logits(self, query: chex.Array, slot_embeddings: chex.Array) -> chex.Array:
         embedding = self.slot_embedding if self.tied_embeddings else self.query_embedding
-        return addressing.similarity(
-            embedding(self._image_contents(query)), slot_embeddings, self.similarity
-        )
+        embedded = embedding(self._image_contents(as_floats("query", query)))
+        return addressing.similarity(embedded, slot_embeddings, self.similarity)
 
     def _prior_logits(self, slot_embeddings: chex.Array) -> chex.Array:
         if self.address_prior == "flat":

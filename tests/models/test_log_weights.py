@@ -19,7 +19,7 @@ from memjax.models.mem_vae import MemVAE
 from memjax.models.soft_memory import SoftMemory
 from memjax.models.vae import VAE
 from memjax.models.vma import VMA
-from tests import test_every_model as every
+from tests import model_examples as every
 
 _L = 3
 
