@@ -137,7 +137,10 @@ def gumbel_softmax(
     num_slots, wide = len(address_logits), address_logits.dtype
     noise = jax.random.gumbel(rng_key, (num_samples, num_slots), wide)
     perturbed = address_logits[None, :] + noise
-    relaxed = jax.nn.softmax(perturbed / temperature, axis=-1)
+    # Both sides of a `where` are differentiated: the temperature does not act on infinities.
+    possible = perturbed > -jnp.inf
+    scaled = jnp.where(possible, perturbed, 0.0) / temperature
+    relaxed = jax.nn.softmax(jnp.where(possible, scaled, -jnp.inf), axis=-1)
     if not straight_through:
         return relaxed.astype(dtype)
     hard = jax.nn.one_hot(jnp.argmax(perturbed, axis=-1), num_slots, dtype=wide)

@@ -103,10 +103,9 @@ def read(weights: chex.Array, contents: chex.Array) -> chex.Array:
 def init_composition(size: int) -> Composition:
     """The paper's initial values, at which `combine_mlp` gives the top-down signal; section 5."""
     checks.at_least("size", size)
-    zeros, ones = jnp.zeros(size), jnp.ones(size)
-    return Composition(
-        a1=zeros, a2=zeros, a3=ones, a4=zeros, b1=zeros, c1=zeros, c2=zeros, c3=ones, c4=zeros
-    )
+    # An array for each: what is donated may stand in a state only once.
+    zeros = {name: jnp.zeros(size) for name in ("a1", "a2", "a4", "b1", "c1", "c2", "c4")}
+    return Composition(a3=jnp.ones(size), c3=jnp.ones(size), **zeros)
 
 
 def combine_sum(generated: chex.Array, retrieved: chex.Array) -> chex.Array:

@@ -179,10 +179,10 @@ def erase(
     Raises:
       ValueError: as `write`; noise of zero; a row_cov `[N]`, from which nothing can be taken back.
     """
-    checks.positive("noise_var", noise_var)
     mean, row_cov, weights, codes, noise_vars = _take_episode(
         memory, write_weights, codes, noise_var
     )
+    checks.positive("noise_var", noise_var)
     checks.num_axes("memory.row_cov", row_cov, "[N, N]")
     return KanervaState(*conditioning.uncondition(mean, row_cov, weights, codes, noise_vars))
 
@@ -293,9 +293,11 @@ def address_weights(lookup_key: chex.Array, address_matrix: chex.Array) -> chex.
     Raises:
       ValueError: shapes that do not fit.
     """
+    arrays, dtype = checks.reals(lookup_key=lookup_key, address_matrix=address_matrix)
+    lookup_key, address_matrix = arrays
     checks.num_axes("address_matrix", address_matrix, "[N, S]")
     checks.last_axis("lookup_key", lookup_key, "S", address_matrix.shape[1])
-    return addressing.similarity(lookup_key, address_matrix, "key_normalized")
+    return addressing.similarity(lookup_key, address_matrix, "key_normalized").astype(dtype)
 
 
 @full_precision
