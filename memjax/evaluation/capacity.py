@@ -39,8 +39,8 @@ def evaluate(
             images = run.draw_episodes(draw_rng_key, num_episodes, length, count)
             _, metrics = run.map("__call__", model_rng_key, images, None, train=False)
             means = {name: float(np.mean(values)) for name, values in metrics.items()}
-            row = {"num_classes": count or "any", "episode_length": length, "nll": means["nll"]}
-            table.append(row | means)
+            row = {"num_classes": count or "any", "episode_length": length}
+            table.append({**row, "nll": means["nll"], **means})
     panels = {
         name: Curves("images in the episode", "nats an image", _lines(table, name))
         for name in ("nll", "reconstruction")

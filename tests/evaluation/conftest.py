@@ -25,10 +25,20 @@ def recall_run(tmp_path_factory):
 @pytest.fixture(scope="session")
 def vae_run():
     """A VAE of digits with a latent of one dimension; not trained."""
+    return not_trained(make_vae_config())
+
+
+@pytest.fixture(scope="session")
+def bare_vae_run():
+    """The same without parameters: enough to be refused."""
+    return Run(build(make_vae_config()), {}, step=0)
+
+
+def make_vae_config():
     config = make_vma_config()
     config.episodes = config.eval.episodes = {"name": "minibatch", "batch_size": 8}
     config.model = {"name": "vae.VAE", "hidden_sizes": (16, 8), "latent_size": 1}
-    return not_trained(config)
+    return config
 
 
 @pytest.fixture(scope="session")

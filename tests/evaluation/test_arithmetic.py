@@ -11,7 +11,6 @@ from memjax.evaluation import (
     classify,
     confounders,
     few_shot,
-    generate,
     impute,
     likelihood,
     probe,
@@ -24,12 +23,12 @@ from tests.evaluation.fakes import CLASSES, MEMBERS, class_of, make_images, make
 def few_votes(rng_key, query, support):
     """Logits that favour one slot of the next class a little, and all three of a query's own.
 
-    Only in sum over a class's slots is its own class ahead, and only where it is even.
+    Only in sum over a class's slots is its own class ahead, and only for two of the six.
     """
     own = class_of(support) == class_of(query)
     following = class_of(support) == (class_of(query) + 1) % CLASSES
     first = jnp.arange(len(support)) % 3 == 0
-    ahead = jnp.where(class_of(query) % 2 == 0, 0.5, 1.5)
+    ahead = jnp.where(class_of(query) % 3 == 0, 0.5, 1.5)
     return jnp.where(own, 0.0, jnp.where(following & first, ahead, -10.0))
 
 
@@ -41,8 +40,8 @@ def test_classes_are_told_by_the_sum_over_their_slots():
         "ways": CLASSES,
         "shots": 3,
         "queries": 3 * CLASSES,  # whole episodes
-        "accuracy by q(a|x)": 0.5,
-        "accuracy by p(a|x)": 0.5,
+        "accuracy by q(a|x)": 2 / 6,
+        "accuracy by p(a|x)": 2 / 6,
     }
 
 
@@ -59,8 +58,8 @@ def test_the_exact_posterior_is_by_the_mean_of_the_weights_samples():
         found = classify.log_joint(run, *arguments, num_samples)
         np.testing.assert_allclose(found, expected, atol=1e-5)
     run = make_run("few_shot", address_log_weights=draw)
-    error = classify.log_joint(run, *arguments, 60) - expected
-    assert abs(np.mean(error) - 0.5) < 0.1 and 0.05 < np.std(error) < 0.4
+    error = classify.log_joint(run, *arguments, 20) - expected
+    assert abs(np.mean(error) - 0.5) < 0.15 and 0.1 < np.std(error) < 0.6
     assert len(np.unique(error)) > 0.95 * error.size  # no slots or queries share their noise
 
 
@@ -81,7 +80,8 @@ def test_probabilities_and_entropy_of_addresses():
         assert row["slots"] == f"{4 * (i := own_place(query, episode))} to {4 * i + 3}"
         assert row["probability of them"] == pytest.approx(probs[4 * i : 4 * i + 4].sum())
         assert row["entropy"] == pytest.approx(np.log(4), rel=1e-6)  # four slots alike, no other
-        assert len(row["top slots"].split()) == 5
+        top = [probs[int(slot)] for slot in row["top slots"].split()]
+        assert top == pytest.approx(sorted(probs)[: -1 - 5 : -1])
 
 
 def own_place(query, episode):
@@ -96,6 +96,9 @@ def test_the_nll_of_few_shot_queries_and_its_error():
 
     asked: list = []
     run = make_run("few_shot")
+    few_shot.few_shot_nll(run, score, 4, 2, 8, 0)
+    assert len(asked) == 2  # no more than it takes
+    asked.clear()
     mean, error = few_shot.few_shot_nll(run, score, 4, 2, 9, 0)
     numbers = number_of(np.concatenate(asked))
     assert len(asked) == 3 and len(numbers) == 12
@@ -144,14 +147,14 @@ def likelihood_run(**options):
 @pytest.mark.parametrize("num_samples", [1, 100, 101])
 def test_the_mean_nll_its_error_and_the_bound(num_samples):
     run = likelihood_run()
-    (row,) = likelihood.evaluate(run, num_samples=num_samples, num_queries=30, batch_size=8).table
-    numbers = np.arange(30)  # each image once, in order
+    (row,) = likelihood.evaluate(run, num_samples=num_samples, num_queries=48, batch_size=9).table
+    numbers = np.arange(48)  # each image once, in order
     assert list(row)[:4] == ["queries", "samples", "nll", "standard_error"]
     assert row == {
-        "queries": 30,
+        "queries": 48,
         "samples": 200 if num_samples == 101 else num_samples,
         "nll": pytest.approx(numbers.mean(), abs=1e-4),
-        "standard_error": pytest.approx(numbers.std() / np.sqrt(30), rel=1e-4),
+        "standard_error": pytest.approx(numbers.std() / np.sqrt(48), rel=1e-4),
         "bound": pytest.approx(3 * numbers.mean(), rel=1e-5),
         "kl_latent": pytest.approx(2 * numbers.mean(), rel=1e-5),
     }
@@ -181,7 +184,9 @@ def test_recall_counts_the_queries_that_find_their_own_slot(monkeypatch):
 
     run = make_run(address_logits=logits, explain=pictures, __call__=metrics)
     options = {"num_slots": CLASSES * MEMBERS, "num_memories": 2}
-    (row,) = recall.evaluate(run, **options).table
+    report = recall.evaluate(run, **options)
+    assert len(report.grids["recall"]["query"]) == 10
+    (row,) = report.table
     nll, floor = 47 / 2 / 4, np.log(48)
     assert list(row) == ["num_slots", "nll", "floor", "excess", "accuracy"]
     assert row["num_slots"] == 48 and row["accuracy"] == 36 / 48
@@ -204,7 +209,7 @@ def test_imputation_errors_are_means_over_hidden_pixels_and_channels():
         grids["impute_HALF"]["original"], make_images()[:10] / 255, rtol=1e-6
     )
     changed = [np.mean(g["perturbed"] != g["original"]) for g in grids.values()]
-    assert changed[0] == 4 / 20 and 0.15 < changed[1] < 0.35 and changed[2] == 2 / 5
+    assert changed[0] == 4 / 28 and 0.15 < changed[1] < 0.35 and changed[2] == 3 / 7
     lines = report.curves["impute"][""].lines
     for row in report.table:
         x, y = lines[row["noise"]]
@@ -226,6 +231,8 @@ def test_the_svm_is_regularised_by_the_mean_loss(monkeypatch):
     (row,) = probe.evaluate(run, regularization=0.1).table
     assert made == [pytest.approx(1 / (0.1 * 48))]
     assert row == {"classes": 6, "features": 6, "train_accuracy": 1.0, "accuracy": 1.0}
+    few = make_run(num_classes=2, **vars(run.model))
+    assert probe.evaluate(few, regularization=0.1).table[0]["classes"] == 2
 
 
 def test_all_images_are_mapped_in_order(monkeypatch):
@@ -234,26 +241,6 @@ def test_all_images_are_mapped_in_order(monkeypatch):
     images, noise = run.map_images("both", jax.random.key(0), make_images())
     np.testing.assert_allclose(images, make_images() / 255, rtol=1e-6)
     assert len(np.unique(noise)) == len(images)
-
-
-def test_a_vaes_samples_are_read_again_within_the_range_of_images():
-    """Figure 8's twin: what is out of [0, 1] is cut before it is encoded, and never sampled."""
-    run = make_run(
-        generate=lambda rng_key, support: jax.random.uniform(
-            rng_key, (2, 2, 1), minval=-1, maxval=2
-        ),
-        explain=lambda rng_key, query, support: {"reconstruction": query - 0.25},
-        likelihood="gaussian",
-    )
-    steps = generate._from_vae(run, jax.random.key(0), (3, 4), 2)
-    assert [step.shape for step in steps] == [(3, 4, 2, 2, 1)] * 3
-    first = np.clip(steps[0], 0, 1) - 0.25
-    np.testing.assert_allclose(steps[1], first, atol=1e-6)
-    np.testing.assert_allclose(steps[2], np.clip(first, 0, 1) - 0.25, atol=1e-6)
-    run = make_run(**{**vars(run.model), "likelihood": "bernoulli"})
-    steps = generate._from_vae(run, jax.random.key(0), (30, 4), 1)
-    assert set(np.unique(steps[1])) == {-0.25, 0.75}
-    assert np.mean(steps[1]) + 0.25 == pytest.approx(np.mean(np.clip(steps[0], 0, 1)), abs=0.06)
 
 
 def test_few_shot_draws_are_of_the_classes_and_places_they_say():

@@ -11,41 +11,24 @@ from memjax.evaluation import (
     capacity,
     covariance,
     denoise,
-    drawing,
     generate,
     interpolate,
     weights,
 )
-from tests.evaluation.fakes import class_of, make_run, number_of
-
-
-class Images(NamedTuple):
-    mean: Any
-    sample: Any
-
-
-def halving_run(**methods):
-    """A memory is what was written; a reading has half of what asks, and samples 3/4 of it."""
-    fields = {
-        "write": lambda rng_key, episode: episode,
-        "read": lambda rng_key, memory, query: Images(0.5 * query, 0.75 * query),
-        "generate_from": lambda rng_key, memory, num_samples: Images(
-            memory[:num_samples] + 1.0, memory[:num_samples] + 2.0
-        ),
-    }
-    return make_run(**(fields | methods))
-
-
-def mean_error(images, others):
-    return np.mean(np.abs(np.asarray(images, np.float64) - np.asarray(others, np.float64)))
+from tests.evaluation.fakes import class_of, halving_run, make_run, mean_error, number_of
 
 
 def test_denoising_errors_are_means_over_pixels_after_each_reading():
-    report = denoise.evaluate(halving_run(), num_images=9, num_iterations=4, episode_length=3)
+    run = halving_run()
+    report = denoise.evaluate(run, num_images=24, num_iterations=4, episode_length=12)
     assert [(row["noise"], row["iteration"]) for row in report.table] == [
         (noise, k) for noise in ("block", "salt_and_pepper") for k in range(5)
     ]
-    assert list(report.curves["denoise"]) == ["9 images"]
+    assert list(report.curves["denoise"]) == ["24 images"]
+    rows, written = report.grids["denoise_block"], np.asarray(run.fetched[0].query)
+    np.testing.assert_array_equal(rows["written"], written[0, :10])
+    blocks = np.all(rows["corrupted"] == 1.0, axis=-1)
+    np.testing.assert_array_equal(np.sum(blocks, axis=(1, 2)), 4)  # of a side that fits 4 pixels
     one = denoise.evaluate(halving_run(), num_images=3, num_iterations=4, episode_length=4)
     for noise in ("block", "salt_and_pepper"):
         rows = one.grids[f"denoise_{noise}"]
@@ -111,8 +94,9 @@ def test_covariance_is_described_by_correlation_and_variance(num_slots, diagonal
         memory_prior=lambda: Memory(jnp.asarray(prior)),
         write=lambda rng_key, images: Memory(jnp.asarray(posterior)[number_of(images[0]) % 3]),
     )
-    report = covariance.evaluate(run, num_episodes=9, episode_length=2)
+    report = covariance.evaluate(run, num_episodes=9, episode_length=2, seed=1)
     written = number_of(np.asarray(run.fetched[0].query[:, 0])) % 3
+    assert written[0] != written[1]
     posterior = posterior[written]
     if diagonal:
         prior, posterior = (
@@ -153,11 +137,13 @@ def test_interpolated_images_lie_on_the_line_between_the_weights():
     """Weights are an image's pixels, and what they decode to is their square."""
     run = halving_run(
         weights=lambda rng_key, memory, images: images.reshape(len(images), -1),
-        decode_weights=lambda rng_key, memory, weights: weights.reshape(-1, 4, 5, 2) ** 2,
+        decode_weights=lambda rng_key, memory, weights: weights.reshape(-1, 4, 7, 2) ** 2,
     )
+    (ends,) = interpolate.evaluate(run, num_pairs=3, num_steps=2, episode_length=2).table
+    assert ends["largest_step"] == 1.0
     report = interpolate.evaluate(run, num_pairs=3, num_steps=4, episode_length=5)
     (row,), rows = report.table, np.stack(list(report.grids["interpolate"].values()))
-    assert rows.shape == (3, 6, 4, 5, 2)
+    assert rows.shape == (3, 6, 4, 7, 2)
     first, decoded, last = rows[:, 0], rows[:, 1:-1], rows[:, -1]
     for i in range(4):
         between = (1 - i / 3) * first + i / 3 * last
@@ -179,17 +165,21 @@ def test_slots_are_used_by_how_the_weights_are_spread():
 
     spread = np.array([[1.0, -1.0, 0.0, 2.0], [0.0, 0.0, -3.0, 0.0]], np.float32)
     run = halving_run(weights=draw)
-    report = weights.evaluate(run, num_episodes=3, episode_length=4)
+    report = weights.evaluate(run, num_episodes=3, episode_length=12)
     images = np.asarray(run.fetched[0].query)
     used = np.where(number_of(images) % 2 == 0, 16 / 6, 1.0)
     assert report.table == [
         {
-            "images": 12,
+            "images": 36,
             "num_slots": 4,
             "slots_used": pytest.approx(np.mean(used), rel=1e-5),
             "error": pytest.approx(mean_error(0.5 * images, images), rel=1e-5),
         }
     ]
+    (shown,) = report.matrices["weights"].values()
+    np.testing.assert_array_equal(shown, spread[number_of(images[0, :10]) % 2])
+    np.testing.assert_array_equal(report.grids["weights_images"]["written"], images[0, :10])
+    np.testing.assert_array_equal(report.grids["weights_images"]["read"], 0.5 * images[0, :10])
 
 
 def test_generation_begins_at_random_keys_and_reads_what_it_sampled():
@@ -214,41 +204,35 @@ def test_generation_begins_at_random_keys_and_reads_what_it_sampled():
     ]
 
 
-def test_a_pen_inks_the_area_of_its_stroke():
-    """A dot is a disc and a line has round ends; by area and centre of mass, in a share of 60."""
-    pen = drawing.pen_width(60)
-    assert pen == 0.09
-    for strokes, area, centre in (
-        ([[(0.3, 0.6)]], np.pi * pen**2 / 4, (0.3, 0.6)),
-        ([[(0.2, 0.7), (0.6, 0.7)]], np.pi * pen**2 / 4 + 0.4 * pen, (0.4, 0.7)),
-        ([[(0.3, 0.2), (0.3, 0.8)]], np.pi * pen**2 / 4 + 0.6 * pen, (0.3, 0.5)),
-    ):
-        grey = drawing.rasterize(strokes, (60, 60, 1), binary=False)[..., 0].astype(np.float64)
-        assert grey.max() == 1.0 and grey.mean() == pytest.approx(area, rel=0.05)
-        rows, columns = np.mgrid[:60, :60] / 60 + 1 / 120
-        mass = grey / grey.sum()
-        found = np.sum(columns * mass), 1 - np.sum(rows * mass)
-        np.testing.assert_allclose(found, centre, atol=0.003)
-        inked = drawing.rasterize(strokes, (60, 60, 1), binary=True)[..., 0]
-        np.testing.assert_array_equal(inked, grey >= 0.5)
-
-
-def test_a_drawing_is_retrieved_denoised_and_generated_from():
-    drawn = np.random.default_rng(0).uniform(0.1, 0.9, size=(4, 5, 2)).astype(np.float32)
+@pytest.mark.parametrize(("num_iterations", "shown"), [(1, [0]), (8, [0, 2, 4, 6, 8])])
+def test_the_first_episodes_readings_are_shown(num_iterations, shown):
     run = halving_run()
-    options = {"num_images": 3, "num_iterations": 2, "flip_rate": 0.25}
-    rows = drawing.respond(run, drawn, **options)
-    np.testing.assert_array_equal(rows["written"], run.fetched[0].query[0])
-    expected = np.stack([drawn, 0.5 * drawn, 0.375 * drawn])
-    np.testing.assert_allclose(rows["drawing, read"], expected, rtol=1e-6)
-    corrupted = rows["corrupted, read"][0]
-    changed = np.any(corrupted != drawn, axis=-1)
-    assert 0 < np.mean(changed) < 0.6 and set(np.unique(corrupted[changed])) <= {0.0, 1.0}
-    np.testing.assert_allclose(rows["corrupted, read"][2], 0.375 * corrupted, rtol=1e-6)
-    assert len(rows["samples"]) == len(rows["2 readings"]) == 1  # of a memory of one image
-    np.testing.assert_allclose(rows["samples"][0], drawn + 1.0, rtol=1e-6)
-    np.testing.assert_allclose(rows["2 readings"][0], 0.375 * (drawn + 2.0), rtol=1e-6)
-    same = drawing.respond(run, drawn, **(options | {"flip_rate": 0.0}))["corrupted, read"][0]
-    np.testing.assert_array_equal(same, drawn)
-    every = drawing.respond(run, drawn, **(options | {"flip_rate": 1.0}))["corrupted, read"][0]
-    assert set(np.unique(every)) == {0.0, 1.0}
+    options = {"num_classes": 0, "episode_length": 3, "num_episodes": 2}
+    report = generate.evaluate(run, num_iterations=num_iterations, **options)
+    rows, written = report.grids["generate_memory_0_classes"], run.fetched[0].query[0]
+    assert list(rows) == ["written", *(f"{i} readings" for i in shown)]
+    np.testing.assert_array_equal(rows["written"], written)
+    np.testing.assert_allclose(rows["0 readings"], written + 1.0, rtol=1e-6)
+    for i in shown[1:]:
+        read = 0.5 * 0.75 ** (i - 1) * (written + 2.0)
+        np.testing.assert_allclose(rows[f"{i} readings"], read, rtol=1e-5)
+
+
+def test_a_vaes_samples_are_read_again_within_the_range_of_images():
+    """Figure 8's twin: what is out of [0, 1] is cut before it is encoded, and never sampled."""
+    run = make_run(
+        generate=lambda rng_key, support: jax.random.uniform(
+            rng_key, (2, 2, 1), minval=-1, maxval=2
+        ),
+        explain=lambda rng_key, query, support: {"reconstruction": query - 0.25},
+        likelihood="gaussian",
+    )
+    steps = generate._from_vae(run, jax.random.key(0), (3, 4), 2)
+    assert [step.shape for step in steps] == [(3, 4, 2, 2, 1)] * 3
+    first = np.clip(steps[0], 0, 1) - 0.25
+    np.testing.assert_allclose(steps[1], first, atol=1e-6)
+    np.testing.assert_allclose(steps[2], np.clip(first, 0, 1) - 0.25, atol=1e-6)
+    run = make_run(**{**vars(run.model), "likelihood": "bernoulli"})
+    steps = generate._from_vae(run, jax.random.key(0), (30, 4), 1)
+    assert set(np.unique(steps[1])) == {-0.25, 0.75}
+    assert np.mean(steps[1]) + 0.25 == pytest.approx(np.mean(np.clip(steps[0], 0, 1)), abs=0.06)

@@ -10,7 +10,6 @@ from memjax.evaluation import (
     capacity,
     covariance,
     denoise,
-    drawing,
     generate,
     interpolate,
     reading,
@@ -18,8 +17,6 @@ from memjax.evaluation import (
     weights,
 )
 from memjax.evaluation.run import as_sequence
-
-_LEFT_EDGE = [(0.0625, 0.1), (0.0625, 0.9)]  # the middle of the first of 8 columns
 
 
 def test_denoise_measures_each_reading(kanerva_run):
@@ -131,69 +128,6 @@ def test_covariance_falls_with_the_write(kanerva_run):
 @pytest.mark.parametrize(
     "name", ["capacity", "covariance", "denoise", "generate", "interpolate", "weights"]
 )
-def test_a_model_without_an_episodes_memory_is_refused(vae_run, name):
+def test_a_model_without_an_episodes_memory_is_refused(bare_vae_run, name):
     with pytest.raises(UserError, match=rf"task {name} needs a .*; this is a vae\.VAE"):
-        task(name)(vae_run)
-
-
-def test_a_stroke_inks_the_pixels_under_it():
-    image = drawing.rasterize([_LEFT_EDGE], (8, 8, 1), binary=True)
-    expected = np.zeros((8, 8, 1), np.float32)
-    expected[:, 0] = 1.0
-    expected[[0, -1], 0] = image[[0, -1], 0]  # the pen's round ends
-    np.testing.assert_array_equal(image, expected)
-    grey = drawing.rasterize([_LEFT_EDGE, [(0.5, 0.5)]], (8, 16, 3), binary=False)
-    assert grey.shape == (8, 16, 3) and np.any((grey > 0) & (grey < 1))
-    np.testing.assert_array_equal(grey[..., 0], grey[..., 2])
-    assert not np.any(drawing.rasterize([], (8, 8, 1), binary=True))
-
-
-def test_up_is_up():
-    image = drawing.rasterize([[(0.5, 0.95)]], (8, 8, 1), binary=False)
-    assert np.sum(image[:2]) == np.sum(image) > 0
-
-
-def test_a_stroke_is_a_pixel_wide_at_least():
-    assert drawing.pen_width(8) == 1 / 8 and drawing.pen_width(100) == 0.09
-
-
-@pytest.mark.slow
-def test_every_row_answers_the_drawing(kanerva_run):
-    image = drawing.rasterize([_LEFT_EDGE], (8, 8, 1), binary=True)
-    options = {"num_images": 3, "num_iterations": 2}
-    rows = drawing.respond(kanerva_run, image, **options)
-    assert {name: len(row) for name, row in rows.items()} == {
-        "written": 3,
-        "drawing, read": 1 + 2,
-        "corrupted, read": 1 + 2,
-        "samples": 3,
-        "2 readings": 3,
-    }
-    for row in rows.values():
-        assert row.shape[1:] == (8, 8, 1) and np.all((row >= 0) & (row <= 1))
-    np.testing.assert_array_equal(rows["drawing, read"][0], image)
-    assert 0 < np.mean(rows["corrupted, read"][0] != image) < 0.5
-
-    same = drawing.respond(kanerva_run, image, **options)
-    other = drawing.respond(kanerva_run, 1.0 - image, **options)
-    elsewhere = drawing.respond(kanerva_run, image, **options, seed=1, flip_rate=0.0)
-    for name, row in rows.items():
-        np.testing.assert_array_equal(same[name], row)
-        assert np.any(other[name] != row) == (name != "written")
-        if not name.startswith("drawing"):
-            assert np.any(elsewhere[name] != row)
-    np.testing.assert_array_equal(elsewhere["corrupted, read"][0], image)
-
-
-def test_what_can_not_be_answered_is_refused(kanerva_run, vae_run):
-    image = np.zeros((8, 8, 1), np.float32)
-    with pytest.raises(UserError, match=r"playground needs a model that writes .*; this is a vae"):
-        drawing.respond(vae_run, image)
-    with pytest.raises(ValueError, match=r"drawing has shape \(28, 28, 1\); .* \(8, 8, 1\)"):
-        drawing.respond(kanerva_run, np.zeros((28, 28, 1)))
-    for field in ("num_images", "num_iterations"):
-        with pytest.raises(UserError, match=rf"{field} is 0; it must be at least 1"):
-            drawing.respond(kanerva_run, image, **{field: 0})
-    for rate in (-0.1, 1.1):
-        with pytest.raises(UserError, match=rf"flip_rate is {rate}; it must be in \[0, 1\]"):
-            drawing.respond(kanerva_run, image, flip_rate=rate)
+        task(name)(bare_vae_run)

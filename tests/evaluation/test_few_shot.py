@@ -73,9 +73,9 @@ def test_samples_stand_beside_the_slot_that_they_come_from(few_shot_run):
 
 
 @pytest.mark.parametrize("name", _TASKS)
-def test_other_runs_are_refused(name, vae_run):
+def test_other_runs_are_refused(name, bare_vae_run):
     with pytest.raises(UserError, match=rf"task {name} needs a (run of few_shot|model that addr)"):
-        task(name)(vae_run)
+        task(name)(bare_vae_run)
 
 
 def test_impossible_episodes_are_refused(few_shot_run):

@@ -97,10 +97,10 @@ def test_layers_without_slots_are_passed_over(mem_vae_run):
 
 
 @pytest.mark.parametrize("task", [preference, slots, disable_memory])
-def test_models_without_slots_are_refused(mem_vae_run, vae_run, task):
+def test_models_without_slots_are_refused(mem_vae_run, bare_vae_run, task):
     name = task.__name__.split(".")[-1]
     with pytest.raises(UserError, match=rf"task {name} needs a decoder with mem.*vae\.VAE"):
-        task.evaluate(vae_run)
+        task.evaluate(bare_vae_run)
     with pytest.raises(UserError, match=rf"task {name} needs slots; this run's .* is \(0, 0\)"):
         task.evaluate(clone(mem_vae_run, num_slots=(0, 0)))
 

@@ -27,9 +27,9 @@ def test_labels_of_no_meaning_are_not_told(mem_vae_run):
     assert row["accuracy"] < 0.2
 
 
-def test_what_can_not_be_classified_is_refused(mem_vae_run, vae_run):
+def test_what_can_not_be_classified_is_refused(mem_vae_run, bare_vae_run):
     with pytest.raises(UserError, match=r"needs a model with recognition features.*vae\.VAE"):
-        probe.evaluate(vae_run)
+        probe.evaluate(bare_vae_run)
     with pytest.raises(UserError, match="regularization is 0; it must be above 0"):
         probe.evaluate(mem_vae_run, regularization=0)
     with pytest.raises(UserError, match="needs images of several classes; digits has 1"):

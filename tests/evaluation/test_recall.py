@@ -50,6 +50,6 @@ def test_impossible_memories_are_refused(recall_run, num_slots):
         recall.evaluate(recall_run, num_slots=num_slots)
 
 
-def test_a_model_without_the_support_in_memory_is_refused(vae_run):
+def test_a_model_without_the_support_in_memory_is_refused(bare_vae_run):
     with pytest.raises(UserError, match=r"needs a model that addresses the support.*vae\.VAE"):
-        recall.evaluate(vae_run)
+        recall.evaluate(bare_vae_run)
