@@ -8,7 +8,11 @@ import pytest
 
 _PACKAGE = Path(__file__).parents[1] / "memjax"
 _INTERNAL = ("checks.py", "conditioning.py", "states.py")  # of memjax.memory
-_FILES = sorted(p for p in _PACKAGE.rglob("*.py") if p.name not in _INTERNAL)
+_FILES = sorted(
+    p
+    for p in _PACKAGE.rglob("*.py")
+    if p.name not in _INTERNAL and not re.match(r"_[a-z]", p.name)  # underscored: internal too
+)
 # A shape: `[T, N]`, `[...]`, or a word for none.
 _SHAPE = re.compile(r"`\[[^\]]*\]|\bscalar\b")
 _SOURCE = re.compile(r"\b(?:19|20)\d\d\b|\b(?:VMA|KM|LRUA|DNC)\b")

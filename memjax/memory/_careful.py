@@ -1,10 +1,10 @@
 """Conditioning a matrix Gaussian where plain forms fail: noise that is small or zero.
 
-A plain form squares the weights over the noise's root, B = D^-1/2 W F with U = F F', to factor I +
-B'B. Rounding is then eps |B|^2 beside 1, and what was not observed is lost in it. Here the square
-only finds a basis in which B is short; what is factored is computed anew in that basis, so that
-rounding costs eps |B|. It is the idea of CholeskyQR2 (Yamamoto et al. 2015, Roundoff Error Analysis
-of the CholeskyQR2 Algorithm), with an eigendecomposition first, which never fails.
+A plain form factors I + B'B, with B = D^-1/2 W F and U = F F'. Rounding is then eps |B|^2 beside 1,
+and what was not observed is lost in it. Here the factor of a shifted square, which always exists,
+only makes B shorter; the square of that is factored in turn, and so on, until what is factored is
+nearly I. Rounding then costs eps |B| or less. Source: Fukaya et al. 2020, Shifted Cholesky QR for
+Computing the QR Factorization of Ill-Conditioned Matrices.
 
 It takes some times as long as a plain form. `choose` runs it only where it is needed.
 """
@@ -16,7 +16,13 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from memjax.memory._linalg import bounded_noise, cholesky, epsilon, solve_left, symmetrize
+from memjax.memory._linalg import (
+    bounded_noise,
+    epsilon,
+    shifted_cholesky,
+    solve_left,
+    symmetrize,
+)
 
 ACCURACY = 1e-4  # that plain forms must keep, relative to the prior's variance
 
@@ -58,24 +64,22 @@ def condition(
     noise_var = bounded_noise(jnp.sum(jnp.square(rooted), axis=1), noise_var)
     scale = jax.lax.rsqrt(noise_var)[:, None]
     scaled, innovation = scale * rooted, scale * (codes - weights @ mean)
-    identity = jnp.eye(len(mean), dtype=mean.dtype)
-    values, vectors = jnp.linalg.eigh(total(scaled.T @ scaled) + identity)
-    values = jnp.maximum(values, 1.0)
-    basis = vectors * jax.lax.rsqrt(values)[None, :]
-    scaled = scaled @ basis
-    factor = cholesky(total(scaled.T @ scaled) + basis.T @ basis)
-    scaled, basis = (solve_left(factor, matrix.T).T for matrix in (scaled, basis))
+    identity = basis = jnp.eye(len(mean), dtype=mean.dtype)
+    for shift in (1.0, 1.0, 1.0, 0.0):
+        square = symmetrize(total(scaled.T @ scaled)) + basis.T @ basis
+        factor = shifted_cholesky(square, shift)
+        scaled, basis = (solve_left(factor, matrix.T).T for matrix in (scaled, basis))
     # Now scaled' scaled + basis' basis = I, and basis basis' = (I + B'B)^-1.
-    shift = total(scaled.T @ innovation)
+    moved = total(scaled.T @ innovation)
     half, gain = root @ basis, root @ basis @ (scale * scaled).T
     # By differences, what is kept where U has no inverse; elsewhere they would lose its digits.
     outside = identity - root @ inverse_root
     return Posterior(
-        mean=mean + half @ shift,
+        mean=mean + half @ moved,
         row_cov=symmetrize(half @ half.T),
         gain=gain,
-        residual=scale * (innovation - scaled @ shift),
-        pull=inverse_root.T @ (basis @ shift),
+        residual=scale * (innovation - scaled @ moved),
+        pull=inverse_root.T @ (basis @ moved),
         keep=half @ (basis.T @ inverse_root) + outside - total(gain @ (weights @ outside)),
     )
 

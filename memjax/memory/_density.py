@@ -13,6 +13,7 @@ from memjax.memory._linalg import (
     cholesky_or_nan,
     epsilon,
     full_precision,
+    shifted_cholesky,
     solve_left,
     symmetrize,
     whiten,
@@ -130,8 +131,7 @@ def _misfit_by_slots(row_cov, weights, residual, noise_var) -> tuple[chex.Array,
     scaled, innovation = scale * rooted, scale * residual
     size = len(row_cov)
     near = jax.lax.stop_gradient(symmetrize(scaled.T @ scaled)) + jnp.eye(size, dtype=root.dtype)
-    shift = (256.0 + 2.0 * size) * epsilon(near)
-    near = cholesky(near + shift * jnp.diag(jnp.diagonal(near)))
+    near = shifted_cholesky(near)
     basis = solve_left(near, jnp.eye(size, dtype=root.dtype)).T
     scaled = scaled @ basis
     factor = cholesky(symmetrize(scaled.T @ scaled) + basis.T @ basis)

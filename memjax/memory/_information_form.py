@@ -89,8 +89,8 @@ def _solution_jvp(axis_name, primals, tangents):
         total = _total(axis_name)
         after = condition(axis_name, mean, row_cov, weights, codes, noise_var)
         left, scaled = weights / noise_var[:, None], codes / noise_var[:, None]
-        sums = total((left.T @ weights, left.T @ codes))
-        return _describe(left, scaled, *sums, *after)
+        precision, information = total((left.T @ weights, left.T @ codes))
+        return _describe(left, scaled, precision, information, after[0], after[1])
 
     return jax.jvp(solve, primals, tangents)
 

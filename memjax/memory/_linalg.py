@@ -36,6 +36,15 @@ def cholesky_or_nan(matrix: chex.Array) -> chex.Array:
         return cholesky(matrix)
 
 
+def shifted_cholesky(matrix: chex.Array, shift: float = 1.0) -> chex.Array:
+    """Of a positive semi-definite matrix whose diagonal is raised by more than rounding.
+
+    A sum of many equal terms is off by up to eps times their number, or the length of a block.
+    """
+    rounding = shift * (256.0 + 2.0 * len(matrix)) * epsilon(matrix)
+    return cholesky(matrix + rounding * jnp.diag(jnp.diagonal(matrix)))
+
+
 def solve_left(factor: chex.Array, matrix: chex.Array, transpose: bool = False) -> chex.Array:
     """factor^-1 matrix, or factor^-T matrix, for a lower triangular factor."""
     return jax.lax.linalg.triangular_solve(
@@ -77,10 +86,7 @@ def whiten(
     noise_var = bounded_noise(jax.lax.stop_gradient(jnp.diagonal(inner)), noise_var)
     near = jax.lax.stop_gradient(inner + jnp.diag(noise_var))
     scale = jax.lax.rsqrt(jnp.diagonal(near))  # of unit diagonal, one shift fits all
-    size, eps = len(near), epsilon(near)
-    unit = scale[:, None] * near * scale[None, :]
-    shifted = unit + (256.0 + 2.0 * size) * eps * jnp.eye(size, dtype=near.dtype)
-    near = cholesky(shifted) / scale[:, None]
+    near = shifted_cholesky(scale[:, None] * near * scale[None, :]) / scale[:, None]
     both = jnp.concatenate([cross_cov, residual, weights, jnp.diag(jnp.sqrt(noise_var))], axis=1)
     num_slots, code_size = weights.shape[1], residual.shape[1]
     cuts = (num_slots, num_slots + code_size, 2 * num_slots + code_size)
