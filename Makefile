@@ -8,11 +8,12 @@ DEMO_DIR ?= runs/demo
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: help setup demo test test-slow colabs docs lint clean
+.PHONY: help setup demo test test-slow mutate colabs docs lint clean
 
 help:
 	@echo "make demo       train each kind of model on scikit-learn's digits, in a few minutes"
 	@echo "make test       the tests, in a few minutes        make test-slow  the long ones too"
+	@echo "make mutate ARGS=FILE...  changes a source file here and there; do its tests notice?"
 	@echo "make reproduce-NAME ARGS=...  a table or figure of the papers; ARGS=--list lists them"
 	@echo "make colabs     runs all notebooks                 make docs       the documentation, into site/"
 	@echo "make lint       ruff and mypy                      make clean      remove .venv and caches"
@@ -32,13 +33,18 @@ demo: setup
 
 # Tests compile much and compute little: the compiler's costlier passes are left out.
 # XLA ends a process at a flag that it does not know: these are of the JAX in requirements.lock.
-test: export XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
+test mutate: export XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
   --xla_cpu_use_fusion_emitters=false
 test: setup lint
 	$(BIN)/python -m pytest
 
 test-slow: setup
 	$(BIN)/python -m pytest -m 'slow or not slow'
+
+# ARGS="memjax/memory/sdm.py --sample=40 --jobs=2", for one.
+mutate: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[mutation]'
+	$(BIN)/python -m tests.robustness.mutation $(ARGS)
 
 # ARGS="--budget=small --dry_run", for one; with ARGS=--list any NAME lists them all.
 reproduce-%: setup
