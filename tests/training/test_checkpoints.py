@@ -12,7 +12,7 @@ import pytest
 from experiments import cli
 from memjax.errors import UserError
 from memjax.evaluation import load_run
-from memjax.training import build, checkpoints, init_state, train_and_evaluate
+from memjax.training import build, checkpoints, init_state, processes, train_and_evaluate
 from memjax.training.checkpoints import Checkpoints
 from tests.conftest import assert_states_equal
 from tests.robustness.config import get_config
@@ -78,6 +78,12 @@ def test_a_run_goes_on_under_another_default_as_if_never_stopped(tmp_path):
     shutil.rmtree(tmp_path / "checkpoints/4")
     assert_states_equal(expected, train_and_evaluate(config, tmp_path))
     assert without_speed(lines(tmp_path)) == without_speed(metrics)
+
+
+def test_processes_of_another_default_are_refused_before_they_wait(like, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match="is of JAX_DEFAULT_PRNG_IMPL=rbg, this process's are of t"):
+        processes.share(at(like, 3, rng_key=jax.random.key(7, impl="rbg")))
 
 
 def test_another_precision_is_named(like, tmp_path, float64):
