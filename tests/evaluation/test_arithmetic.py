@@ -13,7 +13,6 @@ from memjax.evaluation import (
     few_shot,
     impute,
     likelihood,
-    probe,
     recall,
     table1,
 )
@@ -215,24 +214,6 @@ def test_imputation_errors_are_means_over_hidden_pixels_and_channels():
         x, y = lines[row["noise"]]
         assert x == [1, 2, 3] and (y[0], y[-1]) == (row["first_mse"], row["mse"])
     assert len(impute.evaluate(run, rect_size=2, num_rounds=1).table) == 3
-
-
-def test_the_svm_is_regularised_by_the_mean_loss(monkeypatch):
-    from sklearn.svm import LinearSVC
-
-    made = []
-
-    def make(C, random_state):
-        made.append(C)
-        return LinearSVC(C=C, random_state=random_state)
-
-    monkeypatch.setattr("sklearn.svm.LinearSVC", make)
-    run = make_run(features=lambda rng_key, image, support: jnp.eye(CLASSES)[class_of(image)])
-    (row,) = probe.evaluate(run, regularization=0.1).table
-    assert made == [pytest.approx(1 / (0.1 * 48))]
-    assert row == {"classes": 6, "features": 6, "train_accuracy": 1.0, "accuracy": 1.0}
-    few = make_run(num_classes=2, **vars(run.model))
-    assert probe.evaluate(few, regularization=0.1).table[0]["classes"] == 2
 
 
 def test_all_images_are_mapped_in_order(monkeypatch):
