@@ -24,9 +24,16 @@ from tests.function_cases import (
 )
 from tests.function_examples import EXAMPLES
 
-every = pytest.mark.parametrize("name", NAMES)
-with_arguments = pytest.mark.parametrize("name", WITH_ARGUMENTS)
-differentiable = pytest.mark.parametrize("name", DIFFERENTIABLE)
+# Forms of one function, whose values other tests compare.
+_SLOW = ("kanerva.write batch", "kanerva.write online", "kanerva.write diagonal")
+
+
+def each(names):
+    params = [pytest.param(n, marks=[pytest.mark.slow] * (n in _SLOW)) for n in names]
+    return pytest.mark.parametrize("name", params)
+
+
+every, with_arguments, differentiable = map(each, (NAMES, WITH_ARGUMENTS, DIFFERENTIABLE))
 
 
 @pytest.fixture(autouse=True)

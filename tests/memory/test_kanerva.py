@@ -113,7 +113,7 @@ def test_float32_is_close_and_exactly_symmetric(method):
 _SIZES = strategies.tuples(*(strategies.integers(1, 6),) * 3)
 
 
-@hypothesis.settings(max_examples=8, deadline=None)
+@hypothesis.settings(max_examples=4, deadline=None)
 @hypothesis.given(shape=_SIZES, seed=strategies.integers(0, 10**6), data=strategies.data())
 def test_writes_commute_and_halves_are_a_whole(shape, seed, data):
     with jax.enable_x64(True):

@@ -80,7 +80,7 @@ def assert_as_right_as_float32_allows(found, arguments):
     np.testing.assert_array_equal(found.row_cov, found.row_cov.T)
 
 
-@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.settings(max_examples=40, deadline=None)
 @hypothesis.given(
     shape=strategies.sampled_from([(1, 4), (8, 32), (64, 16)]),
     kind=strategies.sampled_from(_KINDS),
@@ -112,7 +112,7 @@ def test_right_at_any_noise_for_large_shapes(shape, kind):
 
 
 @pytest.mark.parametrize("kind", _KINDS)
-@pytest.mark.parametrize("method", _METHODS)
+@pytest.mark.parametrize("method", ["auto", "online"])
 @pytest.mark.parametrize("shape", [(8, 32), (64, 16)])
 def test_no_noise_is_the_limit_of_small_noise(kind, method, shape):
     memory, weights, codes, _ = arguments = episode(kind, *shape, 3, 0.0)
@@ -229,7 +229,7 @@ def test_prefixes(noise):
         np.testing.assert_allclose(found.row_cov[t], expected.row_cov, atol=2e-5)
 
 
-@pytest.mark.parametrize("noise", [0.3, 1e-3])
+@pytest.mark.parametrize("noise", [pytest.param(0.3, marks=pytest.mark.slow), 1e-3])
 def test_derivatives_of_prefixes(float64, noise):
     memory, weights, codes, noises = episode("distinct", 4, 3, 2, noise)
     arguments = [
@@ -339,7 +339,7 @@ def test_divergence_of_diagonal_memories_that_know_something_exactly():
     assert kanerva.kl_divergence(moved, known) == np.inf
 
 
-@pytest.mark.parametrize("method", _METHODS)
+@pytest.mark.parametrize("method", ["auto", "online"])
 def test_a_second_write(nearly_exact, method):
     memory, weights, codes, noise = nearly_exact
     _, more, more_codes, _ = episode("distinct", 4, 6, 2, 0.1, seed=3)
