@@ -28,7 +28,8 @@ _VARIANTS = {
     },
     MemVAE: {"likelihood": "gaussian", "attention": "softmax", "composition": "sum"},
 }
-SLOW = ("ConvVMA", "DNCMachine", "MatchingNetwork")  # to compile; others have their parts
+# To compile; others have their parts.
+SLOW = ("ConvVMA", "DNCMachine", "LRUAMachine", "MatchingNetwork", "PyramidVAE", "SoftMemory")
 
 
 def _classes():

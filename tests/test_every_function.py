@@ -24,12 +24,14 @@ from tests.function_cases import (
 )
 from tests.function_examples import EXAMPLES
 
-# Forms of one function, whose values other tests compare.
-_SLOW = ("kanerva.write batch", "kanerva.write online", "kanerva.write diagonal")
-
 
 def each(names):
-    params = [pytest.param(n, marks=[pytest.mark.slow] * (n in _SLOW)) for n in names]
+    """Of several examples of a function, all but the first are slow."""
+    params, seen = [], set()
+    for name in names:
+        again = name.split()[0] in seen
+        seen.add(name.split()[0])
+        params.append(pytest.param(name, marks=[pytest.mark.slow] * again))
     return pytest.mark.parametrize("name", params)
 
 
