@@ -87,7 +87,8 @@ def condition(
 def choose(plain_is_right: chex.Array, plain: Callable, careful: Callable, *operands: Any) -> Any:
     """`plain(*operands)` if a scalar says so, else `careful(*operands)`; only one of them runs.
 
-    Under `vmap`, where `lax.cond` would run both, the plain one runs if it is right for all.
+    Under `vmap`, where `lax.cond` would run both, the plain one runs if it is right for all. Give
+    the same functions at every call: JAX compiles new ones anew.
     """
 
     @jax.custom_batching.custom_vmap

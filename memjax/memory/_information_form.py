@@ -1,7 +1,7 @@
 """Conditioning by an N x N solve: precisions add, and so do devices'. See `conditioning`."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import chex
@@ -74,10 +74,15 @@ def _solution(axis_name, mean, row_cov, weights, codes, noise_var):
     factor = cholesky_or_nan(row_cov)
     inner = factor.T @ (precision @ factor)
     is_plain = epsilon(mean) * largest_row(inner) < _careful.ACCURACY
-    plain = partial(_solve, total)
-    carefully = partial(_solve_carefully, total)
     operands = (mean, row_cov, weights, codes, noise_var, factor, precision, inner)
-    return _careful.choose(is_plain, plain, carefully, *operands)
+    return _careful.choose(is_plain, *_ways(axis_name), *operands)
+
+
+@cache
+def _ways(axis_name: str | None) -> tuple[Callable, Callable]:
+    """The same two functions at every call: JAX compiles new ones anew."""
+    total = _total(axis_name)
+    return partial(_solve, total), partial(_solve_carefully, total)
 
 
 @_solution.defjvp

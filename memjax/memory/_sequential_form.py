@@ -24,18 +24,8 @@ class _Steps(NamedTuple):
 
 def condition(mean, row_cov, weights, codes, noise_var) -> tuple[chex.Array, chex.Array]:
     """The posterior after all writes; its derivative is left to the other forms."""
-
-    def update(*arguments):
-        def step(state, write):
-            return _update(state, write)[:2], None
-
-        return jax.lax.scan(step, arguments[:2], arguments[2:])[0]
-
-    def carefully(*arguments):
-        return _careful.condition(*arguments)[:2]
-
     arguments = (mean, row_cov, weights, codes, noise_var)
-    return _careful.choose(_is_plain(*arguments), update, carefully, *arguments)
+    return _careful.choose(_is_plain(*arguments), _update_all, _condition_carefully, *arguments)
 
 
 @jax.custom_jvp
@@ -72,17 +62,8 @@ def _condition_each_jvp(primals, tangents):
 
 @jax.custom_jvp
 def _steps(mean, row_cov, weights, codes, noise_var) -> _Steps:
-    def update(*arguments):
-        def step(state, write):
-            steps = _update(state, write)
-            return steps[:2], steps
-
-        return jax.lax.scan(step, arguments[:2], arguments[2:])[1]
-
     arguments = (mean, row_cov, weights, codes, noise_var)
-    if len(codes) == 0:  # the careful form looks at its writes one by one
-        return update(*arguments)
-    return _careful.choose(_is_plain(*arguments), update, _step_carefully, *arguments)
+    return _careful.choose(_is_plain(*arguments), _update_each, _step_carefully, *arguments)
 
 
 @_steps.defjvp
@@ -107,6 +88,23 @@ def _is_plain(mean, row_cov, weights, codes, noise_var) -> chex.Array:
     return 10.0 * epsilon(mean) * most < _careful.ACCURACY
 
 
+def _update_all(*arguments) -> tuple[chex.Array, chex.Array]:
+    return jax.lax.scan(_update_state, arguments[:2], arguments[2:])[0]
+
+
+def _update_each(*arguments) -> _Steps:
+    return jax.lax.scan(_update_and_tell, arguments[:2], arguments[2:])[1]
+
+
+def _update_state(state: tuple[chex.Array, chex.Array], write: Any) -> Any:
+    return _update(state, write)[:2], None
+
+
+def _update_and_tell(state: tuple[chex.Array, chex.Array], write: Any) -> Any:
+    steps = _update(state, write)
+    return steps[:2], steps
+
+
 def _update(state: tuple[chex.Array, chex.Array], write: Any) -> _Steps:
     """In Joseph's form, (I - g w) U (I - g w)' + D g g'.
 
@@ -127,6 +125,10 @@ def _update(state: tuple[chex.Array, chex.Array], write: Any) -> _Steps:
         gain=gain,
         residual=innovation / (told + noise_var),
     )
+
+
+def _condition_carefully(*arguments) -> tuple[chex.Array, chex.Array]:
+    return _careful.condition(*arguments)[:2]
 
 
 def _step_carefully(mean, row_cov, weights, codes, noise_var) -> _Steps:

@@ -164,6 +164,18 @@ def test_a_batch_is_as_right_as_each_of_it_alone():
                 np.testing.assert_allclose(found[1][i], row_cov, atol=1e-5)
 
 
+def test_an_eager_call_compiles_nothing_that_an_earlier_one_compiled(caplog):
+    arguments = episode("distinct", 3, 4, 2, 0.1)
+    calls = [partial(kanerva.write, *arguments, method=method) for method in _METHODS]
+    calls += [partial(kanerva.write_prefix, *arguments), partial(kanerva.log_evidence, *arguments)]
+    for call in calls:
+        call()
+    with jax.log_compiles(), caplog.at_level("WARNING", logger="jax"):
+        for call in calls:
+            call()
+    assert not [record for record in caplog.records if "ompil" in record.getMessage()]
+
+
 def _plain(mean, row_cov, weights, codes, noise):
     """Eqs. 9-11 as written."""
     cross_cov = weights @ row_cov
