@@ -24,7 +24,6 @@ class _Solution(NamedTuple):
     row_cov: chex.Array
     gain: chex.Array
     residual: chex.Array
-    pull: chex.Array
 
 
 @jax.custom_jvp
@@ -38,20 +37,20 @@ def condition(mean, row_cov, weights, codes, noise_var) -> tuple[chex.Array, che
 def _condition_jvp(primals, tangents):
     """The derivative, as linear in the tangents as it is in its transpose.
 
-    dR+ = V + U+ dW' E + G (dZ - dW R+ - dD E - W V),    V = dR + dU W' E
-    dU+ = dU - X G' - G X',    X = dU W' + U+ dW' - G (W dU W' + dD) / 2
+        dR+ = dR + (Y - B) E + G (dZ - dW R+ - W dR),    dU+ = dU - X G' - G X',    X = Y - B / 2
+
+    where Y = dU W' + U+ dW' and B = G (W dU W' + dD).
     """
     found = _solution(*primals)
     weights, gain, residual = primals[2], found.gain, found.residual
     d_mean, d_row_cov, d_weights, d_codes, d_noise_var = tangents
     d_row_cov = symmetrize(d_row_cov)
-    moved = d_mean + d_row_cov @ found.pull
-    d_innovation = d_codes - d_weights @ found.mean - d_noise_var[:, None] * residual
-    d_mean_after = moved + found.row_cov @ (d_weights.T @ residual)
-    d_mean_after = d_mean_after + gain @ (d_innovation - weights @ moved)
     d_cross_cov = d_row_cov @ weights.T
+    both = d_cross_cov + found.row_cov @ d_weights.T
     back = gain @ (weights @ d_cross_cov + jnp.diag(d_noise_var))
-    half = (d_cross_cov + found.row_cov @ d_weights.T - 0.5 * back) @ gain.T
+    d_innovation = d_codes - d_weights @ found.mean - weights @ d_mean
+    d_mean_after = d_mean + (both - back) @ residual + gain @ d_innovation
+    half = (both - 0.5 * back) @ gain.T
     return found[:2], (d_mean_after, d_row_cov - half - half.T)
 
 
@@ -87,16 +86,14 @@ def _solve(mean, row_cov, weights, codes, noise_var, cross_cov, inner) -> _Solut
     halves = solve_left(factor, both)
     half_gain, half_residual = halves[:, :num_slots], halves[:, num_slots:]
     solved = solve_left(factor, halves, transpose=True)
-    residual = solved[:, num_slots:]
     return _Solution(
         mean=mean + half_gain.T @ half_residual,
         row_cov=symmetrize(row_cov - half_gain.T @ half_gain),
         gain=solved[:, :num_slots].T,
-        residual=residual,
-        pull=weights.T @ residual,
+        residual=solved[:, num_slots:],
     )
 
 
 def _solve_carefully(*arguments) -> _Solution:
     found = _careful.condition(*arguments[:5])
-    return _Solution(found.mean, found.row_cov, found.gain, found.residual, found.pull)
+    return _Solution(found.mean, found.row_cov, found.gain, found.residual)

@@ -71,6 +71,9 @@ def condition(
         scaled, basis = (solve_left(factor, matrix.T).T for matrix in (scaled, basis))
     # Now scaled' scaled + basis' basis = I, and basis basis' = (I + B'B)^-1.
     moved = total(scaled.T @ innovation)
+    left = innovation - scaled @ moved
+    # Of two large things: what is lost of the part along `scaled`, which is known, is put back.
+    left = left + scaled @ (basis.T @ (basis @ moved) - total(scaled.T @ left))
     half, gain = root @ basis, root @ basis @ (scale * scaled).T
     # By differences, what is kept where U has no inverse; elsewhere they would lose its digits.
     outside = identity - root @ inverse_root
@@ -78,7 +81,7 @@ def condition(
         mean=mean + half @ moved,
         row_cov=symmetrize(half @ half.T),
         gain=gain,
-        residual=scale * (innovation - scaled @ moved),
+        residual=scale * left,
         pull=inverse_root.T @ (basis @ moved),
         keep=half @ (basis.T @ inverse_root) + outside - total(gain @ (weights @ outside)),
     )
