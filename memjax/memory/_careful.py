@@ -74,7 +74,8 @@ def condition(
     left = innovation - scaled @ moved
     # Of two large things: what is lost of the part along `scaled`, which is known, is put back.
     left = left + scaled @ (basis.T @ (basis @ moved) - total(scaled.T @ left))
-    half, gain = root @ basis, root @ basis @ (scale * scaled).T
+    half = root @ basis
+    gain = half @ (scale * scaled).T
     # By differences, what is kept where U has no inverse; elsewhere they would lose its digits.
     outside = identity - root @ inverse_root
     return Posterior(

@@ -379,7 +379,7 @@ def _take(
     memory: KanervaState, name: str = "memory", integers: tuple[str, ...] = (), **arrays: Any
 ) -> list[chex.Array]:
     """mean, row_cov and other arrays, checked, in one wide type."""
-    fields = {f"{name}.mean": memory.mean, f"{name}.row_cov": memory.row_cov}
+    fields = checks.fields(name, memory, KanervaState)
     (mean, row_cov, *others), _ = checks.reals(integers=integers, **fields, **arrays)
     checks.num_axes(f"{name}.mean", mean, "[N, C]")
     num_slots = len(mean)

@@ -137,7 +137,7 @@ def _write_part(
 
 def _take(memory: LowRankState, integers: Sequence[str] = (), **arrays: Any) -> tuple:
     """State and arrays, checked, in one wide type."""
-    fields = {f"memory.{name}": getattr(memory, name) for name in ("mean", "row_var", "factor")}
+    fields = checks.fields("memory", memory, LowRankState)
     (mean, row_var, factor, *rest), _ = checks.reals(integers=integers, **fields, **arrays)
     checks.num_axes("memory.mean", mean, "[N, C]")
     checks.num_axes("memory.factor", factor, "[N, r]")
