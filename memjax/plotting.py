@@ -17,17 +17,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def image_grid(path: str | Path | None, rows: Mapping[str, np.ndarray], title: str = "") -> Figure:
+def image_grid(
+    path: str | Path | None,
+    rows: Mapping[str, np.ndarray],
+    title: str = "",
+    *,
+    ink: bool = True,
+) -> Figure:
     """Draws rows of images, each with its name at the left.
 
     Args:
       path: the PNG file to write; None for none.
       rows: by name, images `[n, H, W, C]` in [0, 1], C 1 or 3; rows may differ in length.
       title: above the grid.
+      ink: whether 1 is black in grey images, as ink on paper; otherwise white, as in a photograph.
 
     Returns:
       The figure.
     """
+    cmap = "gray_r" if ink else "gray"
     num_columns = max(len(images) for images in rows.values())
     figure, axes = _subplots(1, 1, 0.7 * num_columns + 1.2, 0.72 * len(rows) + 0.3)
     axis = axes[0, 0]  # one for all: each costs more than all images
@@ -36,7 +44,8 @@ def image_grid(path: str | Path | None, rows: Mapping[str, np.ndarray], title: s
         for j, image in enumerate(images):
             height, width = (side / max(image.shape[:2]) * 0.9 for side in image.shape[:2])
             extent = (j, j + width, i + height, i)
-            axis.imshow(np.squeeze(image), cmap="gray_r", vmin=0.0, vmax=1.0, extent=extent)
+            levels = image[..., 0] if image.shape[-1] == 1 else image
+            axis.imshow(levels, cmap=cmap, vmin=0.0, vmax=1.0, extent=extent)
     axis.set(xlim=(-0.1, num_columns), ylim=(len(rows), -0.1), aspect="equal")
     axis.set_axis_off()
     axis.set_title(title, fontsize=9)

@@ -20,6 +20,15 @@ def test_image_grid_shows_ink_dark_and_every_row(tmp_path, channels):
     assert 0.05 < dark < 0.6
 
 
+@pytest.mark.parametrize("ink", [True, False])
+def test_grey_images_are_ink_on_paper_or_photographs(ink):
+    figure = plotting.image_grid(None, {"row": np.array([0.0, 1.0]).reshape(2, 1, 1, 1)}, ink=ink)
+    black, white = (
+        image.cmap(image.norm(image.get_array()))[0, 0, 0] for image in figure.axes[0].images
+    )
+    assert (black, white) == ((1.0, 0.0) if ink else (0.0, 1.0))
+
+
 def test_learning_curves_draw_training_and_evaluation(tmp_path):
     entries = [
         {"step": 1, "nll": 3.0, "kl_latent": 1.0, "steps_per_second": 9.0},

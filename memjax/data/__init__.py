@@ -1,7 +1,8 @@
 """Data sets as arrays, and samplers of episodes: pure functions of an rng_key."""
 
+from memjax.data.dataset import Dataset, from_arrays, is_binary
 from memjax.data.episodes import Episode, EpisodeIndices, ImageArrays, binarize, gather
-from memjax.data.loading import Dataset, load
+from memjax.data.loading import load
 from memjax.data.samplers import (
     SAMPLERS,
     Sampler,
@@ -23,7 +24,9 @@ __all__ = [
     "binarize",
     "few_classes",
     "few_shot",
+    "from_arrays",
     "gather",
+    "is_binary",
     "load",
     "minibatch",
     "recall",

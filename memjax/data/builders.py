@@ -18,7 +18,8 @@ import PIL.Image
 import scipy.io
 import tensorflow_datasets as tfds
 
-from memjax.data.sources import SPECS, seeded_order
+from memjax.data.dataset import seeded_order
+from memjax.data.sources import SPECS
 from memjax.errors import UserError
 
 _TIMEOUT_SECONDS = 10

@@ -12,11 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from memjax.errors import UserError
+
 
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["images", "labels", "class_members", "class_sizes"],
-    meta_fields=["smallest_class"],
+    meta_fields=["smallest_class", "ink"],
 )
 @dataclasses.dataclass(frozen=True)
 class ImageArrays:
@@ -28,6 +30,7 @@ class ImageArrays:
       class_members: int32 `[classes, largest class]`, indices of each class's images, then filler.
       class_sizes: int32 `[classes]`.
       smallest_class: the least of `class_sizes`, known at trace time; 0 if there are no labels.
+      ink: whether the images are bright strokes on black, which pictures show as ink on paper.
     """
 
     images: chex.Array
@@ -35,10 +38,26 @@ class ImageArrays:
     class_members: chex.Array
     class_sizes: chex.Array
     smallest_class: int
+    ink: bool = False
 
     @classmethod
-    def create(cls, images: np.ndarray, labels: np.ndarray) -> "ImageArrays":
-        """Tabulates the classes of `images` `[D, H, W, C]` with `labels` `[D]`; on the host."""
+    def create(cls, images: np.ndarray, labels: np.ndarray, ink: bool = False) -> "ImageArrays":
+        """Tabulates the classes; on the host.
+
+        Args:
+          images: uint8 `[D, H, W, C]`, as `data.from_arrays` makes them.
+          labels: integers `[D]`, negative where there is none.
+          ink: whether the images are bright strokes on black.
+
+        Raises:
+          UserError: if the images or the labels are of another type or shape.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4:
+            found = f"{images.dtype} {list(images.shape)}"
+            raise UserError(f"images is {found}; it must be uint8 [D, H, W, C]: see from_arrays")
+        if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (len(images),):
+            found = f"{labels.dtype} {list(labels.shape)}"
+            raise UserError(f"labels is {found}; it must be integers of shape [{len(images)}]")
         classes = [np.flatnonzero(labels == c) for c in np.unique(labels[labels >= 0])]
         sizes = [len(c) for c in classes]
         members = np.zeros((len(classes), max(sizes, default=0)), np.int32)
@@ -50,6 +69,7 @@ class ImageArrays:
             class_members=jnp.asarray(members),
             class_sizes=jnp.asarray(sizes, jnp.int32),
             smallest_class=min(sizes, default=0),
+            ink=ink,
         )
 
 

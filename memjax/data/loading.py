@@ -3,14 +3,15 @@
 import logging
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from memjax import files
-from memjax.data import sources
+from memjax.data import own, prepared, sources
+from memjax.data.dataset import Dataset
 from memjax.data.sources import Spec, Table
 from memjax.errors import UserError
 
@@ -20,20 +21,15 @@ _LOG = logging.getLogger("memjax")
 _CACHE_VERSION = 1
 
 
-class Dataset(NamedTuple):
-    """One split of a data set.
-
-    Attributes:
-      images: uint8 `[D, H, W, C]`, 0 to 255; binary sets hold 0 and 255; foreground is bright.
-      labels: int32 `[D]`, -1 where there are none.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-
-
-def load(name: str, split: str, data_dir: str | os.PathLike | None = None) -> Dataset:
-    """Loads one split of a data set.
+def load(
+    name: str | os.PathLike,
+    split: str,
+    data_dir: str | os.PathLike | None = None,
+    *,
+    test_fraction: float = 0.1,
+    split_seed: int = 0,
+) -> Dataset:
+    """Loads one split of a data set: one of these, or your own.
 
     | name | images | splits |
     |---|---|---|
@@ -43,6 +39,10 @@ def load(name: str, split: str, data_dir: str | os.PathLike | None = None) -> Da
     | `omniglot`, `omniglot_28x28`, `omniglot_26x26` | 105x105x1 and smaller, binary | see below |
     | `ocr_letters` | 16x8x1, binary | train 32,152, validation 10,000, test 10,000 |
     | `frey_faces` | 28x20x1 | train 1,865, test 100 |
+    | a path to a `.npy` file | what `from_arrays` takes | train, test |
+    | a path to a `.npz` file | the arrays `images` and, if there, `labels` | train, test |
+    | a path to a folder | png, jpg, jpeg, bmp, gif and webp files | train, test |
+    | `tfds:NAME` | any TFDS set of `image` and, if there, `label` | its own, and slices of them |
 
     Omniglot's splits, of 1,623 characters drawn 20 times each:
 
@@ -55,24 +55,78 @@ def load(name: str, split: str, data_dir: str | os.PathLike | None = None) -> Da
     The original splits of the digits, the OCR letters and the Frey faces are not to be had either:
     ours are drawn by a seed.
 
+    Your own data:
+
+    - What has no `test` of its own has its `train` divided by chance into `train` and `test`, by
+      `test_fraction` and `split_seed`: see `Dataset.split`.
+    - A `.npz` file may hold its own splits as `train_images`, `train_labels`, `test_images` and so
+      on, a folder as subfolders that are all named `train`, `validation`, `val` or `test`.
+    - Any other subfolders of a folder are its classes, in sorted order. Pictures are read in sorted
+      order; hidden files, and files of other kinds, are passed over. All must be of one size, of 8
+      bits and opaque. Where some are in colour, the grey ones are read as colour too.
+    - `tfds:NAME` must be prepared, with `file_format="array_record"`; `tfds:NAME/CONFIG:VERSION`
+      chooses among several.
+    - Relative paths count from the current folder, and `~` is your home. A folder called like one
+      of the names above is `./NAME`. Nothing pickled is loaded.
+
     Args:
-      name: of the data set.
+      name: of the data set, or where it is.
       split: of the data set.
       data_dir: folder of prepared TFDS sets, `tfds/`, of original files, `manual/`, and of the
         cache, `cache/`. None is $MEMJAX_DATA_DIR, or else ~/memjax_data. What cannot be written
-        there goes to $MEMJAX_CACHE_DIR, or else ~/.cache/memjax.
+        there goes to $MEMJAX_CACHE_DIR, or else ~/.cache/memjax. Paths do not count from it.
+      test_fraction: the part of your own data that is `test`, if it has none.
+      split_seed: of the draw of that part.
 
     Raises:
-      UserError: if there is no such data set or split, or if it is neither cached nor prepared.
+      UserError: if there is no such data set or split, or if it can't be read.
     """
-    _check_names(name, split)
+    name = str(name)
+    if name in sources.SPECS:
+        return _load_listed(name, split, data_dir)
+    readers = _find_splits(name, split, data_dir)
+    is_divided = "train" in readers and "test" not in readers
+    if is_divided and split in ("train", "test"):
+        whole = readers["train"]()
+        try:
+            train, test = whole.split(test_fraction, split_seed)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+        return train if split == "train" else test
+    if split not in readers:
+        by_chance = [f"test ({test_fraction} of train, by seed {split_seed})"] if is_divided else []
+        choice = ", ".join([*readers, *by_chance])
+        raise UserError(f"{name} has no split {split!r}: choose from {choice}")
+    return readers[split]()
+
+
+def _find_splits(
+    name: str, split: str, data_dir: str | os.PathLike | None
+) -> Mapping[str, Callable[[], Dataset]]:
+    """What reads each split that a set of one's own has."""
+    if name.startswith("tfds:"):
+        folders = find_folders(data_dir).tfds
+        return prepared.find_splits(name.removeprefix("tfds:"), split, folders)
+    looks_like_path = "/" in name or os.sep in name or name.startswith("~")
+    if looks_like_path or name.endswith((".npy", ".npz")) or os.path.exists(name):
+        return own.find_splits(Path(os.path.expanduser(name)))
+    raise UserError(
+        f"there is no data set {name!r}: choose from {', '.join(sources.SPECS)}, a path to a .npy "
+        "or .npz file or a folder of images, or tfds:NAME"
+    )
+
+
+def _load_listed(name: str, split: str, data_dir: str | os.PathLike | None) -> Dataset:
     spec = sources.SPECS[name]
+    if split not in spec.split_sizes:
+        choice = ", ".join(spec.split_sizes)
+        raise UserError(f"{name} has no split {split!r}: choose from {choice}")
     table = sources.read_digits() if name == "digits" else _table(name, find_folders(data_dir))
     rows = table.splits[list(spec.split_sizes).index(split)]
     labels = table.labels[rows]
     if split.startswith("unlabelled_"):
         labels = np.full_like(labels, -1)
-    return Dataset(table.images[rows], labels)
+    return Dataset(table.images[rows], labels, spec.ink)
 
 
 class Folders(NamedTuple):
@@ -112,14 +166,6 @@ def first_writable(folders: Sequence[Path]) -> Path:
         f"{' and '.join(map(str, folders))} cannot be written: "
         "set MEMJAX_CACHE_DIR to a folder that can"
     )
-
-
-def _check_names(name: str, split: str) -> None:
-    if name not in sources.SPECS:
-        raise UserError(f"there is no data set {name!r}: choose from {', '.join(sources.SPECS)}")
-    splits = sources.SPECS[name].split_sizes
-    if split not in splits:
-        raise UserError(f"{name} has no split {split!r}: choose from {', '.join(splits)}")
 
 
 def _table(name: str, folders: Folders) -> Table:

@@ -1,6 +1,7 @@
 """Samplers: pure functions of an rng_key that draw the indices of an episode."""
 
 from collections.abc import Callable
+from functools import partial
 
 import chex
 import jax
@@ -54,25 +55,22 @@ def few_shot(
         )
     class_rng_key, member_rng_key = jax.random.split(rng_key)
     classes = sample_without_replacement(class_rng_key, len(data.class_sizes), num_classes)
-    members, sizes = data.class_members[classes], data.class_sizes[classes]
-    order = jax.random.uniform(member_rng_key, members.shape)
-    order = jnp.where(jnp.arange(members.shape[1]) < sizes[:, None], order, jnp.inf)
-    drawn = jnp.take_along_axis(members, jnp.argsort(order, axis=1), axis=1)
-    support, query = drawn[:, :num_support], drawn[:, num_support : num_support + num_queries]
+    drawn = _draw_members(member_rng_key, data, classes, num_support + num_queries)
+    support, query = drawn[:, :num_support], drawn[:, num_support:]
     return EpisodeIndices(query.reshape(-1), support.reshape(-1))
 
 
 def unstructured(
     rng_key: chex.PRNGKey, data: ImageArrays, *, num_episodes: int, episode_length: int
 ) -> EpisodeIndices:
-    """Episodes of images drawn independently of class (Kanerva Machine section 4.2)."""
+    """Episodes of distinct images, drawn independently of class (Kanerva Machine section 4.2)."""
     check_at_least_one(num_episodes=num_episodes, episode_length=episode_length)
     if episode_length > len(data.images):
         raise UserError(
             f"episode_length is {episode_length}; the data set has {len(data.images)} images"
         )
-    shape = (num_episodes, episode_length)
-    return EpisodeIndices(jax.random.randint(rng_key, shape, 0, len(data.images)))
+    draw = partial(sample_without_replacement, population=len(data.images), count=episode_length)
+    return EpisodeIndices(jax.vmap(draw)(jax.random.split(rng_key, num_episodes)))
 
 
 def few_classes(
@@ -83,7 +81,11 @@ def few_classes(
     episode_length: int,
     num_classes: int,
 ) -> EpisodeIndices:
-    """Episodes of images of a few classes each, with replacement (Kanerva Machine section 4.2)."""
+    """Episodes of images of a few classes each (Kanerva Machine section 4.2).
+
+    Each image's class is drawn independently, of the episode's `num_classes`. The images of a class
+    are distinct as far as it has enough; then all of them come again, in the same order.
+    """
     check_at_least_one(
         num_episodes=num_episodes, episode_length=episode_length, num_classes=num_classes
     )
@@ -92,9 +94,10 @@ def few_classes(
     def one_episode(rng_key: chex.PRNGKey) -> chex.Array:
         class_rng_key, choice_rng_key, member_rng_key = jax.random.split(rng_key, 3)
         classes = sample_without_replacement(class_rng_key, len(data.class_sizes), num_classes)
-        chosen = classes[jax.random.randint(choice_rng_key, (episode_length,), 0, num_classes)]
-        members = jax.random.randint(member_rng_key, (episode_length,), 0, data.class_sizes[chosen])
-        return data.class_members[chosen, members]
+        choice = jax.random.randint(choice_rng_key, (episode_length,), 0, num_classes)
+        members = _draw_members(member_rng_key, data, classes, episode_length)
+        so_far = jnp.cumsum(jax.nn.one_hot(choice, num_classes, dtype=jnp.int32), axis=0)
+        return members[choice, so_far[jnp.arange(episode_length), choice] - 1]
 
     return EpisodeIndices(jax.vmap(one_episode)(jax.random.split(rng_key, num_episodes)))
 
@@ -111,14 +114,43 @@ def sample_without_replacement(rng_key: chex.PRNGKey, population: int, count: in
     """
     if count > population:
         raise ValueError(f"count is {count}; there are {population} to choose from")
-    if population <= _DENSE_PERMUTATION or 16 * count > population:
+    if not _is_sparse(count, population):
         return jax.random.permutation(rng_key, population)[:count]
+    return _first_distinct(rng_key, population, count)
+
+
+def _is_sparse(count: int, population: int) -> bool:
+    return population > _DENSE_PERMUTATION and 16 * count <= population
+
+
+def _first_distinct(rng_key: chex.PRNGKey, population: chex.Numeric, count: int) -> chex.Array:
+    """The first distinct of draws below `population`, at least 16 times as many: `[count]`."""
     draws = jax.random.randint(rng_key, (2 * count + 16,), 0, population)
     order = jnp.argsort(draws, stable=True)
     ascending = draws[order]
     repeated = jnp.concatenate([jnp.zeros(1, bool), ascending[1:] == ascending[:-1]])
     is_repeat = jnp.zeros_like(repeated).at[order].set(repeated)
     return draws[jnp.argsort(is_repeat, stable=True)[:count]]
+
+
+def _draw_members(
+    rng_key: chex.PRNGKey, data: ImageArrays, classes: chex.Array, count: int
+) -> chex.Array:
+    """`count` images of each of `classes` `[K]` in random order: int32 `[K, count]`.
+
+    Distinct as far as the class has enough; then all of them come again, in the same order.
+    """
+    sizes = data.class_sizes[classes]
+    if _is_sparse(count, data.smallest_class):
+        draw = jax.vmap(partial(_first_distinct, count=count))
+        places = draw(jax.random.split(rng_key, len(classes)), sizes)
+        return data.class_members[classes[:, None], places]
+    members = data.class_members[classes]
+    order = jax.random.uniform(rng_key, members.shape)
+    order = jnp.where(jnp.arange(members.shape[1]) < sizes[:, None], order, jnp.inf)
+    places = jnp.argsort(order, axis=1)
+    again = jnp.arange(count)[None] % sizes[:, None]
+    return jnp.take_along_axis(members, jnp.take_along_axis(places, again, axis=1), axis=1)
 
 
 def _check_num_classes(num_classes: int, data: ImageArrays) -> None:

@@ -8,10 +8,12 @@ import dataclasses
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from memjax.data import prepared
+from memjax.data.dataset import seeded_order
 from memjax.errors import UserError
 
 
@@ -19,7 +21,7 @@ class Table(NamedTuple):
     """A whole data set of D images.
 
     Attributes:
-      images: uint8 `[D, H, W, C]`, 0 to 255; foreground is bright.
+      images: uint8 `[D, H, W, C]`, 0 to 255.
       labels: int32 `[D]`.
       splits: bool `[S, D]`, which images each split of `Spec.split_sizes` holds, in its order.
     """
@@ -40,6 +42,7 @@ class Spec:
       split_sizes: how many images each split holds.
       transform: makes the images from Omniglot's, for the sets derived from it.
       has_own_builder: whether it is one of `memjax.data.builders`, which need no TensorFlow.
+      ink: whether the images are bright strokes on black, not photographs.
     """
 
     image_shape: tuple[int, int, int]
@@ -48,6 +51,7 @@ class Spec:
     split_sizes: Mapping[str, int]
     transform: Callable[[np.ndarray], np.ndarray] | None = None
     has_own_builder: bool = False
+    ink: bool = True
 
 
 def read_digits() -> Table:
@@ -71,13 +75,14 @@ def read_prepared(name: str, tfds_folder: Path) -> Table:
     """
     spec = SPECS[name]
     source_splits = ("train", "test") if name == "omniglot" else tuple(spec.split_sizes)
+    version = prepared.find_version(tfds_folder / name) or tfds_folder / name
+    builder = prepared.open_builder(version)
+    per_split = [prepared.read_examples(builder, split) for split in source_splits]
+    examples = [example for split in per_split for example in split]
     try:
-        per_split = [_read_examples(name, split, tfds_folder) for split in source_splits]
-        examples = [example for split in per_split for example in split]
         images = _decode_images([example["image"] for example in examples], spec.image_shape)
-    except Exception as error:  # ArrayRecord, Protobuf, TFDS and PIL each have errors of their own
-        message = f"{tfds_folder / name} cannot be read ({error}): delete it and prepare it again"
-        raise UserError(message) from error
+    except Exception as error:  # PIL names damage in many ways
+        raise UserError(prepared.damaged(version, error)) from error
     labels = np.array([example["label"] for example in examples], np.int32)
     split_index = np.repeat(np.arange(len(per_split)), [len(split) for split in per_split])
     table = Table(images, labels, split_index == np.arange(len(per_split))[:, None])
@@ -91,20 +96,6 @@ def read_prepared(name: str, tfds_folder: Path) -> Table:
         )
         raise UserError(message) from error
     return table
-
-
-def _read_examples(name: str, split: str, tfds_folder: Path) -> list[Any]:
-    """A split's examples, images still encoded."""
-    import tensorflow_datasets as tfds
-
-    decoders = {"image": tfds.decode.SkipDecoding()}
-    source = tfds.data_source(
-        name, split=split, data_dir=tfds_folder, download=False, decoders=decoders
-    )
-    indices = list(range(len(source)))
-    # One at a time takes five times as long.
-    chunks = (indices[start : start + 4096] for start in range(0, len(indices), 4096))
-    return [example for chunk in chunks for example in source.__getitems__(chunk)]
 
 
 def _decode_images(encoded: list[bytes], image_shape: tuple[int, int, int]) -> np.ndarray:
@@ -192,14 +183,6 @@ def check_table(table: Table, spec: Spec) -> None:
         raise ValueError(f"the splits hold {sizes}, not {dict(spec.split_sizes)} images")
 
 
-def seeded_order(count: int, seed: int) -> np.ndarray:
-    """A permutation of 0..count-1: int64 `[count]`, the same on every machine.
-
-    From the raw bits, whose stream NumPy promises never to change, unlike that of `permutation`.
-    """
-    return np.argsort(np.random.PCG64(seed).random_raw(count), kind="stable")
-
-
 # Georgian Asomtavruli, Early Aramaic, Ge'ez, Mongolian and ULOG: of the draws of five alphabets,
 # the first whose characters are 144 in all, as many as VMA was tested on. Which five those were is
 # not published.
@@ -222,7 +205,7 @@ def _omniglot(size: int, transform: Callable[[np.ndarray], np.ndarray] | None = 
 SPECS: Mapping[str, Spec] = {
     "digits": Spec((8, 8, 1), 10, 1_797, {"train": 1_500, "test": 297}),
     "mnist": Spec((28, 28, 1), 10, 70_000, {"train": 60_000, "test": 10_000}),
-    "cifar10": Spec((32, 32, 3), 10, 60_000, {"train": 50_000, "test": 10_000}),
+    "cifar10": Spec((32, 32, 3), 10, 60_000, {"train": 50_000, "test": 10_000}, ink=False),
     "omniglot": _omniglot(105),
     "omniglot_28x28": _omniglot(28, shrink_to_28x28),
     "omniglot_26x26": _omniglot(26, shrink_to_26x26),
@@ -233,5 +216,12 @@ SPECS: Mapping[str, Spec] = {
         {"train": 32_152, "validation": 10_000, "test": 10_000},
         has_own_builder=True,
     ),
-    "frey_faces": Spec((28, 20, 1), 1, 1_965, {"train": 1_865, "test": 100}, has_own_builder=True),
+    "frey_faces": Spec(
+        (28, 20, 1),
+        1,
+        1_965,
+        {"train": 1_865, "test": 100},
+        has_own_builder=True,
+        ink=False,
+    ),
 }

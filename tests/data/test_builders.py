@@ -43,7 +43,7 @@ def write_letters(folder, lines):
 def assert_holds_all(name, images, labels):
     """That the splits of a set hold each image once, with its label."""
     splits = [load(name, split) for split in sources.SPECS[name].split_sizes]
-    found = [(image.tobytes(), label) for s in splits for image, label in zip(*s, strict=True)]
+    found = [(image.tobytes(), label) for s in splits for image, label in zip(*s[:2], strict=True)]
     expected = [(image.tobytes(), label) for image, label in zip(images, labels, strict=True)]
     assert sorted(found) == sorted(expected)
     assert [len(s.images) for s in splits] == list(sources.SPECS[name].split_sizes.values())

@@ -20,6 +20,27 @@ def test_unlabelled_images_have_no_classes():
         data.few_shot(jax.random.key(0), arrays, num_classes=1, num_support=1, num_queries=1)
 
 
+@pytest.mark.parametrize(
+    ("images", "labels", "told"),
+    [
+        (np.zeros((5, 2, 2, 1)), np.zeros(5, int), "images is float64 [5, 2, 2, 1]; it must be"),
+        (np.zeros((5, 2, 2), np.uint8), np.zeros(5, int), "images is uint8 [5, 2, 2]; it must be"),
+        (np.zeros((5, 2, 2, 1), np.uint8), np.zeros(4, int), "integers of shape [5]"),
+        (np.zeros((5, 2, 2, 1), np.uint8), np.zeros(5), "labels is float64 [5]; it must be"),
+    ],
+)
+def test_other_arrays_are_refused(images, labels, told):
+    with pytest.raises(UserError) as error:
+        data.ImageArrays.create(images, labels)
+    assert told in str(error.value) and "\n" not in str(error.value)
+
+
+def test_ink_is_known_at_trace_time(arrays):
+    assert arrays.ink is False
+    drawn = data.ImageArrays.create(np.asarray(arrays.images), np.asarray(arrays.labels), ink=True)
+    assert jax.eval_shape(lambda a: a, drawn).ink is True
+
+
 def test_gather_fetches_images_in_unit_range(arrays):
     indices = data.recall(jax.random.key(0), arrays, num_slots=5, batch_size=4)
     episode = jax.jit(data.gather)(arrays, indices)

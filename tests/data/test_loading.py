@@ -46,7 +46,8 @@ def source(monkeypatch, tmp_path):
 
 
 def assert_is_tiny(split="train"):
-    images, labels = load("tiny", split)
+    images, labels, ink = load("tiny", split)
+    assert ink
     rows = slice(30) if split == "train" else slice(30, 40)
     np.testing.assert_array_equal(images, _TABLE.images[rows])
     np.testing.assert_array_equal(labels, _TABLE.labels[rows])
@@ -181,7 +182,8 @@ def test_real_sets_are_what_the_table_says(name, monkeypatch, tmp_path):
     monkeypatch.setenv("MEMJAX_CACHE_DIR", str(tmp_path))
     spec = sources.SPECS[name]
     for split, size in spec.split_sizes.items():
-        images, labels = load(name, split, _real_data_dir())
+        images, labels, ink = load(name, split, _real_data_dir())
+        assert ink == (name not in ("cifar10", "frey_faces"))
         assert images.shape == (size, *spec.image_shape) and images.dtype == np.uint8
         assert labels.shape == (size,) and labels.dtype == np.int32
         if name.startswith("omniglot"):

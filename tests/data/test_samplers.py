@@ -94,12 +94,16 @@ def test_samplers_trace_once(arrays):
         episode(key)
 
 
+def few_classes(arrays, num_episodes, episode_length, num_classes):
+    """Drawn images [num_episodes, episode_length]."""
+    sizes = {"episode_length": episode_length, "num_classes": num_classes}
+    draw = jax.jit(lambda k: data.few_classes(k, arrays, num_episodes=num_episodes, **sizes))
+    return np.asarray(draw(jax.random.key(0)).query)
+
+
 def test_few_classes_draws_evenly_from_as_many_classes(arrays):
-    labels = np.repeat([0, 1, 2, 3], [10, 20, 12, 18])
-    draw = jax.jit(
-        lambda k: data.few_classes(k, arrays, num_episodes=3_000, episode_length=30, num_classes=2)
-    )
-    drawn = np.asarray(draw(jax.random.key(0)).query)
+    drawn = few_classes(arrays, 3_000, 30, 2)
+    labels = np.asarray(arrays.labels)
     assert drawn.shape == (3_000, 30)
     assert all(len(np.unique(labels[episode])) == 2 for episode in drawn)
     counts = np.bincount(labels[drawn].ravel(), minlength=4) / drawn.size
@@ -107,6 +111,62 @@ def test_few_classes_draws_evenly_from_as_many_classes(arrays):
     assert len(np.unique(drawn)) == 60
     with pytest.raises(UserError, match="num_classes is 5; the data set has 4"):
         data.few_classes(jax.random.key(0), arrays, num_episodes=1, episode_length=1, num_classes=5)
+
+
+def test_few_classes_draws_each_image_of_a_class_once_before_any_again(arrays):
+    for episode in few_classes(arrays, 200, 30, 2):
+        for label, size in enumerate([10, 20, 12, 18]):
+            members = episode[np.asarray(arrays.labels)[episode] == label]
+            for start in range(0, len(members), size):
+                once = members[start : start + size]
+                assert len(np.unique(once)) == len(once)
+
+
+def test_few_classes_has_the_law_that_enumeration_gives():
+    """2 of 3 classes of 3, 2, 1 images, episodes of 2: each pair of images, in order."""
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    arrays = data.ImageArrays.create(np.zeros((6, 1, 1, 1), np.uint8), labels)
+    sizes = np.bincount(labels)
+    law = np.zeros((6, 6))
+    for i, j in np.ndindex(6, 6):
+        if labels[i] != labels[j]:
+            law[i, j] = 1 / 3 * 1 / 4 / sizes[labels[i]] / sizes[labels[j]]
+        elif sizes[labels[i]] == 1:  # not enough: again
+            law[i, j] = 2 / 3 * 1 / 4
+        elif i != j:  # the class is one of the two, and is chosen twice
+            law[i, j] = 2 / 3 * 1 / 4 / (sizes[labels[i]] * (sizes[labels[i]] - 1))
+    assert np.isclose(law.sum(), 1)
+    drawn = few_classes(arrays, 40_000, 2, 2)
+    counts = np.bincount(drawn[:, 0] * 6 + drawn[:, 1], minlength=36).reshape(6, 6)
+    assert np.all(counts[law == 0] == 0)
+    expected = 40_000 * law[law > 0]
+    # Chi-squared, of as many degrees of freedom as there are pairs, less one: 31 - 6 + 1 - 1.
+    assert np.sum((counts[law > 0] - expected) ** 2 / expected) < 60
+
+
+def test_unstructured_has_the_law_that_enumeration_gives():
+    """Episodes of 3 of 5 images: each of the 60 arrangements is as likely."""
+    arrays = data.ImageArrays.create(np.zeros((5, 1, 1, 1), np.uint8), np.full(5, -1))
+    draw = jax.jit(
+        lambda k: data.unstructured(k, arrays, num_episodes=30_000, episode_length=3).query
+    )
+    drawn = np.asarray(draw(jax.random.key(0)))
+    places, counts = np.unique(drawn @ [25, 5, 1], return_counts=True)
+    assert len(places) == 60 and all(len(set(e)) == 3 for e in drawn[:100].tolist())
+    assert np.sum((counts - 500) ** 2 / 500) < 120  # chi-squared, 59 degrees of freedom
+
+
+def test_members_of_large_classes_are_distinct_and_uniform():
+    """Where classes are too large to be sorted at each step."""
+    labels = np.repeat([0, 1], [5_000, 6_000])
+    arrays = data.ImageArrays.create(np.zeros((11_000, 1, 1, 1), np.uint8), labels)
+    drawn = few_classes(arrays, 1_000, 60, 2)
+    assert all(len(np.unique(episode)) == 60 for episode in drawn)
+    for label, start, size in ((0, 0, 5_000), (1, 5_000, 6_000)):
+        members = drawn[labels[drawn] == label] - start
+        counts = np.bincount(members * 10 // size, minlength=10)
+        expected = len(members) / 10
+        assert np.sum((counts - expected) ** 2 / expected) < 35  # 9 degrees of freedom
 
 
 def test_an_episode_longer_than_the_data_is_refused(arrays):

@@ -35,13 +35,6 @@ def test_28x28_keeps_a_stroke_where_it_was():
     assert {13, 14} <= set(columns) <= {12, 13, 14, 15}
 
 
-def test_seeded_order_is_the_same_everywhere():
-    order = sources.seeded_order(1000, seed=0)
-    np.testing.assert_array_equal(np.sort(order), np.arange(1000))
-    assert order[:6].tolist() == [855, 921, 269, 11, 850, 403]
-    assert order.tolist() != sources.seeded_order(1000, seed=1).tolist()
-
-
 def test_omniglot_arrangement_does_not_depend_on_the_order_of_preparation(monkeypatch):
     sizes = {"train": 30, "test": 10, "unlabelled_train": 25, "unlabelled_test": 5}
     monkeypatch.setattr(sources, "_OMNIGLOT_SPLITS", sizes)
