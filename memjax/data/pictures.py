@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,15 +34,16 @@ def read(names: Sequence[str], files: Sequence[Path | bytes]) -> np.ndarray:
         bits or of another size than the first.
     """
     images: list[np.ndarray] = []
-    with ThreadPoolExecutor() as pool:
-        for name, image in zip(names, pool.map(_read_one, names, files), strict=True):
-            images.append(image)
-            if image.shape[:2] != images[0].shape[:2]:
-                (height, width), (first_height, first_width) = image.shape[:2], images[0].shape[:2]
-                raise UserError(
-                    f"{name} is {width} wide and {height} high, {names[0]} {first_width} wide and "
-                    f"{first_height} high: make all pictures the same size"
-                )
+    # One after the other: PIL reads small pictures no faster in several threads.
+    for name, file in zip(names, files, strict=True):
+        image = _read_one(name, file)
+        images.append(image)
+        if image.shape[:2] != images[0].shape[:2]:
+            (height, width), (first_height, first_width) = image.shape[:2], images[0].shape[:2]
+            raise UserError(
+                f"{name} is {width} wide and {height} high, {names[0]} {first_width} wide and "
+                f"{first_height} high: make all pictures the same size"
+            )
     num_channels = max(image.shape[-1] for image in images)
     together = np.empty((len(images), *images[0].shape[:2], num_channels), np.uint8)
     for row, image in zip(together, images, strict=True):

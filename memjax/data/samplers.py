@@ -69,7 +69,7 @@ def unstructured(
         raise UserError(
             f"episode_length is {episode_length}; the data set has {len(data.images)} images"
         )
-    draw = partial(sample_without_replacement, population=len(data.images), count=episode_length)
+    draw = partial(_draw_distinct, population=len(data.images), count=episode_length)
     return EpisodeIndices(jax.vmap(draw)(jax.random.split(rng_key, num_episodes)))
 
 
@@ -93,10 +93,12 @@ def few_classes(
 
     def one_episode(rng_key: chex.PRNGKey) -> chex.Array:
         class_rng_key, choice_rng_key, member_rng_key = jax.random.split(rng_key, 3)
-        classes = sample_without_replacement(class_rng_key, len(data.class_sizes), num_classes)
+        classes = _draw_distinct(class_rng_key, len(data.class_sizes), num_classes)
         choice = jax.random.randint(choice_rng_key, (episode_length,), 0, num_classes)
+        if num_classes > episode_length:  # of the classes, those that come up
+            classes, choice = classes[choice], jnp.argmax(choice[:, None] == choice[None], axis=1)
         members = _draw_members(member_rng_key, data, classes, episode_length)
-        so_far = jnp.cumsum(jax.nn.one_hot(choice, num_classes, dtype=jnp.int32), axis=0)
+        so_far = jnp.cumsum(jax.nn.one_hot(choice, len(classes), dtype=jnp.int32), axis=0)
         return members[choice, so_far[jnp.arange(episode_length), choice] - 1]
 
     return EpisodeIndices(jax.vmap(one_episode)(jax.random.split(rng_key, num_episodes)))
@@ -119,6 +121,13 @@ def sample_without_replacement(rng_key: chex.PRNGKey, population: int, count: in
     return _first_distinct(rng_key, population, count)
 
 
+def _draw_distinct(rng_key: chex.PRNGKey, population: int, count: int) -> chex.Array:
+    """The same for each of many episodes, where even a small permutation takes too long."""
+    if 16 * count <= population:
+        return _first_distinct(rng_key, population, count)
+    return sample_without_replacement(rng_key, population, count)
+
+
 def _is_sparse(count: int, population: int) -> bool:
     return population > _DENSE_PERMUTATION and 16 * count <= population
 
@@ -130,7 +139,8 @@ def _first_distinct(rng_key: chex.PRNGKey, population: chex.Numeric, count: int)
     ascending = draws[order]
     repeated = jnp.concatenate([jnp.zeros(1, bool), ascending[1:] == ascending[:-1]])
     is_repeat = jnp.zeros_like(repeated).at[order].set(repeated)
-    return draws[jnp.argsort(is_repeat, stable=True)[:count]]
+    places = jnp.where(is_repeat, count, jnp.cumsum(~is_repeat) - 1)
+    return jnp.zeros(count, draws.dtype).at[places].set(draws, mode="drop")
 
 
 def _draw_members(

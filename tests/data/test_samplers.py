@@ -122,38 +122,48 @@ def test_few_classes_draws_each_image_of_a_class_once_before_any_again(arrays):
                 assert len(np.unique(once)) == len(once)
 
 
-def test_few_classes_has_the_law_that_enumeration_gives():
-    """2 of 3 classes of 3, 2, 1 images, episodes of 2: each pair of images, in order."""
+@pytest.mark.parametrize(("num_classes", "same", "other"), [(2, 1 / 6, 1 / 12), (3, 1 / 9, 1 / 9)])
+def test_few_classes_has_the_law_that_enumeration_gives(num_classes, same, other):
+    """Episodes of 2 of 3, 2 and 1 images; a pair is of one class, or of two, as often as said."""
     labels = np.array([0, 0, 0, 1, 1, 2])
     arrays = data.ImageArrays.create(np.zeros((6, 1, 1, 1), np.uint8), labels)
-    sizes = np.bincount(labels)
+    sizes = np.bincount(labels)[labels]
     law = np.zeros((6, 6))
     for i, j in np.ndindex(6, 6):
         if labels[i] != labels[j]:
-            law[i, j] = 1 / 3 * 1 / 4 / sizes[labels[i]] / sizes[labels[j]]
-        elif sizes[labels[i]] == 1:  # not enough: again
-            law[i, j] = 2 / 3 * 1 / 4
-        elif i != j:  # the class is one of the two, and is chosen twice
-            law[i, j] = 2 / 3 * 1 / 4 / (sizes[labels[i]] * (sizes[labels[i]] - 1))
+            law[i, j] = other / sizes[i] / sizes[j]
+        elif sizes[i] == 1:  # which is not enough: again
+            law[i, j] = same
+        elif i != j:
+            law[i, j] = same / sizes[i] / (sizes[i] - 1)
     assert np.isclose(law.sum(), 1)
-    drawn = few_classes(arrays, 40_000, 2, 2)
-    counts = np.bincount(drawn[:, 0] * 6 + drawn[:, 1], minlength=36).reshape(6, 6)
-    assert np.all(counts[law == 0] == 0)
-    expected = 40_000 * law[law > 0]
-    # Chi-squared, of as many degrees of freedom as there are pairs, less one: 31 - 6 + 1 - 1.
-    assert np.sum((counts[law > 0] - expected) ** 2 / expected) < 60
+    drawn = few_classes(arrays, 40_000, 2, num_classes)
+    assert_law(drawn @ [6, 1], law.ravel())
 
 
-def test_unstructured_has_the_law_that_enumeration_gives():
-    """Episodes of 3 of 5 images: each of the 60 arrangements is as likely."""
-    arrays = data.ImageArrays.create(np.zeros((5, 1, 1, 1), np.uint8), np.full(5, -1))
+@pytest.mark.parametrize(("population", "length"), [(5, 3), (32, 2)])
+def test_unstructured_has_the_law_that_enumeration_gives(population, length):
+    """Each arrangement of distinct images is as likely; by a permutation, and by fewer draws."""
+    arrays = data.ImageArrays.create(
+        np.zeros((population, 1, 1, 1), np.uint8), np.full(population, -1)
+    )
     draw = jax.jit(
-        lambda k: data.unstructured(k, arrays, num_episodes=30_000, episode_length=3).query
+        lambda k: data.unstructured(k, arrays, num_episodes=40_000, episode_length=length).query
     )
     drawn = np.asarray(draw(jax.random.key(0)))
-    places, counts = np.unique(drawn @ [25, 5, 1], return_counts=True)
-    assert len(places) == 60 and all(len(set(e)) == 3 for e in drawn[:100].tolist())
-    assert np.sum((counts - 500) ** 2 / 500) < 120  # chi-squared, 59 degrees of freedom
+    every = np.indices([population] * length).reshape(length, -1)
+    is_distinct = np.array([len(set(arrangement)) == length for arrangement in every.T])
+    places = drawn @ population ** np.arange(length)[::-1]
+    assert_law(places, is_distinct / is_distinct.sum())
+
+
+def assert_law(drawn, law):
+    """That outcomes, places in `law`, are as often as it says: chi-squared, within 5 deviations."""
+    counts = np.bincount(drawn, minlength=len(law))
+    assert np.all(counts[law == 0] == 0)
+    expected, degrees = len(drawn) * law[law > 0], np.sum(law > 0) - 1
+    chi_squared = np.sum((counts[law > 0] - expected) ** 2 / expected)
+    assert abs(chi_squared - degrees) < 5 * np.sqrt(2 * degrees)
 
 
 def test_members_of_large_classes_are_distinct_and_uniform():
