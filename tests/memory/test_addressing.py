@@ -10,6 +10,10 @@ from tests import oracles
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 
+_sample = jax.jit(addressing.sample, static_argnums=2)
+_kl = jax.jit(addressing.kl_divergence)
+
+
 def normal(seed, *shape):
     return jax.random.normal(jax.random.key(seed), shape)
 
@@ -46,13 +50,13 @@ def test_zero_embeddings_have_finite_scores_and_gradients(kind):
     def total(query, slots):
         return jnp.sum(addressing.similarity(query, slots, kind))
 
-    value, gradients = jax.value_and_grad(total, argnums=(0, 1))(jnp.zeros(3), jnp.zeros((2, 3)))
+    differentiated = jax.jit(jax.value_and_grad(total, argnums=(0, 1)))
+    value, gradients = differentiated(jnp.zeros(3), jnp.zeros((2, 3)))
     assert value == 0
     chex.assert_tree_all_finite(gradients)
-    gradient_of = jax.jit(jax.grad(total, argnums=(0, 1)))
     for length in 10.0 ** -np.arange(2.0, 40.0, 3.0):  # of what was all but erased
         for query in (jnp.ones(3), length * jnp.ones(3)):
-            chex.assert_tree_all_finite(gradient_of(query, length * jnp.ones((2, 3))))
+            chex.assert_tree_all_finite(differentiated(query, length * jnp.ones((2, 3))))
 
 
 @pytest.mark.parametrize("scale", [1e-14, 1e-6, 1e18])
@@ -81,10 +85,10 @@ def test_similarity_refuses_bad_input():
         addressing.similarity(jnp.zeros(4), jnp.zeros((2, 3)))
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 300])
+@pytest.mark.parametrize("size", [1, 5, 300])
 def test_sample_has_the_law_of_the_logits(size):
     logits = 2.0 * normal(size, size)
-    addresses, log_probs = addressing.sample(jax.random.key(0), logits, 40_000)
+    addresses, log_probs = _sample(jax.random.key(0), logits, 40_000)
     assert addresses.dtype == jnp.int32
     probs = oracles.softmax(logits)
     np.testing.assert_allclose(log_probs, np.log(probs)[addresses], rtol=1e-4, atol=1e-5)
@@ -95,17 +99,17 @@ def test_sample_has_the_law_of_the_logits(size):
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_narrow_logits_reach_every_slot(dtype):
-    addresses, log_probs = addressing.sample(jax.random.key(0), jnp.zeros(4096, dtype), 40_000)
+    addresses, log_probs = _sample(jax.random.key(0), jnp.zeros(2048, dtype), 20_000)
     assert log_probs.dtype == dtype
-    counts = np.bincount(addresses, minlength=4096)  # of mean and variance 9.8
-    assert counts.min() > 0 or (counts == 0).sum() < 5
-    assert counts.max() < 40 and abs(np.mean(addresses) - 2047.5) < 5 * 1182 / 200
+    counts = np.bincount(addresses, minlength=2048)  # of mean and variance 9.8
+    assert (counts == 0).sum() < 5
+    assert counts.max() < 40 and abs(np.mean(addresses) - 1023.5) < 5 * 591 / 141
 
 
 def test_samples_are_independent_of_each_other():
     logits = jnp.log(jnp.array([0.2, 0.3, 0.5]))
     keys = jax.random.split(jax.random.key(3), 20_000)
-    pairs, _ = jax.vmap(lambda k: addressing.sample(k, logits, 2))(keys)
+    pairs, _ = jax.jit(jax.vmap(lambda k: addressing.sample(k, logits, 2)))(keys)
     joint = np.zeros((3, 3))
     np.add.at(joint, (pairs[:, 0], pairs[:, 1]), 1 / 20_000)
     probs = np.array([0.2, 0.3, 0.5])
@@ -115,7 +119,7 @@ def test_samples_are_independent_of_each_other():
 @pytest.mark.parametrize("impossible", [[0], [4], [0, 1, 2, 3], [1, 3], [2, 3, 4]])
 def test_a_slot_at_minus_infinity_is_never_drawn(impossible):
     logits = jnp.zeros(5).at[jnp.array(impossible)].set(-jnp.inf)
-    addresses, log_probs = addressing.sample(jax.random.key(0), logits, 10_000)
+    addresses, log_probs = _sample(jax.random.key(0), logits, 10_000)
     assert not set(np.unique(addresses)) & set(impossible)
     np.testing.assert_allclose(log_probs, -np.log(5 - len(impossible)), rtol=1e-6)
 
@@ -123,13 +127,13 @@ def test_a_slot_at_minus_infinity_is_never_drawn(impossible):
 def test_rounding_never_draws_an_impossible_slot():
     # Sums of many terms round; half of the slots are impossible, one of them between every two.
     logits = jnp.where(jnp.arange(5001) % 2 == 0, -jnp.inf, normal(0, 5001))
-    addresses, log_probs = addressing.sample(jax.random.key(1), logits, 20_000)
+    addresses, log_probs = _sample(jax.random.key(1), logits, 20_000)
     assert np.all(np.asarray(addresses) % 2 == 1)
     chex.assert_tree_all_finite(log_probs)
 
 
 def test_one_dominant_address_is_always_drawn():
-    addresses, log_probs = addressing.sample(jax.random.key(0), jnp.array([0.0, 1e4, 0.0]), 100)
+    addresses, log_probs = _sample(jax.random.key(0), jnp.array([0.0, 1e4, 0.0]), 100)
     assert np.all(addresses == 1)
     np.testing.assert_array_equal(log_probs, 0.0)
 
@@ -138,12 +142,13 @@ def test_log_probs_are_differentiable_in_the_logits():
     logits = normal(0, 6)
 
     def total(logits):
-        return addressing.sample(jax.random.key(0), logits, 10)[1].sum()
+        return _sample(jax.random.key(0), logits, 10)[1].sum()
 
-    addresses, _ = addressing.sample(jax.random.key(0), logits, 10)
+    addresses, _ = _sample(jax.random.key(0), logits, 10)
     counts = np.bincount(addresses, minlength=6)
     expected = counts - 10 * oracles.softmax(logits)
-    np.testing.assert_allclose(jax.grad(total)(logits), expected, rtol=1e-4, atol=1e-5)
+    gradient = jax.jit(jax.grad(total))(logits)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_sample_refuses_bad_input():
@@ -186,10 +191,10 @@ def test_lookup_passes_gradients_to_what_was_read():
 
 def test_kl_matches_the_oracle_and_is_zero_for_equals():
     posterior, prior = 3 * normal(0, 8), normal(1, 8)
-    kl = addressing.kl_divergence(posterior, prior)
+    kl = _kl(posterior, prior)
     np.testing.assert_allclose(kl, oracles.categorical_kl(posterior, prior), rtol=1e-5)
-    np.testing.assert_allclose(addressing.kl_divergence(prior + 5.0, prior), 0.0, atol=1e-6)
-    batched = addressing.kl_divergence(normal(2, 3, 8), normal(1, 1, 8))
+    np.testing.assert_allclose(_kl(prior + 5.0, prior), 0.0, atol=1e-6)
+    batched = _kl(normal(2, 3, 8), normal(1, 1, 8))
     chex.assert_shape(batched, (3,))
 
 
@@ -197,10 +202,9 @@ def test_kl_matches_the_oracle_and_is_zero_for_equals():
 def test_kl_is_never_negative_and_right_when_small(dtype):
     prior = jnp.asarray(normal(0, 20, 300), dtype)
     posterior = jnp.asarray(prior + 1e-3 * normal(1, 20, 300), dtype)
-    kl_of = jax.jit(addressing.kl_divergence)
     shifted = jnp.asarray(prior + 2.0, dtype)
     for other, rtol in ((prior, 0), (posterior, 0.01), (shifted, 0.01)):
-        kl = kl_of(other, prior)
+        kl = _kl(other, prior)
         assert kl.dtype == dtype and np.all(kl >= 0)
         pairs = zip(np.asarray(other, np.float64), np.asarray(prior, np.float64), strict=True)
         expected = [oracles.categorical_kl(*pair) for pair in pairs]
@@ -208,16 +212,16 @@ def test_kl_is_never_negative_and_right_when_small(dtype):
 
 
 def test_kl_of_a_certain_address_is_log_n():
-    kl = addressing.kl_divergence(jnp.array([-jnp.inf, 0.0, -jnp.inf]), jnp.zeros(3))
+    kl = _kl(jnp.array([-jnp.inf, 0.0, -jnp.inf]), jnp.zeros(3))
     np.testing.assert_allclose(kl, np.log(3), rtol=1e-6)
 
 
 def test_kl_at_the_boundaries():
     with_zero = jnp.array([0.0, -jnp.inf])
-    assert addressing.kl_divergence(jnp.zeros(2), with_zero) == jnp.inf
-    np.testing.assert_array_equal(addressing.kl_divergence(with_zero, with_zero), 0.0)
-    assert addressing.kl_divergence(jnp.zeros(1), jnp.ones(1)) == 0
-    gradients = jax.grad(addressing.kl_divergence, argnums=(0, 1))(with_zero, jnp.zeros(2))
+    assert _kl(jnp.zeros(2), with_zero) == jnp.inf
+    np.testing.assert_array_equal(_kl(with_zero, with_zero), 0.0)
+    assert _kl(jnp.zeros(1), jnp.ones(1)) == 0
+    gradients = jax.jit(jax.grad(addressing.kl_divergence, (0, 1)))(with_zero, jnp.zeros(2))
     chex.assert_tree_all_finite(gradients)
 
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,17 +16,15 @@ def random(*shape, seed=0):
 
 
 @pytest.mark.parametrize("kind", attention.KINDS)
-@pytest.mark.parametrize("num_heads", [1, 2, 4])
-@pytest.mark.parametrize("leading", [(), (3,), (2, 3)])
+@pytest.mark.parametrize(("num_heads", "leading"), [(1, ()), (4, (3,)), (2, (2, 3))])
 def test_weights_and_reads_against_loops(kind, num_heads, leading):
+    shapes = ((*leading, 8), (5, 8), (5,), (5, 12))
     query, keys, bias, contents = (
-        random(*leading, 8),
-        random(5, 8, seed=1),
-        random(5, seed=2),
-        random(5, 12, seed=3),
+        np.asarray(random(*shape, seed=i)) for i, shape in enumerate(shapes)
     )
-    weights = attention.attention_weights(query, keys, bias, kind=kind, num_heads=num_heads)
-    read = attention.read(weights, contents)
+    attend = partial(attention.attention_weights, kind=kind, num_heads=num_heads)
+    weights = jax.jit(attend)(query, keys, bias)
+    read = jax.jit(attention.read)(weights, contents)
     assert weights.shape == (*leading, num_heads, 5) and read.shape == (*leading, 12)
     part, content_part = 8 // num_heads, 12 // num_heads
     for index in np.ndindex(*leading, num_heads):

@@ -5,7 +5,6 @@ import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 import pytest
 from hypothesis import strategies
 
@@ -13,8 +12,13 @@ from memjax.memory import kanerva
 from memjax.memory.kanerva import KanervaState
 from tests import oracles
 
-_METHODS = kanerva.WRITE_METHODS
-_SHAPES = [(1, 1, 1), (1, 4, 3), (6, 1, 2), (3, 7, 2)]
+_METHODS = ("batch", "information", "online")  # "auto" is one of them
+_SHAPES = [(1, 4, 3), (6, 1, 2), (3, 7, 2)]
+
+# Compiled once for all tests: what is called eagerly is compiled piece by piece.
+_write = jax.jit(kanerva.write, static_argnames="method")
+_read = jax.jit(kanerva.read)
+_sample = jax.jit(jax.vmap(kanerva.sample, (0, None)))
 
 
 @pytest.fixture
@@ -44,65 +48,80 @@ def as_dense(memory):
 @pytest.mark.parametrize("shape", _SHAPES)
 def test_write_is_dense_gaussian_conditioning(x64, method, shape):
     memory, weights, codes, noise_vars = episode(*shape)
-    write = jax.jit(partial(kanerva.write, method=method))
-    for noise_var in (noise_vars, 0.7):
-        found = as_dense(write(memory, weights, codes, noise_var))
-        expected = oracles.matrix_posterior(memory.mean, memory.row_cov, weights, codes, noise_var)
-        np.testing.assert_allclose(found[0], expected[0], rtol=1e-9, atol=1e-10)
-        np.testing.assert_allclose(found[1], expected[1], rtol=1e-9, atol=1e-10)
+    found = as_dense(_write(memory, weights, codes, noise_vars, method=method))
+    expected = oracles.matrix_posterior(memory.mean, memory.row_cov, weights, codes, noise_vars)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize(
-    ("method", "shape"),
-    [("batch", (3, 5, 2)), ("information", (3, 5, 2)), ("online", (4, 3, 2))],
-)
-def test_gradients_are_those_of_the_plain_formula(x64, method, shape):
-    """Against autodiff of eqs. 9-11 as written, with an explicit inverse; in both modes, twice."""
-    memory, weights, codes, noise_vars = episode(*shape)
+@pytest.mark.parametrize(("shape", "method"), [((3, 7, 2), "batch"), ((9, 3, 2), "information")])
+def test_auto_is_the_form_that_is_cheaper_there(x64, shape, method):
+    programs = [
+        str(jax.make_jaxpr(partial(kanerva.write, method=m))(*episode(*shape)))
+        for m in ("auto", method)
+    ]
+    assert programs[0] == programs[1]
 
-    def plain(mean, row_cov, weights, codes, noise_vars):
-        row_cov = 0.5 * (row_cov + row_cov.T)
-        cross_cov = weights @ row_cov
-        inverse = jnp.linalg.inv(cross_cov @ weights.T + jnp.diag(noise_vars))
-        return (
-            mean + cross_cov.T @ inverse @ (codes - weights @ mean),
-            row_cov - cross_cov.T @ inverse @ cross_cov,
-        )
 
-    def ours(mean, row_cov, weights, codes, noise_vars):
-        memory = KanervaState(mean, row_cov)
-        posterior = kanerva.write(memory, weights, codes, noise_vars, method=method)
+def test_one_noise_is_as_much_for_each_write(x64):
+    memory, weights, codes, _ = episode(3, 7, 2)
+    found = _write(memory, weights, codes, 0.7, method="batch")
+    expected = _write(memory, weights, codes, jnp.full(3, 0.7), method="batch")
+    for name, leaf in vars(found).items():
+        np.testing.assert_allclose(leaf, getattr(expected, name), rtol=1e-12)
+
+
+def _plain(mean, row_cov, weights, codes, noise_vars):
+    """Eqs. 9-11 as written, with an explicit inverse."""
+    row_cov = 0.5 * (row_cov + row_cov.T)
+    cross_cov = weights @ row_cov
+    inverse = jnp.linalg.inv(cross_cov @ weights.T + jnp.diag(noise_vars))
+    return (
+        mean + cross_cov.T @ inverse @ (codes - weights @ mean),
+        row_cov - cross_cov.T @ inverse @ cross_cov,
+    )
+
+
+def _written(method):
+    def write(mean, row_cov, *episode):
+        posterior = kanerva.write(KanervaState(mean, row_cov), *episode, method=method)
         return posterior.mean, posterior.row_cov
 
-    def scalar(function, *arguments):
+    return write
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _derivatives(function, modes, *arguments):
+    """Of a scalar of both results: by each mode, and of its gradient's square in the codes."""
+
+    def scalar(*arguments):
         mean, row_cov = function(*arguments)
         twist = jnp.arange(row_cov.size, dtype=row_cov.dtype).reshape(row_cov.shape)
         return jnp.sum(jnp.sin(mean)) + jnp.sum(jnp.cos(row_cov) * twist)
 
-    arguments = (memory.mean, memory.row_cov, weights, codes, noise_vars)
-    every = tuple(range(5))
-    expected = jax.jit(jax.grad(partial(scalar, plain), every))(*arguments)
-    found = jax.jit(jax.grad(partial(scalar, ours), every))(*arguments)
-    forward = jax.jit(jax.jacfwd(partial(scalar, ours), every))(*arguments)
-    for a, b, c in zip(found, forward, expected, strict=True):
-        np.testing.assert_allclose(a, c, rtol=1e-8, atol=1e-9)
-        np.testing.assert_allclose(b, c, rtol=1e-8, atol=1e-9)
+    def slope(codes):
+        return jnp.sum(jax.grad(scalar, 3)(*arguments[:3], codes, arguments[4]) ** 2)
 
-    def curvature(function):
-        def slope(codes):
-            inner = jax.grad(partial(scalar, function), 3)
-            return jnp.sum(inner(*arguments[:3], codes, noise_vars) ** 2)
+    return [mode(scalar, range(5))(*arguments) for mode in modes], jax.grad(slope)(arguments[3])
 
-        return jax.jit(jax.grad(slope))(codes)
 
-    second = [curvature(function) for function in (plain, ours)]
-    np.testing.assert_allclose(second[1], second[0], rtol=1e-7, atol=1e-8)
+@pytest.mark.parametrize("method", _METHODS)
+def test_gradients_are_those_of_the_plain_formula(x64, method):
+    """In both modes, and twice."""
+    memory, *rest = episode(3, 5, 2)
+    arguments = (memory.mean, memory.row_cov, *rest)
+    (expected,), curvature = _derivatives(_plain, (jax.grad,), *arguments)
+    both, found_curvature = _derivatives(_written(method), (jax.grad, jax.jacfwd), *arguments)
+    for found in both:
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(found_curvature, curvature, rtol=1e-7, atol=1e-8)
 
 
 @pytest.mark.parametrize("method", _METHODS)
 def test_float32_is_close_and_exactly_symmetric(method):
     memory, weights, codes, noise_vars = episode(40, 16, 8, dtype=np.float32)
-    posterior = kanerva.write(memory, weights, codes, noise_vars, method=method)
+    posterior = _write(memory, weights, codes, noise_vars, method=method)
     expected = oracles.matrix_posterior(memory.mean, memory.row_cov, weights, codes, noise_vars)
     np.testing.assert_allclose(posterior.mean, expected[0], rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(as_dense(posterior)[1], expected[1], rtol=1e-3, atol=1e-5)
@@ -110,25 +129,22 @@ def test_float32_is_close_and_exactly_symmetric(method):
     assert posterior.mean.dtype == posterior.row_cov.dtype == jnp.float32
 
 
-_SIZES = strategies.tuples(*(strategies.integers(1, 6),) * 3)
-
-
-@hypothesis.settings(max_examples=4, deadline=None)
-@hypothesis.given(shape=_SIZES, seed=strategies.integers(0, 10**6), data=strategies.data())
-def test_writes_commute_and_halves_are_a_whole(shape, seed, data):
+@hypothesis.settings(max_examples=12, deadline=None)
+@hypothesis.given(
+    method=strategies.sampled_from(_METHODS),
+    order=strategies.permutations(range(3)),
+    seed=strategies.integers(0, 10**6),
+)
+def test_writes_commute_and_parts_are_a_whole(method, order, seed):
     with jax.enable_x64(True):
-        memory, weights, codes, noise_vars = episode(*shape, seed=seed)
-        method = data.draw(strategies.sampled_from(_METHODS))
-        order = np.array(data.draw(strategies.permutations(range(shape[0]))))
-        cut = data.draw(strategies.integers(0, shape[0]))
-        write = jax.jit(partial(kanerva.write, method=method))
-        whole = write(memory, weights, codes, noise_vars)
-        permuted = write(memory, weights[order], codes[order], noise_vars[order])
-        halves = memory
-        for part in (slice(cut), slice(cut, None)):
-            if len(weights[part]):
-                halves = write(halves, weights[part], codes[part], noise_vars[part])
-        for other in (permuted, halves):
+        memory, *writes = episode(3, 7, 2, seed=seed)
+        write = partial(_write, method=method)
+        whole = write(memory, *writes)
+        permuted = write(memory, *(array[np.array(order)] for array in writes))
+        parts = memory
+        for t in range(3):
+            parts = write(parts, *(array[t : t + 1] for array in writes))
+        for other in (permuted, parts):
             np.testing.assert_allclose(other.mean, whole.mean, rtol=1e-7, atol=1e-8)
             np.testing.assert_allclose(other.row_cov, whole.row_cov, rtol=1e-7, atol=1e-8)
 
@@ -136,12 +152,12 @@ def test_writes_commute_and_halves_are_a_whole(shape, seed, data):
 @pytest.mark.parametrize("method", _METHODS)
 def test_variance_never_rises_and_what_was_written_is_read(x64, method):
     memory, weights, codes, _ = episode(4, 6, 3)
-    posterior = kanerva.write(memory, weights, codes, 1e-8, method=method)
+    posterior = _write(memory, weights, codes, jnp.full(4, 1e-8), method=method)
     directions = np.random.default_rng(1).normal(size=(50, 6))
-    _, before = kanerva.read(memory, directions)
-    _, after = kanerva.read(posterior, directions)
+    _, before = _read(memory, directions)
+    _, after = _read(posterior, directions)
     assert np.all(after <= before + 1e-12)
-    read, var = kanerva.read(posterior, weights)
+    read, var = _read(posterior, weights)
     np.testing.assert_allclose(read, codes, atol=1e-5)
     np.testing.assert_allclose(var, 0, atol=1e-7)
 
@@ -149,12 +165,14 @@ def test_variance_never_rises_and_what_was_written_is_read(x64, method):
 @pytest.mark.parametrize("method", ["batch", "online"])
 def test_no_noise_at_all(x64, method):
     memory, weights, codes, _ = episode(3, 6, 2)
-    posterior = kanerva.write(memory, weights, codes, 0.0, method=method)
+    posterior = _write(memory, weights, codes, jnp.zeros(3), method=method)
     np.testing.assert_allclose(weights @ posterior.mean, codes, atol=1e-9)
-    gradient = jax.grad(lambda z: kanerva.write(memory, weights, z, 0.0, method=method).mean.sum())(
-        codes
+    gradient = jax.jit(
+        jax.grad(
+            lambda z: _written(method)(*vars(memory).values(), weights, z, jnp.zeros(3))[0].sum()
+        )
     )
-    assert np.all(np.isfinite(gradient))
+    assert np.all(np.isfinite(gradient(codes)))
 
 
 @pytest.mark.slow
@@ -175,7 +193,7 @@ def assert_stays_positive_definite(rng, condition, num_calls, num_writes):
     eigenvalues = np.geomspace(1.0, 1.0 / condition, num_slots)
     row_cov = jnp.asarray((basis * eigenvalues) @ basis.T, jnp.float32)
     memory = KanervaState(jnp.zeros((num_slots, 2)), 0.5 * (row_cov + row_cov.T))
-    write = jax.jit(partial(kanerva.write, method="online"))
+    write = partial(_write, method="online")
     for _ in range(num_calls):
         weights = jnp.asarray(rng.normal(size=(num_writes, num_slots)), jnp.float32)
         memory = write(memory, weights, jnp.ones((num_writes, 2)), 1.0)
@@ -183,61 +201,57 @@ def assert_stays_positive_definite(rng, condition, num_calls, num_writes):
         assert np.linalg.eigvalsh(np.asarray(memory.row_cov, np.float64)).min() > 0
 
 
-@pytest.mark.parametrize("shape", _SHAPES)
-def test_prefixes_are_the_posteriors_after_each_write(x64, shape):
+@pytest.mark.parametrize(
+    ("shape", "diagonal"), [*((shape, False) for shape in _SHAPES), ((3, 7, 2), True)]
+)
+def test_prefixes_are_the_posteriors_after_each_write(x64, shape, diagonal):
     memory, weights, codes, noise_vars = episode(*shape)
-    for diagonal in (False, True):
-        if diagonal:
-            memory = dataclasses.replace(memory, row_cov=jnp.diagonal(memory.row_cov))
-        prefixes = jax.jit(kanerva.write_prefix)(memory, weights, codes, noise_vars)
-        write = jax.jit(kanerva.write)
-        for t in sorted({0, shape[0] // 2, shape[0] - 1}):
-            expected = write(memory, weights[: t + 1], codes[: t + 1], noise_vars[: t + 1])
-            np.testing.assert_allclose(prefixes.mean[t], expected.mean, rtol=1e-8, atol=1e-9)
-            np.testing.assert_allclose(prefixes.row_cov[t], expected.row_cov, rtol=1e-8, atol=1e-9)
+    row_cov = memory.row_cov
+    if diagonal:
+        memory = dataclasses.replace(memory, row_cov=jnp.diagonal(row_cov))
+        row_cov = np.diag(memory.row_cov)
+    prefixes = jax.jit(kanerva.write_prefix)(memory, weights, codes, noise_vars)
+    for t in range(shape[0]):
+        writes = weights[: t + 1], codes[: t + 1], noise_vars[: t + 1]
+        mean, cov, *_ = oracles.kanerva_posterior(memory.mean, row_cov, *writes)
+        np.testing.assert_allclose(prefixes.mean[t], mean, rtol=1e-8, atol=1e-9)
+        cov = np.diagonal(cov) if diagonal else cov
+        np.testing.assert_allclose(prefixes.row_cov[t], cov, rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize("method", _METHODS)
 def test_the_diagonal_variant_projects_the_full_posterior(x64, method):
     memory, weights, codes, noise_vars = episode(5, 4, 3)
     diagonal = dataclasses.replace(memory, row_cov=jnp.diagonal(memory.row_cov))
-    found = kanerva.write(diagonal, weights, codes, noise_vars, method=method)
-    full = dataclasses.replace(memory, row_cov=jnp.diag(diagonal.row_cov))
+    found = _write(diagonal, weights, codes, noise_vars, method=method)
+    mean, variances = memory.mean, diagonal.row_cov
     parts = [slice(t, t + 1) for t in range(5)] if method == "online" else [slice(None)]
     for part in parts:
-        full = kanerva.write(full, weights[part], codes[part], noise_vars[part])
-        full = dataclasses.replace(full, row_cov=jnp.diag(jnp.diagonal(full.row_cov)))
-    np.testing.assert_allclose(found.mean, full.mean, rtol=1e-9)
-    np.testing.assert_allclose(found.row_cov, jnp.diagonal(full.row_cov), rtol=1e-9)
+        writes = weights[part], codes[part], noise_vars[part]
+        mean, cov, *_ = oracles.kanerva_posterior(mean, np.diag(variances), *writes)
+        variances = np.diagonal(cov)
+    np.testing.assert_allclose(found.mean, mean, rtol=1e-9)
+    np.testing.assert_allclose(found.row_cov, variances, rtol=1e-9)
 
 
-def test_read_is_the_marginal_of_samples():
-    memory, weights, _, _ = episode(3, 5, 2, dtype=np.float32)
-    mean, var = kanerva.read(memory, weights, noise_var=0.5)
-    samples = jax.vmap(lambda k: weights @ kanerva.sample(k, memory))(
-        jax.random.split(jax.random.key(0), 40_000)
-    )
-    np.testing.assert_allclose(samples.mean(axis=0), mean, atol=0.05)
-    np.testing.assert_allclose(samples.var(axis=0), (var - 0.5)[:, None].repeat(2, 1), rtol=0.05)
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_samples_are_a_matrix_normals(x64, diagonal):
+    """Their covariance is U kron I, and a read's distribution is that of what samples hold."""
+    memory, weights, *_ = episode(3, 3, 2)
+    if diagonal:
+        memory = dataclasses.replace(memory, row_cov=jnp.diagonal(memory.row_cov))
+    samples = _sample(jax.random.split(jax.random.key(0), 20_000), memory)
+    cov = np.diag(memory.row_cov) if diagonal else memory.row_cov
+    found = samples.reshape(-1, 6)  # of standard deviations about 1: errors of 0.01
+    np.testing.assert_allclose(found.mean(axis=0), memory.mean.reshape(-1), atol=0.05)
+    np.testing.assert_allclose(np.cov(found.T), np.kron(cov, np.eye(2)), atol=0.08)
+    mean, var = _read(memory, weights, 0.5)
+    read = np.einsum("tn,lnc->ltc", weights, samples)
+    np.testing.assert_allclose(read.mean(axis=0), mean, atol=0.05 * np.sqrt(var.max()))
+    np.testing.assert_allclose(read.var(axis=0), (var - 0.5)[:, None].repeat(2, 1), rtol=0.05)
     single_mean, single_var = kanerva.read(memory, weights[0], 0.5)
-    np.testing.assert_allclose(single_mean, mean[0], rtol=1e-5)
-    np.testing.assert_allclose(single_var, var[0], rtol=1e-5)
-
-
-def test_samples_are_a_matrix_normals(x64):
-    """Their covariance is U kron I, and numpyro's density agrees with the dense one."""
-    memory, *_ = episode(1, 3, 2)
-    samples = jax.vmap(partial(kanerva.sample, memory=memory))(
-        jax.random.split(jax.random.key(0), 50_000)
-    ).reshape(-1, 6)
-    mean, cov = as_dense(memory)
-    np.testing.assert_allclose(samples.mean(axis=0), mean.reshape(-1), atol=0.03)
-    np.testing.assert_allclose(np.cov(samples.T), cov, atol=0.05)
-    matrix_normal = dist.MatrixNormal(memory.mean, jnp.linalg.cholesky(memory.row_cov), jnp.eye(2))
-    density = dist.MultivariateNormal(mean.reshape(-1), cov)
-    np.testing.assert_allclose(
-        matrix_normal.log_prob(samples[0].reshape(3, 2)), density.log_prob(samples[0])
-    )
+    np.testing.assert_allclose(single_mean, mean[0], rtol=1e-9)
+    np.testing.assert_allclose(single_var, var[0], rtol=1e-9)
 
 
 @pytest.mark.parametrize("diagonal", [False, True])
@@ -252,8 +266,9 @@ def test_kl_divergence_is_the_dense_one(x64, diagonal):
     for memory in memories:
         cov = np.diag(memory.row_cov) if diagonal else np.asarray(memory.row_cov)
         dense += [np.ravel(memory.mean), np.kron(cov, np.eye(3))]
-    np.testing.assert_allclose(kanerva.kl_divergence(*memories), oracles.gaussian_kl(*dense))
-    np.testing.assert_allclose(kanerva.kl_divergence(memories[0], memories[0]), 0, atol=1e-9)
+    divergence = jax.jit(kanerva.kl_divergence)
+    np.testing.assert_allclose(divergence(*memories), oracles.gaussian_kl(*dense))
+    np.testing.assert_allclose(divergence(memories[0], memories[0]), 0, atol=1e-9)
 
 
 def test_prior():
@@ -268,8 +283,8 @@ def test_address_weights_scale_rows_to_unit_norm():
     keys, matrix = rng.normal(size=(2, 5, 4)), rng.normal(size=(3, 4))
     expected = keys @ (matrix / np.linalg.norm(matrix, axis=1, keepdims=True)).T
     np.testing.assert_allclose(kanerva.address_weights(keys, matrix), expected, rtol=1e-5)
-    matrix = jnp.zeros((3, 4))
-    gradient = jax.grad(lambda a: kanerva.address_weights(keys[0, 0], a).sum())(matrix)
+    total = jax.jit(jax.grad(lambda a: kanerva.address_weights(keys[0, 0], a).sum()))
+    gradient = total(jnp.zeros((3, 4)))
     assert np.all(np.isfinite(gradient))
 
 
@@ -278,16 +293,15 @@ def test_least_squares_weights_are_the_mode(x64, num_slots, code_size):
     rng = np.random.default_rng(0)
     memory, *_ = episode(1, num_slots, code_size)
     codes = rng.normal(size=(2, 5, code_size))
-    found = kanerva.least_squares_weights(memory, codes, 0.3, prior_var=2.0)
+    solve = jax.jit(kanerva.least_squares_weights)
+    found = solve(memory, codes, 0.3, prior_var=2.0)
     assert found.shape == (2, 5, num_slots)
-
-    def log_joint(weights, code):
-        return -jnp.sum((code - weights @ memory.mean) ** 2) / 0.6 - jnp.sum(weights**2) / 4
-
-    gradients = jax.vmap(jax.vmap(jax.grad(log_joint)))(found, codes)
-    np.testing.assert_allclose(gradients, 0, atol=1e-9)
-    single = kanerva.least_squares_weights(memory, codes[0, 0], 0.3, prior_var=2.0)
-    np.testing.assert_allclose(single, found[0, 0])
+    # Of -|z - w R|^2 / (2 noise_var) - |w|^2 / (2 prior_var).
+    slope = (codes - found @ memory.mean) @ memory.mean.T / 0.3 - found / 2.0
+    np.testing.assert_allclose(slope, 0, atol=1e-9)
+    if num_slots == 3:
+        single = solve(memory, codes[0, 0], 0.3, prior_var=2.0)
+        np.testing.assert_allclose(single, found[0, 0], rtol=1e-9)
 
 
 @pytest.mark.parametrize(

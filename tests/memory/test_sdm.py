@@ -69,12 +69,20 @@ def test_outside_it_reading_does_not(stored):
 
 def test_iterating_is_feeding_back(stored):
     memory, patterns = stored
-    query = corrupt(patterns[0], 60)
+    query = corrupt(patterns[0], 110)  # so far away that each reading is another
     once = sdm.read(memory, query, _RADIUS)
     twice = sdm.read(memory, once, _RADIUS)
-    np.testing.assert_array_equal(sdm.read(memory, query, _RADIUS, num_iterations=2), twice)
+    assert not np.array_equal(twice, once)
+    for num_iterations, expected in ((1, once), (2, twice)):
+        found = sdm.read(memory, query, _RADIUS, num_iterations)
+        np.testing.assert_array_equal(found, expected)
     batched = jax.vmap(lambda q: sdm.read(memory, q, _RADIUS))(jnp.stack([query, patterns[1]]))
     np.testing.assert_array_equal(batched[0], once)
+
+
+def test_a_sum_of_zero_reads_as_minus_one_and_one_as_one():
+    memory = sdm.SparseState(jnp.ones((1, 3)), jnp.array([[0.0, 1.0, -1.0]]))
+    np.testing.assert_array_equal(sdm.read(memory, jnp.ones(3), 0), [-1, 1, -1])
 
 
 def test_nothing_selected_reads_as_minus_one():

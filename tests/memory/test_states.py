@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import pickle
 import pkgutil
+import sys
 
 import flax.linen as nn
 import flax.serialization
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 
 import memjax
+from memjax.memory import states
+from memjax.memory.kanerva import KanervaState
 from memjax.memory.states import state
 
 
@@ -28,7 +31,7 @@ def example(cls):
     )
 
 
-def states():
+def found_states():
     """The dataclasses of the library that are pytrees."""
     for package in ("memory", "estimators", "nets", "training"):
         folder = importlib.import_module(f"{memjax.__name__}.{package}")
@@ -42,7 +45,7 @@ def states():
                     yield cls
 
 
-_STATES = list(states())
+_STATES = list(found_states())
 
 
 def assert_equal(found, expected):
@@ -75,6 +78,18 @@ def test_a_state_is_frozen_and_can_be_saved(cls):
     exported = jax.export.export(jax.jit(lambda value: (value, {"twice": value})))(value)
     restored = jax.export.deserialize(exported.serialize())
     assert_equal(restored.call(value)[1]["twice"], value)
+
+
+def test_flax_may_be_imported_later(monkeypatch):
+    finder = states._RegisterOnceImported()
+    monkeypatch.setattr(flax, "serialization", flax.serialization)  # both are put back
+    monkeypatch.delitem(sys.modules, "flax.serialization")
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    assert finder.find_spec("json") is None and finder in sys.meta_path
+    again = importlib.import_module("flax.serialization")
+    assert finder not in sys.meta_path
+    value = example(KanervaState)
+    assert_equal(again.from_bytes(value, again.to_bytes(value)), value)
 
 
 def test_what_does_not_fit_is_refused():

@@ -54,7 +54,7 @@ def make(code: str) -> Iterator[Mutant]:
     from cosmic_ray.ast import ast_nodes, get_ast
     from cosmic_ray.mutating import mutate_code
 
-    types = list(_annotations(code))
+    lines, types = code.splitlines(), list(_annotations(code))
     operators = {name: plugins.get_operator(name) for name in plugins.operator_names()}
     operators = {name: cls for name, cls in operators.items() if _OPERATORS.fullmatch(name)}
     for name, cls in (operators | {"call": _call_replacer()}).items():
@@ -65,7 +65,9 @@ def make(code: str) -> Iterator[Mutant]:
         ]
         for occurrence, place in enumerate(positions):
             mutated = mutate_code(code, cls(), occurrence)
-            if mutated != code and not any(begin <= place < end for begin, end in types):
+            is_type = any(begin <= place < end for begin, end in types)
+            is_product = not lines[place[0] - 1].startswith("*,", place[1])  # nor a bare star
+            if mutated != code and is_product and not is_type:
                 yield Mutant(place[0], name.rpartition("/")[2], mutated)
 
 

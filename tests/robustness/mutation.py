@@ -45,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("sources", nargs="+", type=Path, help="files under memjax")
     parser.add_argument("--tests", nargs="*", help="instead of the quick tests that concern them")
+    parser.add_argument("--lines", type=int, nargs="*", help="only the mutants of these")
     parser.add_argument("--sample", type=int, help="so many mutants of a file, drawn at random")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     options = parser.parse_args()
@@ -53,26 +54,31 @@ def main() -> None:
     for source in options.sources:
         source = source.resolve().relative_to(_ROOT)
         try:
-            rows.append(_try_all(source, options.tests, options.sample, options.jobs))
+            rows.append(_try_all(source, options))
         except TestsFail as error:
             sys.exit(f"{source}: {error}")
     print("\n" + "\n".join(rows))
 
 
-def _try_all(source: Path, tests: list[str] | None, sample: int | None, jobs: int) -> str:
+def _try_all(source: Path, options: argparse.Namespace) -> str:
     """Prints the survivors; returns the table's row."""
     original = (_ROOT / source).read_text()
     made = list(mutants.make(original))
-    if sample is not None and sample < len(made):
-        made = sorted(random.Random(0).sample(made, sample))
+    if options.lines is not None:
+        made = [mutant for mutant in made if mutant.line in options.lines]
+    if options.sample is not None and options.sample < len(made):
+        made = sorted(random.Random(0).sample(made, options.sample))
     names = _names(source)
-    tests = tests or _tests(source, names)
+    tests = options.tests or _tests(source, names)
     print(f"{source}: {len(made)} mutants; {' '.join(tests)}", flush=True)
     killed, seconds = 0, 0.0
     with (
         tempfile.TemporaryDirectory() as folder,
         concurrent.futures.ProcessPoolExecutor(
-            jobs, multiprocessing.get_context("fork"), _Bench.make, (folder, source, tests, names)
+            options.jobs,
+            multiprocessing.get_context("fork"),
+            _Bench.make,
+            (folder, source, tests, names),
         ) as pool,
     ):
         for mutant, (survived, took) in zip(made, pool.map(_try, made), strict=True):
