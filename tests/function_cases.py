@@ -14,7 +14,6 @@ from memjax import estimators, memory
 from tests.function_examples import EXAMPLES
 
 _INTERNAL = ("checks", "conditioning", "states", "streaming")  # and what begins with _
-LOW = (jnp.bfloat16, jnp.float16)
 _SCALES = (1.0, 0.875, 0.9375, 0.75)
 
 
@@ -113,17 +112,24 @@ class Case:
         """
         kind, cotangents = self.example.derivatives, self.cotangents
 
+        def numbers_and_all(arguments):
+            result = self(arguments)
+            return floats(result), result
+
         def transpose(arguments):
-            return jax.vjp(jax.checkpoint(self.numbers), arguments)[1](cotangents)[0]
+            again = jax.checkpoint(numbers_and_all)
+            value, pull_back, result = jax.vjp(again, arguments, has_aux=True)
+            return (value, pull_back(cotangents)[0]), result
 
         def derive(arguments, tangents):
             if kind == "none":
                 return self(arguments), None, None, None
             if kind == "reverse":
-                return self(arguments), None, transpose(arguments), None
-            _, along = jax.jvp(self.numbers, (arguments,), (tangents,))
-            back, second = jax.jvp(transpose, (arguments,), (tangents,))
-            return self(arguments), along, back, second
+                (_, back), result = transpose(arguments)
+                return result, None, back, None
+            one = (arguments,), (tangents,)
+            (_, back), (along, second), result = jax.jvp(transpose, *one, has_aux=True)
+            return result, along, back, second
 
         return jax.jit(jax.vmap(jax.vmap(derive, (0, None)), (0, None)))
 
@@ -147,7 +153,7 @@ class Case:
 
     @functools.cached_property
     def low(self):
-        """Value and gradient for each of several arguments."""
+        """Value and gradient, for arguments of a type with few digits."""
         kind = self.example.derivatives
 
         def value_and_gradient(arguments):
@@ -155,7 +161,7 @@ class Case:
             cotangents = [c.astype(v.dtype) for c, v in zip(self.cotangents, value, strict=True)]
             return value, None if kind == "none" else pull_back(cotangents)[0]
 
-        return jax.jit(lambda *each: [value_and_gradient(arguments) for arguments in each])
+        return jax.jit(value_and_gradient)
 
 
 case = functools.cache(Case)

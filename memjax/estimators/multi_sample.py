@@ -64,7 +64,7 @@ def vimco(
       ValueError: fewer than 2 samples, shapes that differ, an unknown baseline, integers.
     """
     (log_weights, address_log_probs), dtype = as_pair(log_weights, address_log_probs)
-    if log_weights.shape[0] < 2:
+    if len(log_weights) < 2:
         raise ValueError(
             "log_weights has 1 sample; vimco needs at least 2: each is the others' baseline"
         )
@@ -124,7 +124,7 @@ def score(signal: chex.Array, address_log_probs: chex.Array) -> chex.Array:
 
 def log_mean_exp(log_weights: chex.Array) -> chex.Array:
     """log(1/L sum_l w_l) of `[L]`, with a gradient of zero where all weights are zero."""
-    return _log_sum_exp(log_weights) - math.log(log_weights.shape[0])
+    return _log_sum_exp(log_weights) - math.log(len(log_weights))
 
 
 def _log_sum_exp(values: chex.Array) -> chex.Array:
@@ -153,5 +153,5 @@ def as_pair(
 
 def check_samples(log_weights: chex.Array) -> None:
     """Refuses anything but `[L]` with L at least 1."""
-    if log_weights.ndim != 1 or log_weights.shape[0] < 1:
+    if log_weights.ndim != 1 or len(log_weights) < 1:
         raise ValueError(f"log_weights is {log_weights.shape}; it must be [L] with L >= 1")

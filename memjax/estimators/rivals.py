@@ -140,10 +140,10 @@ def gumbel_softmax(
     # Both sides of a `where` are differentiated: the temperature does not act on infinities.
     possible = perturbed > -jnp.inf
     scaled = jnp.where(possible, perturbed, 0.0) / temperature
-    relaxed = jax.nn.softmax(jnp.where(possible, scaled, -jnp.inf), axis=-1)
+    relaxed = jax.nn.softmax(jnp.where(possible, scaled, -jnp.inf), axis=1)
     if not straight_through:
         return relaxed.astype(dtype)
-    hard = jax.nn.one_hot(jnp.argmax(perturbed, axis=-1), num_slots, dtype=wide)
+    hard = jax.nn.one_hot(jnp.argmax(perturbed, axis=1), num_slots, dtype=wide)
     return (hard + (relaxed - jax.lax.stop_gradient(relaxed))).astype(dtype)
 
 
@@ -171,11 +171,9 @@ def exact(
     (log_weights, address_log_probs), dtype = as_pair(log_weights, address_log_probs)
     checks.at_least("num_samples", num_samples)
     draws, log_orders = _multisets(len(log_weights), num_samples)
-    drawn_log_probs = address_log_probs[draws]
-    possible = jnp.all(jnp.isfinite(drawn_log_probs), axis=1)
-    log_probs = jnp.sum(jnp.where(possible[:, None], drawn_log_probs, 0.0), axis=1)
-    probs = jnp.exp(log_probs + log_orders.astype(log_probs.dtype))
-    possible &= probs > 0  # none that underflows, times a bound of -inf
+    log_probs = jnp.sum(address_log_probs[draws], axis=1) + log_orders.astype(log_weights.dtype)
+    probs = jnp.exp(log_probs)
+    possible = probs > 0  # not 0 times a bound of -inf
     drawn_weights = jnp.where(possible[:, None], log_weights[draws], 0.0)
     bounds = jax.vmap(log_mean_exp)(drawn_weights)
     return jnp.sum(jnp.where(possible, probs * bounds, 0.0)).astype(dtype)

@@ -53,8 +53,10 @@ def test_vimco_is_finite_where_weights_vanish(baseline):
     for log_weights in ([-np.inf, -np.inf], [-np.inf, -4.0], [-np.inf, -np.inf, 2.0]):
         log_probs = jnp.full(len(log_weights), -1.0)
         value, gradients = vimco(jnp.array(log_weights), log_probs, baseline)
-        assert value == oracles.log_mean_exp(log_weights)
+        np.testing.assert_allclose(value, oracles.log_mean_exp(log_weights), rtol=1e-6)
         chex.assert_tree_all_finite(gradients)
+        # A sample that is all there is has nothing to be compared with: it teaches nothing.
+        np.testing.assert_allclose(gradients[1][-1], 0.0, atol=1e-6)
 
 
 @pytest.mark.parametrize("baseline", ["arithmetic", "geometric"])

@@ -1,3 +1,4 @@
+import dataclasses
 from functools import partial
 
 import jax
@@ -112,7 +113,21 @@ def test_what_does_not_fit_is_refused(arguments, options, message):
 def test_reads_and_compositions_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"weights is \(1, 3\).* N = 4"):
         attention.read(random(1, 3), random(4, 2))
+    with pytest.raises(ValueError, match=r"weights is \(3,\); it must be \[\.\.\., H, N\]"):
+        attention.read(random(3), random(3, 2))
     with pytest.raises(ValueError, match="num_heads is 3; it must divide C = 4"):
         attention.read(random(3, 5), random(5, 4))
     with pytest.raises(ValueError, match=r"retrieved is \(2,\); it must be as generated, \(3,\)"):
         attention.combine_mlp(attention.init_composition(3), random(3), random(2))
+
+
+@pytest.mark.parametrize("name", vars(attention.init_composition(3)))
+def test_each_part_of_a_composition_must_fit(name):
+    given = random(2, 3)
+    composition = dataclasses.replace(attention.init_composition(3), **{name: random(2)})
+    other = "composition.a2" if name == "a1" else f"composition.{name}"
+    with pytest.raises(ValueError, match=rf"{other} is .*; it must be as composition.a1"):
+        attention.combine_mlp(composition, given, given)
+    matrices = jax.tree.map(lambda leaf: leaf[None], attention.init_composition(3))
+    with pytest.raises(ValueError, match=r"composition.a1 is \(1, 3\); it must be \[D\]"):
+        attention.combine_mlp(matrices, given, given)

@@ -94,6 +94,13 @@ def test_steps_follow_the_paper(num_slots, code_size, num_heads):
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
 
 
+def test_a_new_memory_holds_nothing():
+    memory = dnc.init(4, 3, 2)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(memory))
+    shapes = [(4, 3), (4,), (4, 4), (4,), (4,), (2, 4)]
+    assert [leaf.shape for leaf in jax.tree.leaves(memory)] == shapes
+
+
 def test_allocation_fills_free_slots_and_then_recalls_in_order():
     """Hard gates: three codes are written to free slots and read back in temporal order."""
     memory = dnc.init(4, 3)

@@ -48,6 +48,13 @@ def test_steps_follow_the_paper(num_slots, code_size, num_heads):
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
+def test_a_new_memory_holds_nothing():
+    memory = lrua.init(4, 3, 2)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(memory))
+    shapes = [(4, 3), (4,), (2, 4), (2, 4)]
+    assert [leaf.shape for leaf in jax.tree.leaves(memory)] == shapes
+
+
 def test_codes_fill_the_memory_before_anything_is_overwritten():
     memory = lrua.init(3, 2)
     codes = np.random.default_rng(0).normal(size=(4, 1, 2))
