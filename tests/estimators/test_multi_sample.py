@@ -121,6 +121,22 @@ def test_jit_and_vmap_equal_a_loop_and_trace_once():
     )
 
 
+@pytest.mark.parametrize("baseline", ["arithmetic", "geometric"])
+def test_no_weight_at_all_makes_no_nan_on_the_way(baseline):
+    with jax.debug_nans(True):  # called eagerly: each step is looked at
+        value = estimators.vimco(jnp.full(3, -jnp.inf), jnp.full(3, -1.0), baseline)
+    assert value == -jnp.inf
+
+
+def test_a_sample_of_no_weight_may_be_of_no_probability():
+    arguments = jnp.array([-1.0, -jnp.inf]), jnp.array([-0.5, -jnp.inf])
+    differentiated = jax.jit(jax.value_and_grad(estimators.reweighted_wake_sleep, (0, 1)))
+    value, (in_weights, in_log_probs) = differentiated(*arguments)
+    np.testing.assert_allclose(value, -1.0 - np.log(2), rtol=1e-6)
+    np.testing.assert_array_equal(in_weights, [1.0, 0.0])
+    np.testing.assert_array_equal(in_log_probs, [2.0, 0.0])
+
+
 def test_the_baseline_is_arithmetic_unless_named():
     weights, log_probs = jnp.array([-1.0, -2.0, -4.0]), jnp.zeros(3)
     gradient = jax.grad(estimators.vimco, argnums=1)(weights, log_probs)

@@ -42,7 +42,8 @@ def test_shapes():
         checks.shape("x", array, (2,))
     with refused(r"x is \(2, 3\); it must be \[N\] = \(2,\)$"):
         checks.shape("x", array, (2,), "[N]")
-    checks.last_axis("x", array, "C", 3)
+    for fitting in (array, array[0], array[None]):
+        checks.last_axis("x", fitting, "C", 3)
     for other in (array.T, np.ones(())):
         with refused(r"x is .*; it must be \[\.\.\., C\] with C = 3"):
             checks.last_axis("x", other, "C", 3)
@@ -52,7 +53,9 @@ def test_shapes():
 
 
 def test_what_broadcasts():
-    assert checks.broadcast("x", np.ones((2, 3)), "y", np.ones(3)) == (2, 3)
+    for shapes in (((2, 3), (3,)), ((3,), (2, 3)), ((2, 1, 3), (4, 3))):
+        x, y = (np.ones(shape) for shape in shapes)
+        assert checks.broadcast("x", x, "y", y) == np.broadcast_shapes(*shapes)
     for other in (np.ones(1), np.ones(()), np.ones((4, 3))):
         with refused(r"y is .*; it must fit x, \(2, 3\)"):
             checks.broadcast("x", np.ones((2, 3)), "y", other)
