@@ -137,10 +137,11 @@ def combine_mlp(
     fields = checks.fields("composition", composition, Composition)
     arrays, dtype = checks.reals(**fields, generated=generated, retrieved=retrieved)
     *parameters, generated, retrieved = arrays
-    checks.num_axes("composition.a1", parameters[0], "[D]")
+    a1, *_ = parameters
+    checks.num_axes("composition.a1", a1, "[D]")
     for name, array in zip(fields, parameters, strict=True):
-        checks.same_shape(name, array, "composition.a1", parameters[0])
-    checks.last_axis("generated", generated, "D", len(parameters[0]))
+        checks.same_shape(name, array, "composition.a1", a1)
+    checks.last_axis("generated", generated, "D", len(a1))
     checks.same_shape("retrieved", retrieved, "generated", generated)
     axes = range(generated.ndim - 1)
     p = Composition(*(jnp.expand_dims(array, axes) for array in parameters))
