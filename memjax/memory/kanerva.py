@@ -272,11 +272,11 @@ def log_evidence(
     Raises:
       ValueError: as `write`; noise of zero where T > N, if it is known when tracing.
     """
-    mean, row_cov, *episode = _take_episode(memory, write_weights, codes, noise_var)
-    if len(episode[0]) > len(mean):
+    mean, row_cov, weights, *rest = _take_episode(memory, write_weights, codes, noise_var)
+    if len(weights) > len(mean):
         checks.positive("noise_var", noise_var)
     full_cov = row_cov if row_cov.ndim == 2 else jnp.diag(row_cov)
-    return _density.log_evidence(mean, full_cov, *episode)
+    return _density.log_evidence(mean, full_cov, weights, *rest)
 
 
 @full_precision

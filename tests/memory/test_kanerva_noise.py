@@ -304,6 +304,11 @@ def test_variance_is_not_negative(nearly_exact):
     assert np.all(var >= 0) and np.all(var < 1e-5)
     diagonal = write("auto", kanerva.prior(6, 2, diagonal=True), weights, codes, noise)
     assert np.all(diagonal.row_cov >= 0)
+    # Slots that are each written exactly: rounding alone would leave some below 0.
+    variances, scales = np.random.default_rng(0).uniform(0.2, 2.0, (2, 64)).astype(np.float32)
+    slots = KanervaState(jnp.zeros((64, 1)), jnp.asarray(variances))
+    found = write("online", slots, jnp.diag(scales), jnp.ones((64, 1)), jnp.zeros(64))
+    assert np.all(found.row_cov >= 0) and np.all(found.row_cov < 1e-6)
 
 
 @jax.jit
@@ -499,6 +504,8 @@ def test_what_can_not_be_is_refused():
     memory, weights, codes, _ = episode("distinct", 4, 3, 2, 0.1)
     with pytest.raises(ValueError, match=r"noise_var is 0\.0; it must be positive"):
         kanerva.log_evidence(memory, weights, codes, 0.0)
+    as_many = jax.jit(lambda w, z: kanerva.log_evidence(memory, w, z, 0.0))(weights[:3], codes[:3])
+    assert np.isfinite(as_many)
     with pytest.raises(ValueError, match="noise_var is 0; it must be positive"):
         kanerva.erase(memory, weights, codes, 0)
     with pytest.raises(ValueError, match=r"memory.row_cov is \(3,\); it must be \[N, N\]"):

@@ -1,3 +1,4 @@
+import re
 from functools import partial
 
 import jax
@@ -120,6 +121,12 @@ def test_under_jit_vmap_and_float32():
         narrow = weights.astype(np.float32), codes.astype(np.float32)
         found = jax.eval_shape(low_rank.write, memory, *narrow, 0.5)
         assert found.factor.dtype == jnp.float32
+
+
+def test_writes_are_taken_in_as_many_as_the_rank():
+    """So that the time grows with N r^2, not N T^2, nor N^2: nothing is larger than 2 r x 2 r."""
+    program = str(jax.make_jaxpr(low_rank.write)(low_rank.prior(8, 3, 3), *episode(7)))
+    assert max(int(size) for size in re.findall(r"f64\[(\d+),\1\]", program)) == 6
 
 
 def test_what_does_not_fit_is_refused():

@@ -1,4 +1,7 @@
-"""Memories divided over 8 simulated devices give what one device gives."""
+"""Memories divided over 8 simulated devices give what one device gives.
+
+Of `addressing`, `streaming`, `kanerva` and its `_information_form`: what takes an `axis_name`.
+"""
 
 import subprocess
 import sys
