@@ -195,7 +195,7 @@ def allocation_weights(usage: chex.Array) -> chex.Array:
     # in the derivative, so that it is the product of the others, and as nothing in the value.
     least = float(jnp.finfo(usage.dtype).tiny) ** 0.5  # leaves as much room for the others
     positive = usage + (jnp.maximum(fixed, least) - fixed)
-    taken = jnp.exp(jnp.sum(jnp.where(before, jnp.log(positive)[None, :], 0.0), axis=-1))
+    taken = jnp.exp(jnp.sum(jnp.where(before, jnp.log(positive)[None, :], 0.0), axis=1))
     is_none = jnp.any(before & (other <= 0.0), axis=-1)
     taken -= jax.lax.stop_gradient(jnp.where(is_none, taken, 0.0))
     return ((1.0 - usage) * taken).astype(dtype)
