@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from memjax.memory import kanerva
+from memjax.memory import conditioning, kanerva
 from memjax.memory.kanerva import KanervaState
 from tests import oracles
 
@@ -61,6 +61,14 @@ def test_auto_is_the_form_that_is_cheaper_there(x64, shape, method):
         for m in ("auto", method)
     ]
     assert programs[0] == programs[1]
+
+
+def test_operations_are_counted():
+    """T = 2, N = 3, C = 5: the sums of the formulas' terms, by hand."""
+    assert conditioning.operations((2, 3), (3, 5)) == {
+        "batch": 6 * (30 + 15) + 4 * (15 + 10) + 2,
+        "information": 6 * (6 + 20) + 270 + 216,
+    }
 
 
 def test_one_noise_is_as_much_for_each_write(x64):

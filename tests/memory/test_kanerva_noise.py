@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 from hypothesis import strategies
 
-from memjax.memory import kanerva, low_rank
+from memjax.memory import _careful, kanerva, low_rank
 from memjax.memory.kanerva import KanervaState
 from tests import oracles
 
@@ -168,6 +168,24 @@ def test_a_batch_is_as_right_as_each_of_it_alone(method):
             alone = write(method, memory, weights, codes, jnp.full(8, noise))
             np.testing.assert_allclose(found.mean[i], alone.mean, atol=1e-4)
             np.testing.assert_allclose(found.row_cov[i], alone.row_cov, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", [*_METHODS, "prefix"])
+def test_the_slower_form_runs_only_where_it_is_needed(method, monkeypatch):
+    careful = _careful.condition
+    monkeypatch.setattr(
+        _careful, "condition", lambda *a: jax.tree.map(lambda leaf: jnp.nan * leaf, careful(*a))
+    )
+    memory, weights, codes, _ = episode("four", 7, 11, 5, 0.1)  # a shape of its own: JAX caches
+
+    @jax.jit
+    def any_nan(noise):
+        arguments = memory, weights, codes, jnp.full(7, noise)
+        if method == "prefix":
+            return jnp.any(jnp.isnan(kanerva.write_prefix(*arguments).mean))
+        return jnp.any(jnp.isnan(kanerva.write(*arguments, method=method).mean))
+
+    assert [bool(any_nan(noise)) for noise in (100.0, 1.0, 0.1, 1e-4)] == [False] * 3 + [True]
 
 
 def test_an_eager_call_compiles_nothing_that_an_earlier_one_compiled(caplog):
