@@ -72,13 +72,12 @@ class ControlledMachine(EpisodicVAE):
         return jax.lax.scan(step, memory, emitted)[0]
 
     def _latent_prior(self, memory: Any, address: chex.Array) -> dist.Distribution:
-        emitted = self._emit(address, jnp.zeros((len(address), self.code_size), address.dtype))
-        retrieved = jax.vmap(self._retrieve, in_axes=(None, 0))(memory, emitted)
-        mean = self.output(retrieved.reshape(len(address), -1))
+        emitted = self._emit(address, jnp.zeros(self.code_size, address.dtype))
+        mean = self.output(self._retrieve(memory, emitted).reshape(-1))
         return dist.Normal(mean, jnp.full_like(mean, math.sqrt(self.noise_var))).to_event(1)
 
     def _emit(self, address: chex.Array, codes: chex.Array) -> dict[str, chex.Array]:
-        """The parts of the controller's output, `[T, size]` each."""
+        """The parts of the controller's output, `[..., size]` each."""
         sizes = self._interface_sizes()
         splits = [sum(list(sizes.values())[:i]) for i in range(1, len(sizes))]
         parts = jnp.split(self.controller(address, codes), splits, axis=-1)

@@ -14,45 +14,47 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from memjax.errors import UserError, check_at_least_one
+from memjax.models.contract import Images
 from memjax.nets import (
     MLP,
     ImageDecoder,
     ImageEncoder,
+    ImageFeatures,
+    ImageLikelihood,
     add_uniform_noise,
     as_floats,
+    decode_images,
     distributions,
 )
 
 
 class Joint(NamedTuple):
-    """One sample of (y, z) for each image of an episode, and what it was drawn from; KM eqs. 3, 7.
-
-    Every distribution has batch shape `[T]`.
-    """
+    """One sample of (y, z) for one image, and what it was drawn from; KM eqs. 3, 7."""
 
     address_prior: dist.Distribution  # p(y)
     address_posterior: dist.Distribution  # q(y|x)
     address: chex.Array  # y
     latent_prior: dist.Distribution  # p(z|y, M)
     latent_posterior: dist.Distribution  # q(z|x, y, M)
-    latent: chex.Array  # z [T, C]
+    latent: chex.Array  # z [C]
     likelihood: dist.Distribution  # p(x|z)
 
 
-class Images(NamedTuple):
-    """Images of p(x|z)."""
+class Encoded(NamedTuple):
+    """An image, and what the encoder makes of it."""
 
-    mean: chex.Array  # [T, H, W, C]
-    sample: chex.Array  # [T, H, W, C]
+    image: chex.Array  # [..., H, W, C]
+    embedding: chex.Array  # [..., 2 C]
 
 
 class EpisodicVAE(nn.Module):
     """p(X|M) = prod_t integral p(y_t) p(z_t|y_t, M) p(x_t|z_t) dy_t dz_t; KM eq. 3.
 
-    The query is an episode `[T, H, W, C]`: it is written into the memory, then each image is read
-    back. Reading draws its own y, apart from the one by which the image was written: with one draw
-    for both, y would be a free random key that costs nothing. q(z|x, y, M) is the memory's prior
-    moved by what a net makes of x and of the prior's mean.
+    An episode `[T, H, W, C]` is written into the memory, then each of its images is read back.
+    Reading draws its own y, apart from the one by which the image was written: with one draw for
+    both, y would be a free random key that costs nothing. q(z|x, y, M) is the memory's prior moved
+    by what a net makes of x and of the prior's mean. Wherever an image stands, what `encode` gave
+    for it may stand too, so that one that is written and read is encoded once.
 
     A subclass says what the memory is: a pytree that `memory_prior` begins, `_write_codes` fills
     and `_latent_prior` reads.
@@ -74,6 +76,10 @@ class EpisodicVAE(nn.Module):
       kl_warmup_steps: steps over which both KL terms of the objective rise from
         `kl_warmup_start` to 1; 0 for none. Metrics are never scaled.
       kl_warmup_start: where they begin.
+      encoder: a net in the place of ours, from images `[B, H, W, C]` to features `[B, D]`; a linear
+        layer follows.
+      decoder: a net in the place of ours, from z `[B, code_size]` to `[B, H, W, C]`: logits, or a
+        Gaussian's means.
     """
 
     image_shape: Sequence[int]
@@ -89,6 +95,8 @@ class EpisodicVAE(nn.Module):
     address_scale: float = 0.1
     kl_warmup_steps: int = 0
     kl_warmup_start: float = 0.02
+    encoder: nn.Module | None = None
+    decoder: nn.Module | None = None
 
     def memory_prior(self) -> Any:
         """The memory before anything is written."""
@@ -101,47 +109,64 @@ class EpisodicVAE(nn.Module):
         raise NotImplementedError
 
     def _latent_prior(self, memory: Any, address: chex.Array) -> dist.Distribution:
-        """p(z|y, M) for y `[T, ...]`."""
+        """p(z|y, M) for one y."""
         raise NotImplementedError
 
-    def _memory_metrics(self, memory: Any, num_images: int) -> dict[str, chex.Array]:
-        """What is worth knowing of the written memory, beside the bound."""
+    def memory_metrics(self, memory: Any, num_images: int) -> dict[str, chex.Array]:
+        """What is worth knowing of a memory of `num_images`, beside the bound; in nats."""
         del memory, num_images
         return {}
 
     def setup(self):
         """Names the parameters; checks what the config says."""
         _check(self)
-        hidden_sizes = tuple(self.hidden_sizes)
-        self.encoder = ImageEncoder(2 * self.code_size, self.num_filters, hidden_sizes)
-        self.decoder = ImageDecoder(
-            self.image_shape, self.num_filters, hidden_sizes[::-1], self.likelihood
-        )
+        hidden_sizes, num_outputs = tuple(self.hidden_sizes), 2 * self.code_size
+        if self.encoder is not None:
+            self.image_encoder: nn.Module = ImageFeatures(self.encoder, num_outputs)
+        else:
+            self.image_encoder = ImageEncoder(num_outputs, self.num_filters, hidden_sizes)
+        if self.decoder is None:
+            sizes = hidden_sizes[::-1]
+            self.image_decoder = ImageDecoder(self.image_shape, self.num_filters, sizes)
+        self.pixels = ImageLikelihood(self.likelihood)
         self.latent_posterior = MLP((self.mlp_size,), 2 * self.code_size)
         self.address_posterior = MLP((self.mlp_size,), 2 * self.address_latent_size)
         if self.kl_warmup_steps:
             self.steps = self.variable("schedule", "steps", lambda: jnp.zeros((), jnp.float32))
 
-    def __call__(
-        self,
-        rng_key: chex.PRNGKey,
-        query: chex.Array,
-        support: chex.Array | None = None,
-        *,
-        train: bool,
-    ) -> tuple[chex.Array, dict[str, chex.Array]]:
-        """The bound (KM eq. 12) of an episode `[T, H, W, C]`, an image, and metrics in nats."""
-        del support
-        query = as_floats("query", query)
-        noise_rng_key, write_rng_key, read_rng_key = jax.random.split(rng_key, 3)
+    def encode(self, rng_key: chex.PRNGKey, image: chex.Array, *, train: bool = False) -> Encoded:
+        """What stands in the place of one image `[H, W, C]`, or of an episode of them."""
+        image = as_floats("image", image)
         if train and self.likelihood == "gaussian":
-            query = add_uniform_noise(noise_rng_key, query)
-        embedding = self.encoder(query)
-        memory = self._write(write_rng_key, embedding)
-        joint = self._sample_joint(read_rng_key, memory, embedding)
-        reconstruction = -jnp.mean(joint.likelihood.log_prob(query))
-        kl_address = jnp.mean(dist.kl_divergence(joint.address_posterior, joint.address_prior))
-        kl_latent = jnp.mean(dist.kl_divergence(joint.latent_posterior, joint.latent_prior))
+            image = add_uniform_noise(rng_key, image)
+        return Encoded(image, self.image_encoder(image))
+
+    def write(self, rng_key: chex.PRNGKey, support: chex.Array | Encoded | None = None) -> Any:
+        """The memory after an episode `[T, H, W, C]`; KM eq. 8, by one sample of y and z.
+
+        Or, where there is none, before anything is written.
+        """
+        memory = self.memory_prior()
+        if support is None:
+            return memory
+        noise_rng_key, address_rng_key, codes_rng_key = jax.random.split(rng_key, 3)
+        embedding = self._encoded("support", support).embedding
+        address_posterior = self._address_posterior(noise_rng_key, memory, embedding)
+        address = distributions.draw(address_rng_key, address_posterior)
+        codes = distributions.diagonal_normal(embedding)
+        return self._write_codes(codes_rng_key, memory, address, codes)
+
+    def __call__(
+        self, rng_key: chex.PRNGKey, query: chex.Array | Encoded, memory: Any, *, train: bool
+    ) -> tuple[chex.Array, dict[str, chex.Array]]:
+        """The bound (KM eq. 12) of one image `[H, W, C]` of what is written; metrics in nats."""
+        noise_rng_key, read_rng_key = jax.random.split(rng_key)
+        if not isinstance(query, Encoded):
+            query = self.encode(noise_rng_key, as_floats("query", query), train=train)
+        joint = self._sample_joint(read_rng_key, memory, query.embedding)
+        reconstruction = -joint.likelihood.log_prob(query.image)
+        kl_address = dist.kl_divergence(joint.address_posterior, joint.address_prior)
+        kl_latent = dist.kl_divergence(joint.latent_posterior, joint.latent_prior)
         objective = -reconstruction - self._kl_scale(train) * (kl_address + kl_latent)
         metrics = {
             "nll": reconstruction + kl_address + kl_latent,
@@ -149,75 +174,56 @@ class EpisodicVAE(nn.Module):
             "kl_address": kl_address,
             "kl_latent": kl_latent,
         }
-        return objective, metrics | self._memory_metrics(memory, len(query))
+        return objective, metrics
 
-    def write(self, rng_key: chex.PRNGKey, images: chex.Array) -> Any:
-        """The memory after an episode `[T, H, W, C]`; KM eq. 8, by one sample of y and z."""
-        return self._write(rng_key, self.encoder(images))
-
-    def read(self, rng_key: chex.PRNGKey, memory: Any, images: chex.Array) -> Images:
-        """One iteration of reading (KM algorithm 1) at images `[T, H, W, C]`."""
+    def read(self, rng_key: chex.PRNGKey, query: chex.Array | Encoded, memory: Any) -> Images:
+        """One iteration of reading (KM algorithm 1) at one image `[H, W, C]`."""
         joint_rng_key, sample_rng_key = jax.random.split(rng_key)
-        joint = self._sample_joint(joint_rng_key, memory, self.encoder(images))
+        embedding = self._encoded("query", query).embedding
+        joint = self._sample_joint(joint_rng_key, memory, embedding)
         return _images(sample_rng_key, joint.likelihood)
 
     def log_weights(
-        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None, num_samples: int
+        self, rng_key: chex.PRNGKey, query: chex.Array | Encoded, memory: Any, num_samples: int
     ) -> chex.Array:
-        """Importance weights for log p(x_t|M) of an episode, in nats: `[T, L]`.
-
-        One fixed draw writes it, so that the weights of several calls are for the same M.
-        """
-        del support
-        query = as_floats("query", query)
-        embedding = self.encoder(query)
-        memory = self._write(jax.random.key(0), embedding)
+        """Importance weights for log p(x|M) of one image `[H, W, C]`, in nats: `[L]`."""
+        query = self._encoded("query", query)
 
         def one(rng_key: chex.PRNGKey) -> chex.Array:
-            j = self._sample_joint(rng_key, memory, embedding)
-            log_joint = j.likelihood.log_prob(query) + j.latent_prior.log_prob(j.latent)
+            j = self._sample_joint(rng_key, memory, query.embedding)
+            log_joint = j.likelihood.log_prob(query.image) + j.latent_prior.log_prob(j.latent)
             log_joint = log_joint + j.address_prior.log_prob(j.address)
             log_posterior = j.latent_posterior.log_prob(j.latent)
             return log_joint - log_posterior - j.address_posterior.log_prob(j.address)
 
-        return jax.vmap(one, out_axes=1)(jax.random.split(rng_key, num_samples))
+        return jax.vmap(one)(jax.random.split(rng_key, num_samples))
 
-    def generate(self, rng_key: chex.PRNGKey, support: chex.Array | None = None) -> chex.Array:
-        """The mean image `[H, W, C]` of a read at a random key.
+    def generate(self, rng_key: chex.PRNGKey, memory: Any) -> chex.Array:
+        """The mean image `[H, W, C]` of what is read at a random key."""
+        return self.read_at_random(rng_key, memory).mean
 
-        The memory holds the support `[N, H, W, C]`, or nothing but its prior.
-        """
-        write_rng_key, read_rng_key = jax.random.split(rng_key)
-        memory = self.memory_prior() if support is None else self.write(write_rng_key, support)
-        return self.generate_from(read_rng_key, memory, num_samples=1).mean[0]
-
-    def generate_from(self, rng_key: chex.PRNGKey, memory: Any, *, num_samples: int) -> Images:
-        """What is read at `num_samples` random keys; KM section 4.2."""
+    def read_at_random(self, rng_key: chex.PRNGKey, memory: Any) -> Images:
+        """What is read at a random key; KM section 4.2."""
         address_rng_key, latent_rng_key, sample_rng_key = jax.random.split(rng_key, 3)
-        address = distributions.draw(address_rng_key, self._address_prior(num_samples))
+        address = distributions.draw(address_rng_key, self._address_prior())
         latent = distributions.draw(latent_rng_key, self._latent_prior(memory, address))
-        return _images(sample_rng_key, self.decoder(latent))
+        return _images(sample_rng_key, self._decode(latent))
 
     def explain(
-        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None = None
+        self, rng_key: chex.PRNGKey, query: chex.Array, memory: Any
     ) -> dict[str, chex.Array]:
-        """An episode `[T, H, W, C]`, and what is read after it was written."""
-        del support
+        """An image `[H, W, C]`, and what is read at it."""
         query = as_floats("query", query)
-        write_rng_key, read_rng_key = jax.random.split(rng_key)
-        memory = self.write(write_rng_key, query)
-        return {"query": query, "reconstruction": self.read(read_rng_key, memory, query).mean}
+        return {"query": query, "reconstruction": self.read(rng_key, query, memory).mean}
 
-    def _write(self, rng_key: chex.PRNGKey, embedding: chex.Array) -> Any:
-        noise_rng_key, address_rng_key, codes_rng_key = jax.random.split(rng_key, 3)
-        memory = self.memory_prior()
-        address_posterior = self._address_posterior(noise_rng_key, memory, embedding)
-        address = distributions.draw(address_rng_key, address_posterior)
-        codes = distributions.diagonal_normal(embedding)
-        return self._write_codes(codes_rng_key, memory, address, codes)
+    def _encoded(self, name: str, images: chex.Array | Encoded) -> Encoded:
+        if isinstance(images, Encoded):
+            return images
+        images = as_floats(name, images)
+        return Encoded(images, self.image_encoder(images))
 
     def _sample_joint(self, rng_key: chex.PRNGKey, memory: Any, embedding: chex.Array) -> Joint:
-        """Draws y and z for each image, which the memory holds or nearly holds; KM eq. 7."""
+        """Draws y and z for an image, which the memory holds or nearly holds; KM eq. 7."""
         noise_rng_key, address_rng_key, latent_rng_key = jax.random.split(rng_key, 3)
         address_posterior = self._address_posterior(noise_rng_key, memory, embedding)
         address = distributions.draw(address_rng_key, address_posterior)
@@ -232,18 +238,23 @@ class EpisodicVAE(nn.Module):
             ).to_event(1)
         latent = distributions.draw(latent_rng_key, latent_posterior)
         return Joint(
-            address_prior=self._address_prior(len(address)),
+            address_prior=self._address_prior(),
             address_posterior=address_posterior,
             address=address,
             latent_prior=latent_prior,
             latent_posterior=latent_posterior,
             latent=latent,
-            likelihood=self.decoder(latent),
+            likelihood=self._decode(latent),
         )
 
-    def _address_prior(self, num_images: int) -> dist.Distribution:
-        """p(y) of each of T images."""
-        return distributions.standard_normal(num_images, self.address_latent_size)
+    def _decode(self, latent: chex.Array) -> dist.Distribution:
+        if self.decoder is None:
+            return self.pixels(self.image_decoder(latent))
+        return self.pixels(decode_images(self.decoder, latent, self.image_shape))
+
+    def _address_prior(self) -> dist.Distribution:
+        """p(y) of one image."""
+        return distributions.standard_normal(self.address_latent_size)
 
     def _address_posterior(
         self, noise_rng_key: chex.PRNGKey, memory: Any, embedding: chex.Array

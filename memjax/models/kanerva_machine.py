@@ -14,7 +14,7 @@ import numpyro.distributions as dist
 from memjax.errors import check_at_least_one, check_one_of
 from memjax.memory import kanerva
 from memjax.memory.kanerva import KanervaState
-from memjax.models.episodic import EpisodicVAE
+from memjax.models.episodic import Encoded, EpisodicVAE
 from memjax.nets import MLP, distributions
 
 MEMORY_MODES = ("mean", "sample", "distribution")
@@ -70,17 +70,15 @@ class KanervaMachine(EpisodicVAE):
         return KanervaState(mean, factor @ factor.T)
 
     def weights(
-        self, rng_key: chex.PRNGKey, memory: KanervaState, images: chex.Array
+        self, rng_key: chex.PRNGKey, query: chex.Array | Encoded, memory: KanervaState
     ) -> chex.Array:
-        """Weights `[T, N]` by which images `[T, H, W, C]` are read."""
-        return self._weights(self._sample_joint(rng_key, memory, self.encoder(images)).address)
+        """Weights `[N]` by which one image `[H, W, C]` is read."""
+        embedding = self._encoded("query", query).embedding
+        return self._weights(self._sample_joint(rng_key, memory, embedding).address)
 
-    def decode_weights(
-        self, rng_key: chex.PRNGKey, memory: KanervaState, read_weights: chex.Array
-    ) -> chex.Array:
-        """Images `[T, H, W, C]` of what weights `[T, N]` read: the means all the way down."""
-        del rng_key
-        return self.decoder(kanerva.read(memory, read_weights)[0]).mean
+    def decode_weights(self, memory: KanervaState, read_weights: chex.Array) -> chex.Array:
+        """The image `[H, W, C]` of what weights `[N]` read: the means all the way down."""
+        return self._decode(kanerva.read(memory, read_weights)[0]).mean
 
     def _write_codes(
         self,
@@ -101,8 +99,8 @@ class KanervaMachine(EpisodicVAE):
             memory = KanervaState(kanerva.sample(memory_rng_key, memory), memory.row_cov)
         return memory
 
-    def _memory_metrics(self, memory: KanervaState, num_images: int) -> dict[str, chex.Array]:
-        """KL(q(M|X) || p(M)) for each image, in nats; the bound of KM eq. 12 has no such term."""
+    def memory_metrics(self, memory: KanervaState, num_images: int) -> dict[str, chex.Array]:
+        """KL(q(M|X) || p(M)) for each image, a scalar in nats; KM eq. 12 has no such term."""
         if self.memory_mode == "sample":  # it is no distribution then
             return {}
         posterior, prior = jax.lax.stop_gradient((memory, self.memory_prior()))
@@ -113,12 +111,12 @@ class KanervaMachine(EpisodicVAE):
         mean, var = kanerva.read(memory, self._weights(address), self.noise_var)
         if self.memory_mode != "distribution":
             var = jnp.full_like(var, self.noise_var)
-        return dist.Normal(mean, jnp.sqrt(var)[:, None]).to_event(1)
+        return dist.Normal(mean, jnp.broadcast_to(jnp.sqrt(var)[..., None], mean.shape)).to_event(1)
 
-    def _address_prior(self, num_images: int) -> dist.Distribution:
+    def _address_prior(self) -> dist.Distribution:
         if self.addressing == "key":
-            return super()._address_prior(num_images)
-        return distributions.standard_normal(num_images, self.num_slots)
+            return super()._address_prior()
+        return distributions.standard_normal(self.num_slots)
 
     def _address_posterior(
         self, noise_rng_key: chex.PRNGKey, memory: KanervaState, embedding: chex.Array
@@ -131,7 +129,7 @@ class KanervaMachine(EpisodicVAE):
         return dist.Normal(loc, jnp.exp(self.address_log_scale)).to_event(1)
 
     def _weights(self, address: chex.Array) -> chex.Array:
-        """w `[T, N]` of y `[T, ...]`; KM eq. 5."""
+        """w `[..., N]` of y; KM eq. 5."""
         if self.addressing == "least_squares":
             return address
         return kanerva.address_weights(self.key(address), self.address_matrix)

@@ -1,7 +1,7 @@
 """A Generative Matching Network: soft attention in prior, encoder and decoder; VMA table 1.
 
 Source: Bartunov and Vetrov, Fast Adaptation in Generative Models with Generative Matching Networks,
-2016 (GMN below), here with the nets that `conv_vma.ConvVMA` has.
+2016 (GMN below), here with the nets of a `vma.VMA` with convolutions.
 """
 
 from collections.abc import Sequence

@@ -13,7 +13,15 @@ import numpyro.distributions as dist
 
 from memjax import estimators
 from memjax.errors import UserError, check_at_least_one
-from memjax.nets import MemoryLayer, as_floats, check_images, distributions, image_to_vector
+from memjax.nets import (
+    ImageFeatures,
+    MemoryLayer,
+    as_floats,
+    check_images,
+    decode_images,
+    distributions,
+    image_to_vector,
+)
 
 _EPSILON = 1e-5  # under the square root of a variance
 
@@ -23,7 +31,8 @@ class MemVAE(nn.Module):
 
     The recognition net q(z|x) has layers of the same sizes as the decoder, and no memory. Layer 1
     is the nearest to the data, as in the paper's superscripts. In training, a datum is normalised
-    with the batch that is mapped over `batch_axes`; elsewhere by running averages.
+    with the batch that is mapped over `batch_axes`, which the training loop sets; elsewhere by
+    running averages.
 
     Attributes:
       image_shape: (H, W, C).
@@ -37,7 +46,11 @@ class MemVAE(nn.Module):
         recognition layer, lambda of section 4; 0 for none.
       likelihood: "bernoulli", or "gaussian" with a scale for each pixel that the decoder gives.
       num_samples: L in training; 1 is the MEM-VAE, more is the MEM-IWAE.
-      batch_axes: the mapped axes that make up a batch; the training loop's.
+      batch_axes: names of the mapped axes that make up a batch.
+      encoder: a net that makes features `[B, D]` of images `[B, H, W, C]`, for layer 1 of the
+        recognition net; None: the pixels.
+      decoder: a net in the place of the last linear layer, from the decoder's layer 1 `[B, D]` to
+        `[B, H, W, C]`: logits, or a Gaussian's means.
     """
 
     image_shape: Sequence[int]
@@ -50,7 +63,9 @@ class MemVAE(nn.Module):
     local_reconstruction: float = 0.1
     likelihood: str = "bernoulli"
     num_samples: int = 1
-    batch_axes: Sequence[str] = ("batch", "devices")
+    batch_axes: Sequence[str] = ()
+    encoder: nn.Module | None = None
+    decoder: nn.Module | None = None
 
     def setup(self):
         """Names the parameters; checks what the config says."""
@@ -58,29 +73,31 @@ class MemVAE(nn.Module):
         glorot = nn.initializers.glorot_uniform()
         height, width, channels = self.image_shape
         num_pixels = height * width * channels
-        self.encoder = [self._layer(size) for size in self.hidden_sizes]
+        if self.encoder is not None:
+            self.image_features = ImageFeatures(self.encoder)
+        self.recognition = [self._layer(size) for size in self.hidden_sizes]
         self.latent_posterior = nn.Dense(2 * self.latent_size, kernel_init=glorot)
-        self.decoder = [
+        self.generation = [
             self._layer(size, num_slots)
             for size, num_slots in zip(self.hidden_sizes, self.num_slots, strict=True)
         ]
-        self.pixels = nn.Dense(num_pixels, kernel_init=glorot)
+        if self.decoder is None:
+            self.pixels = nn.Dense(num_pixels, kernel_init=glorot)
         if self.likelihood == "gaussian":
             self.pixel_log_scale = nn.Dense(num_pixels, kernel_init=glorot)
 
+    def write(self, rng_key: chex.PRNGKey, support: chex.Array | None = None) -> None:
+        """None: the memory is the decoder's own, whatever the support `[N, H, W, C]` is."""
+        del rng_key, support
+
     def __call__(
-        self,
-        rng_key: chex.PRNGKey,
-        query: chex.Array,
-        support: chex.Array | None = None,
-        *,
-        train: bool,
+        self, rng_key: chex.PRNGKey, query: chex.Array, memory: None = None, *, train: bool
     ) -> tuple[chex.Array, dict[str, chex.Array]]:
         """The bound for one query `[H, W, C]`, less the penalty in training; metrics in nats.
 
         Section 4's objective, with its sign turned. `nll` is the bound's, without the penalty.
         """
-        del support
+        del memory
         query = _checked(query)
         posterior, recognized = self._recognize(query, train)
         prior = distributions.standard_normal(self.latent_size)
@@ -99,10 +116,10 @@ class MemVAE(nn.Module):
         return bound - (self._penalty(recognized, generated) if penalized else 0.0), metrics
 
     def log_weights(
-        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None, num_samples: int
+        self, rng_key: chex.PRNGKey, query: chex.Array, memory: None, num_samples: int
     ) -> chex.Array:
         """Importance weights for log p(x) of one query `[H, W, C]`, in nats: `[L]`."""
-        del support
+        del memory
         query = _checked(query)
         posterior = distributions.repeat(self._recognize(query)[0], num_samples)
         latent = distributions.draw(rng_key, posterior)
@@ -110,24 +127,21 @@ class MemVAE(nn.Module):
         return log_joint - posterior.log_prob(latent)
 
     def generate(
-        self,
-        rng_key: chex.PRNGKey,
-        support: chex.Array | None = None,
-        num_disabled: int = 0,
+        self, rng_key: chex.PRNGKey, memory: None = None, num_disabled: int = 0
     ) -> chex.Array:
         """The mean image `[H, W, C]` of p(x|z) for z drawn from the prior.
 
         The memories of layers 1 to `num_disabled` are disabled; figure 6.
         """
-        del support
+        del memory
         prior = distributions.standard_normal(self.latent_size)
         return self.decode(distributions.draw(rng_key, prior), num_disabled).mean
 
     def explain(
-        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None = None
+        self, rng_key: chex.PRNGKey, query: chex.Array, memory: None = None
     ) -> dict[str, chex.Array]:
         """Images `[H, W, C]` that show what the model made of one query."""
-        del support
+        del memory
         query = _checked(query)
         latent = distributions.draw(rng_key, self._recognize(query)[0])
         return {"query": query, "reconstruction": self.decode(latent).mean}
@@ -136,18 +150,16 @@ class MemVAE(nn.Module):
         """p(x|z) for z `[..., latent size]`, without the memories of layers 1 to `num_disabled`."""
         return self._generate(latent, num_disabled=num_disabled)[0]
 
-    def features(
-        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None = None
-    ) -> chex.Array:
+    def features(self, rng_key: chex.PRNGKey, query: chex.Array, memory: None = None) -> chex.Array:
         """The last deterministic layer of the recognition net, `[last hidden size]`; appendix A."""
-        del rng_key, support
+        del rng_key, memory
         return self._recognize(_checked(query))[1][-1]
 
     def slot_activations(
-        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None = None
+        self, rng_key: chex.PRNGKey, query: chex.Array, memory: None = None
     ) -> dict[str, chex.Array]:
         """h_a `[N]` of "layer 1", ..., where there are slots, for z drawn from q(z|x); figure 3."""
-        del support
+        del memory
         latent = distributions.draw(rng_key, self._recognize(_checked(query))[0])
         activations = self._generate(latent)[2]
         return {f"layer {i}": a for i, a in enumerate(activations, 1) if a is not None}
@@ -158,9 +170,9 @@ class MemVAE(nn.Module):
         Args:
           layer: 1 or more.
         """
-        memory = self.decoder[layer - 1]
-        hidden = memory.combine(jnp.zeros_like(memory.slots), memory.slots)
-        for below in reversed(self.decoder[: layer - 1]):
+        own = self.generation[layer - 1]
+        hidden = own.combine(jnp.zeros_like(own.slots), own.slots)
+        for below in reversed(self.generation[: layer - 1]):
             hidden, _ = below(hidden)
         return self._likelihood(hidden).mean
 
@@ -178,8 +190,9 @@ class MemVAE(nn.Module):
         self, query: chex.Array, train: bool = False
     ) -> tuple[dist.Distribution, list[chex.Array]]:
         """q(z|x) of an image, and the features of the layers 1, 2, ..."""
-        features = [image_to_vector(query)]
-        for layer in self.encoder:
+        pixels = self.encoder is None
+        features = [image_to_vector(query) if pixels else self.image_features(query)]
+        for layer in self.recognition:
             features.append(layer(features[-1], train=train)[0])
         return distributions.diagonal_normal(self.latent_posterior(features[-1])), features[1:]
 
@@ -188,7 +201,7 @@ class MemVAE(nn.Module):
     ) -> tuple[dist.Distribution, list[chex.Array], list[chex.Array | None]]:
         """p(x|z), and the features and the slots' activations of the layers 1, 2, ..."""
         hidden, features, activations = as_floats("latent", latent), [], []
-        for i, layer in reversed(list(enumerate(self.decoder))):
+        for i, layer in reversed(list(enumerate(self.generation))):
             hidden, weights = layer(hidden, train=train, disabled=i < num_disabled)
             features.append(hidden)
             activations.append(weights)
@@ -196,7 +209,10 @@ class MemVAE(nn.Module):
 
     def _likelihood(self, hidden: chex.Array) -> dist.Distribution:
         shape = (*hidden.shape[:-1], *self.image_shape)
-        outputs = self.pixels(hidden).reshape(shape)
+        if self.decoder is None:
+            outputs = self.pixels(hidden).reshape(shape)
+        else:
+            outputs = decode_images(self.decoder, hidden, self.image_shape)
         if self.likelihood == "bernoulli":
             return distributions.bernoulli_image(outputs)
         return distributions.gaussian_image(outputs, self.pixel_log_scale(hidden).reshape(shape))

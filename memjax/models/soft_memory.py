@@ -17,7 +17,15 @@ import numpyro.distributions as dist
 from memjax import estimators
 from memjax.errors import UserError, check_at_least_one, check_one_of
 from memjax.memory import addressing
-from memjax.nets import MLP, ConditionalNets, PyramidEncoder, as_floats, distributions
+from memjax.nets import (
+    MLP,
+    ConditionalNets,
+    ImageLikelihood,
+    PyramidEncoder,
+    add_uniform_noise,
+    as_floats,
+    distributions,
+)
 
 
 class Joint(NamedTuple):
@@ -45,6 +53,7 @@ class SoftMemory(nn.Module):
       num_filters: of every convolution.
       embedding_size: E, of the matching space.
       similarity: one of `addressing.KINDS`; the weights are its softmax.
+      likelihood: "bernoulli", or "gaussian" with one learned scale.
       num_samples: L in training.
     """
 
@@ -54,6 +63,7 @@ class SoftMemory(nn.Module):
     num_filters: int = 64
     embedding_size: int = 128
     similarity: str = "key_normalized"
+    likelihood: str = "bernoulli"
     num_samples: int = 1
 
     def setup(self):
@@ -67,13 +77,29 @@ class SoftMemory(nn.Module):
         self.nets = ConditionalNets(
             self.image_shape, self.latent_size, self.num_filters, self.hidden_sizes
         )
+        self.pixels = ImageLikelihood(self.likelihood)
+
+    def write(self, rng_key: chex.PRNGKey, support: chex.Array | None) -> Slots:
+        """The support `[N, H, W, C]` and its embeddings.
+
+        Raises:
+          UserError: there is none.
+        """
+        del rng_key
+        if support is None:
+            raise UserError("the episode has no support: the memory is empty")
+        support = as_floats("support", support)
+        return Slots(support, self.slot_embedding(support))
 
     def __call__(
-        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None, *, train: bool
+        self, rng_key: chex.PRNGKey, query: chex.Array, memory: Slots, *, train: bool
     ) -> tuple[chex.Array, dict[str, chex.Array]]:
         """The multi-sample bound for one query `[H, W, C]`, and metrics in nats."""
-        del train
-        joint = self._sample_joint(rng_key, query, support, self.num_samples)
+        query = as_floats("query", query)
+        if train and self.likelihood == "gaussian":
+            noise_rng_key, rng_key = jax.random.split(rng_key)
+            query = add_uniform_noise(noise_rng_key, query)
+        joint = self._sample_joint(rng_key, query, memory, self.num_samples)
         objective = estimators.iwae(joint.log_weights)
         metrics = {
             "nll": -objective,
@@ -83,36 +109,29 @@ class SoftMemory(nn.Module):
         return objective, metrics
 
     def log_weights(
-        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None, num_samples: int
+        self, rng_key: chex.PRNGKey, query: chex.Array, memory: Slots, num_samples: int
     ) -> chex.Array:
         """Importance weights for log p(x|M) of one query `[H, W, C]`, in nats: `[L]`."""
-        return self._sample_joint(rng_key, query, support, num_samples).log_weights
+        return self._sample_joint(rng_key, query, memory, num_samples).log_weights
 
-    def generate(self, rng_key: chex.PRNGKey, support: chex.Array | None) -> chex.Array:
+    def generate(self, rng_key: chex.PRNGKey, memory: Slots) -> chex.Array:
         """The mean image `[H, W, C]` of p(x|z, M) for z drawn from the prior."""
-        slots = self._slots(support)
-        return self._decode(distributions.draw(rng_key, self._prior(slots)), slots).mean
+        return self._decode(distributions.draw(rng_key, self._prior(memory)), memory).mean
 
     def explain(
-        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None
+        self, rng_key: chex.PRNGKey, query: chex.Array, memory: Slots
     ) -> dict[str, chex.Array]:
         """Images `[H, W, C]` that show what the model made of one query."""
-        query, slots = as_floats("query", query), self._slots(support)
-        latent = distributions.draw(rng_key, self._posterior(query, slots))
+        query = as_floats("query", query)
+        latent = distributions.draw(rng_key, self._posterior(query, memory))
         return {
             "query": query,
-            "read mixture": self._read(latent, slots)[0],
-            "reconstruction": self._decode(latent, slots).mean,
+            "read mixture": self._read(latent, memory)[0],
+            "reconstruction": self._decode(latent, memory).mean,
         }
 
-    def _slots(self, support: chex.Array | None) -> Slots:
-        if support is None:
-            raise UserError("the episode has no support: the memory is empty")
-        support = as_floats("support", support)
-        return Slots(support, self.slot_embedding(support))
-
-    def _sample_joint(self, rng_key, query, support, num_samples) -> Joint:
-        query, slots = as_floats("query", query), self._slots(support)
+    def _sample_joint(self, rng_key, query, slots, num_samples) -> Joint:
+        query = as_floats("query", query)
         prior, posterior = self._prior(slots), self._posterior(query, slots)
         priors, posteriors = (distributions.repeat(d, num_samples) for d in (prior, posterior))
         latent = distributions.draw(rng_key, posteriors)
@@ -143,7 +162,7 @@ class SoftMemory(nn.Module):
 
     def _decode(self, latent: chex.Array, slots: Slots) -> dist.Distribution:
         mixture, context = self._read(latent, slots)
-        return self.nets.decode(self.nets.image_features(mixture), latent, *context)
+        return self.pixels(self.nets.decode(self.nets.image_features(mixture), latent, *context))
 
     def _weights(self, question: chex.Array, slots: Slots) -> chex.Array:
         """How much of each slot is read, `[..., N]`, for questions `[..., E]`."""

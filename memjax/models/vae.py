@@ -12,16 +12,21 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from memjax import estimators
-from memjax.errors import check_at_least_one
+from memjax.errors import check_at_least_one, check_one_of
 from memjax.nets import (
     ImageDecoder,
     ImageEncoder,
+    ImageFeatures,
+    ImageLikelihood,
     PyramidDecoder,
     PyramidEncoder,
     add_uniform_noise,
     as_floats,
+    decode_images,
     distributions,
 )
+
+CONVOLUTIONS = ("residual", "pyramid")
 
 
 class VAE(nn.Module):
@@ -30,38 +35,57 @@ class VAE(nn.Module):
     Attributes:
       image_shape: (H, W, C).
       latent_size: size of z.
-      num_filters: of the convolutions, the Kanerva Machine's; 0 for MLPs.
-      hidden_sizes: units of the MLP encoder's hidden layers; the decoder has them in reverse.
+      num_filters: of the convolutions; 0 for MLPs.
+      convolutions: "residual", the Kanerva Machine's, or "pyramid", `vma.VMA`'s.
+      hidden_sizes: units of the MLP encoder's hidden layers, the decoder has them in reverse; or of
+        those behind the pyramid.
       likelihood: "bernoulli", or "gaussian" with one learned scale.
       num_samples: L in training; 1 is the VAE, more is the IWAE.
+      encoder: a net in the place of ours, from images `[B, H, W, C]` to features `[B, D]`; a linear
+        layer follows.
+      decoder: a net in the place of ours, from z `[B, latent_size]` to `[B, H, W, C]`: logits, or a
+        Gaussian's means.
     """
 
     image_shape: Sequence[int]
     latent_size: int = 32
     num_filters: int = 0
+    convolutions: str = "residual"
     hidden_sizes: Sequence[int] = (256, 128)
     likelihood: str = "bernoulli"
     num_samples: int = 1
+    encoder: nn.Module | None = None
+    decoder: nn.Module | None = None
 
     def setup(self):
         """Names the parameters; checks what the config says."""
         check_at_least_one(num_samples=self.num_samples, latent_size=self.latent_size)
-        hidden_sizes = tuple(self.hidden_sizes)
-        self.encoder: nn.Module = ImageEncoder(2 * self.latent_size, self.num_filters, hidden_sizes)
-        self.decoder: nn.Module = ImageDecoder(
-            self.image_shape, self.num_filters, hidden_sizes[::-1], self.likelihood
-        )
+        check_one_of("convolutions", self.convolutions, CONVOLUTIONS)
+        hidden_sizes, num_outputs = tuple(self.hidden_sizes), 2 * self.latent_size
+        pyramid = self.num_filters and self.convolutions == "pyramid"
+        if self.encoder is not None:
+            self.image_encoder: nn.Module = ImageFeatures(self.encoder, num_outputs)
+        elif pyramid:
+            self.image_encoder = PyramidEncoder(num_outputs, self.num_filters, hidden_sizes)
+        else:
+            self.image_encoder = ImageEncoder(num_outputs, self.num_filters, hidden_sizes)
+        if self.decoder is None:
+            self.image_decoder: nn.Module = (
+                PyramidDecoder(self.image_shape, self.num_filters)
+                if pyramid
+                else ImageDecoder(self.image_shape, self.num_filters, hidden_sizes[::-1])
+            )
+        self.pixels = ImageLikelihood(self.likelihood)
+
+    def write(self, rng_key: chex.PRNGKey, support: chex.Array | None = None) -> None:
+        """None: no support `[N, H, W, C]` is remembered."""
+        del rng_key, support
 
     def __call__(
-        self,
-        rng_key: chex.PRNGKey,
-        query: chex.Array,
-        support: chex.Array | None = None,
-        *,
-        train: bool,
+        self, rng_key: chex.PRNGKey, query: chex.Array, memory: None = None, *, train: bool
     ) -> tuple[chex.Array, dict[str, chex.Array]]:
         """The multi-sample bound for one query `[H, W, C]`, and metrics in nats."""
-        del support
+        del memory
         query = as_floats("query", query)
         if train and self.likelihood == "gaussian":
             noise_rng_key, rng_key = jax.random.split(rng_key)
@@ -77,54 +101,39 @@ class VAE(nn.Module):
         return objective, metrics
 
     def log_weights(
-        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None, num_samples: int
+        self, rng_key: chex.PRNGKey, query: chex.Array, memory: None, num_samples: int
     ) -> chex.Array:
         """Importance weights for log p(x) of one query `[H, W, C]`, in nats: `[L]`."""
-        del support
+        del memory
         return self._sample_joint(rng_key, as_floats("query", query), num_samples)[1]
 
-    def generate(self, rng_key: chex.PRNGKey, support: chex.Array | None = None) -> chex.Array:
+    def generate(self, rng_key: chex.PRNGKey, memory: None = None) -> chex.Array:
         """The mean image `[H, W, C]` of p(x|z) for z drawn from the prior."""
-        del support
+        del memory
         prior = distributions.standard_normal(self.latent_size)
-        return self.decoder(distributions.draw(rng_key, prior)).mean
+        return self._decode(distributions.draw(rng_key, prior)).mean
 
     def explain(
-        self, rng_key: chex.PRNGKey, query: chex.Array, support: chex.Array | None = None
+        self, rng_key: chex.PRNGKey, query: chex.Array, memory: None = None
     ) -> dict[str, chex.Array]:
         """Images `[H, W, C]` that show what the model made of one query."""
-        del support
+        del memory
         query = as_floats("query", query)
         latent = distributions.draw(rng_key, self._posterior(query))
-        return {"query": query, "reconstruction": self.decoder(latent).mean}
+        return {"query": query, "reconstruction": self._decode(latent).mean}
 
     def _sample_joint(self, rng_key, query, num_samples) -> tuple[chex.Array, chex.Array]:
         prior = distributions.standard_normal(num_samples, self.latent_size)
         posterior = distributions.repeat(self._posterior(query), num_samples)
         latent = distributions.draw(rng_key, posterior)
-        log_likelihood = self.decoder(latent).log_prob(query[None])
+        log_likelihood = self._decode(latent).log_prob(query[None])
         log_weights = log_likelihood + prior.log_prob(latent) - posterior.log_prob(latent)
         return log_likelihood, log_weights
 
     def _posterior(self, query: chex.Array) -> dist.Distribution:
-        return distributions.diagonal_normal(self.encoder(query))
+        return distributions.diagonal_normal(self.image_encoder(query))
 
-
-class PyramidVAE(VAE):
-    """A VAE with the encoder and the decoder of `conv_vma.ConvVMA`, of binary images.
-
-    Attributes:
-      latent_size: size of z.
-      num_filters: of every convolution.
-      hidden_sizes: units of the hidden layers of the MLP behind the encoder's pyramid.
-    """
-
-    latent_size: int = 64
-    num_filters: int = 64
-    hidden_sizes: Sequence[int] = (128,)
-
-    def setup(self):
-        """Names the parameters; checks what the config says."""
-        check_at_least_one(num_samples=self.num_samples, latent_size=self.latent_size)
-        self.encoder = PyramidEncoder(2 * self.latent_size, self.num_filters, self.hidden_sizes)
-        self.decoder = PyramidDecoder(self.image_shape, self.num_filters)
+    def _decode(self, latent: chex.Array) -> dist.Distribution:
+        if self.decoder is None:
+            return self.pixels(self.image_decoder(latent))
+        return self.pixels(decode_images(self.decoder, latent, self.image_shape))

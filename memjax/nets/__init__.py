@@ -5,7 +5,15 @@ and give float32, or wider where an input is.
 """
 
 from memjax.nets import distributions
-from memjax.nets.image import ImageDecoder, ImageEncoder, add_uniform_noise, check_images
+from memjax.nets.dense import DenseConditionalNets
+from memjax.nets.image import (
+    ImageDecoder,
+    ImageEncoder,
+    ImageLikelihood,
+    add_uniform_noise,
+    check_images,
+)
+from memjax.nets.injected import ImageFeatures, decode_images
 from memjax.nets.inputs import as_floats
 from memjax.nets.memory_cells import CategoricalCell, CategoricalState, KanervaCell
 from memjax.nets.memory_layer import MemoryLayer
@@ -17,8 +25,11 @@ __all__ = [
     "CategoricalCell",
     "CategoricalState",
     "ConditionalNets",
+    "DenseConditionalNets",
     "ImageDecoder",
     "ImageEncoder",
+    "ImageFeatures",
+    "ImageLikelihood",
     "KanervaCell",
     "MemoryLayer",
     "PyramidDecoder",
@@ -27,6 +38,7 @@ __all__ = [
     "add_uniform_noise",
     "as_floats",
     "check_images",
+    "decode_images",
     "distributions",
     "image_to_vector",
 ]

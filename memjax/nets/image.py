@@ -46,31 +46,22 @@ class ImageEncoder(nn.Module):
 
 
 class ImageDecoder(nn.Module):
-    """Codes `[..., D]` to p(x|code) over `[H, W, C]`, the encoder mirrored; 0 filters for an MLP.
+    """Codes `[..., D]` to `[..., H, W, C]`, the encoder mirrored; 0 filters for an MLP.
 
     Attributes:
       image_shape: (H, W, C).
       num_filters: of all transposed convolutions but the last; 0 for an MLP instead.
       hidden_sizes: of the MLP, in its own order.
-      likelihood: "bernoulli", or "gaussian" with one learned scale.
     """
 
     image_shape: Sequence[int]
     num_filters: int = 16
     hidden_sizes: Sequence[int] = ()
-    likelihood: str = "bernoulli"
 
     @nn.compact
-    def __call__(self, codes: chex.Array) -> dist.Distribution:
-        """Decodes; the distribution has batch shape `[...]`."""
-        distributions.check_likelihood(self.likelihood)
-        outputs = self._outputs(as_floats("codes", codes))
-        if self.likelihood == "bernoulli":
-            return distributions.bernoulli_image(outputs)
-        log_scale = self.param("pixel_log_scale", nn.initializers.zeros, ())
-        return distributions.gaussian_image(outputs, log_scale)
-
-    def _outputs(self, codes: chex.Array) -> chex.Array:
+    def __call__(self, codes: chex.Array) -> chex.Array:
+        """Decodes, to what an `ImageLikelihood` takes."""
+        codes = as_floats("codes", codes)
         height, width, channels = self.image_shape
         if not self.num_filters:
             pixels = MLP(self.hidden_sizes, height * width * channels)(codes)
@@ -85,6 +76,25 @@ class ImageDecoder(nn.Module):
             hidden = hidden[..., :height, :width, :]
             hidden = nn.relu(hidden) if i else hidden
         return hidden
+
+
+class ImageLikelihood(nn.Module):
+    """p(x|z) over images `[..., H, W, C]` from a decoder's outputs of that shape.
+
+    Attributes:
+      kind: "bernoulli", of logits; or "gaussian", of means, with one learned scale.
+    """
+
+    kind: str = "bernoulli"
+
+    @nn.compact
+    def __call__(self, outputs: chex.Array) -> dist.Distribution:
+        """The distribution, of batch shape `[...]`."""
+        distributions.check_likelihood(self.kind)
+        if self.kind == "bernoulli":
+            return distributions.bernoulli_image(outputs)
+        log_scale = self.param("log_scale", nn.initializers.zeros, ())
+        return distributions.gaussian_image(outputs, log_scale)
 
 
 class _ResidualBlock(nn.Module):

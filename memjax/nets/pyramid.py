@@ -70,7 +70,7 @@ class PyramidEncoder(nn.Module):
 
 
 class PyramidDecoder(nn.Module):
-    """Codes `[..., D]` to p(x|code) over binary images `[H, W, C]`: the pyramid upside down.
+    """Codes `[..., D]` to images `[..., H, W, C]`: the pyramid upside down.
 
     Sizes double by transposed convolutions of 2 x 2, each followed by a convolution of 3 x 3.
 
@@ -83,8 +83,11 @@ class PyramidDecoder(nn.Module):
     num_filters: int
 
     @nn.compact
-    def __call__(self, codes: chex.Array, skips: Sequence[chex.Array] = ()) -> dist.Distribution:
-        """Decodes; `skips`, a map `[..., h, w, F]` of each size, finest first, add to ours."""
+    def __call__(self, codes: chex.Array, skips: Sequence[chex.Array] = ()) -> chex.Array:
+        """Decodes, to what an `ImageLikelihood` takes.
+
+        `skips`, a map `[..., h, w, F]` of each size, finest first, add to ours.
+        """
         *shapes, (top_height, top_width) = pyramid_shapes(self.image_shape)
         codes = as_floats("codes", codes)
         hidden = nn.relu(_dense(top_height * top_width * self.num_filters)(codes))
@@ -94,7 +97,7 @@ class PyramidDecoder(nn.Module):
             hidden = nn.relu(hidden + skips[i] if skips else hidden)
             hidden = convolution(self.num_filters if i else self.image_shape[-1])(hidden)
             hidden = nn.relu(hidden) if i else hidden
-        return distributions.bernoulli_image(hidden)
+        return hidden
 
 
 class SlotFeatures(NamedTuple):
@@ -163,8 +166,8 @@ class ConditionalNets(nn.Module):
 
     def decode(
         self, features: SlotFeatures, latent: chex.Array, *context: chex.Array
-    ) -> dist.Distribution:
-        """p(x|m, z) for latents `[..., latent_size]`."""
+    ) -> chex.Array:
+        """What p(x|m, z) is made of, `[..., H, W, C]`, for latents `[..., latent_size]`."""
         codes = [self.slot_code(features.vector), latent, *context]
         return self.decoder(jnp.concatenate(codes, axis=-1), features.skips)
 

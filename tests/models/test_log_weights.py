@@ -13,12 +13,8 @@ import scipy.special
 import scipy.stats
 
 from memjax.memory import addressing
+from memjax.models import VAE, VMA, KanervaMachine, MemVAE, SoftMemory
 from memjax.models.episodic import EpisodicVAE
-from memjax.models.kanerva_machine import KanervaMachine
-from memjax.models.mem_vae import MemVAE
-from memjax.models.soft_memory import SoftMemory
-from memjax.models.vae import VAE
-from memjax.models.vma import VMA
 from tests import model_examples as every
 
 _L = 3
@@ -51,43 +47,37 @@ def normal(rng_key, distribution):
     return loc + scale * jax.random.normal(rng_key, loc.shape)
 
 
-def of_one_latent(model, rng_key, query, support):
+def of_one_latent(model, rng_key, query, memory):
     prior = (0.0, 1.0)
     if isinstance(model, SoftMemory):
-        slots = model._slots(support)
-        prior, posterior = numbers(model._prior(slots)), model._posterior(query, slots)
-        decode = functools.partial(model._decode, slots=slots)
+        prior, posterior = numbers(model._prior(memory)), model._posterior(query, memory)
+        decode = functools.partial(model._decode, slots=memory)
     elif isinstance(model, MemVAE):
         posterior, decode = model._recognize(query)[0], model.decode
     else:
-        posterior, decode = model._posterior(query), model.decoder
+        posterior, decode = model._posterior(query), model._decode
     loc, scale = numbers(posterior)
     latent = loc + scale * jax.random.normal(rng_key, (_L, *loc.shape))
     return [(latent, prior)], [(latent, (loc, scale))], numbers(decode(latent)), ()
 
 
-def of_an_address(model, rng_key, query, support):
+def of_an_address(model, rng_key, query, memory):
     address_rng_key, latent_rng_key = jax.random.split(rng_key)
-    contents = model._contents(support)
-    embeddings = model.slot_embedding(contents)
-    posterior_logits = model._posterior_logits(query, embeddings)
+    posterior_logits = model.address_logits(rng_key, query, memory)
     addresses, _ = addressing.sample(address_rng_key, posterior_logits, _L)
-    slots = model._read(contents, addresses)
-    prior, posterior = model._latent_prior(slots), model._latent_posterior(query, slots)
+    slots = model._features(memory.contents[addresses])
+    prior, posterior = model.nets.prior(slots), model.nets.posterior(slots, query)
     latent = normal(latent_rng_key, posterior)
-    logits = model._prior_logits(embeddings), posterior_logits
     return (
         [(latent, numbers(prior))],
         [(latent, numbers(posterior))],
-        numbers(model._decode(slots, latent)),
-        (addresses, *logits),
+        numbers(model.pixels(model.nets.decode(slots, latent))),
+        (addresses, memory.prior_logits, posterior_logits),
     )
 
 
-def of_an_episode(model, rng_key, query, support):
-    del support
-    embedding = model.encoder(query)
-    memory = model._write(jax.random.key(0), embedding)
+def of_an_episode(model, rng_key, query, memory):
+    embedding = model.image_encoder(query)
 
     def one(rng_key):
         noise_rng_key, address_rng_key, latent_rng_key = jax.random.split(rng_key, 3)
@@ -100,15 +90,15 @@ def of_an_episode(model, rng_key, query, support):
         else:
             loc, scale = numbers(posterior)
         latent = loc + scale * jax.random.normal(latent_rng_key, loc.shape)
-        weights = model._weights(address) if isinstance(model, KanervaMachine) else None
+        weights = model._weights(address) if isinstance(model, KanervaMachine) else jnp.zeros(1)
         return (
-            [(address, (0.0, 1.0)), (latent, numbers(prior))],
+            [(address, (jnp.zeros(1), jnp.ones(1))), (latent, numbers(prior))],
             [(address, numbers(address_posterior)), (latent, (loc, scale))],
-            numbers(model.decoder(latent)),
+            numbers(model._decode(latent)),
             weights,
         )
 
-    return [one(key) for key in jax.random.split(rng_key, _L)], memory
+    return jax.vmap(one)(jax.random.split(rng_key, _L))
 
 
 _PARTS = {
@@ -136,30 +126,24 @@ def test_log_weights_are_the_sum_of_their_terms(name):
     model = every.MODELS[name]
     parts = next((p for cls, p in _PARTS.items() if isinstance(model, cls)), None)
     assert parts, f"say in `_PARTS` what the weights of a {name} are made of"
-    variables, (query, support) = every.initial(model), every.batch(model)
-    variables = jax.tree.map(np.abs, variables) if name.startswith("MemVAE") else variables
+    variables, (query, support) = every.initial(model), every.inputs()
 
     @jax.jit
     def run(rng_key):
-        inputs = rng_key, query, support
-        found = model.apply(variables, *inputs, num_samples=_L, method="log_weights")
-        return found, model.apply(variables, *inputs, method=parts)
+        memory = model.apply(variables, rng_key, support, method="write")
+        given = rng_key, query, memory
+        found = model.apply(variables, *given, num_samples=_L, method="log_weights")
+        return found, model.apply(variables, *given, method=parts), memory
 
-    found, made = run(jax.random.key(1))
-    if parts is of_an_episode:
-        draws, memory = made
-        expected = np.stack([added_up(query, *draw[:3]) for draw in draws], axis=1)
-        if isinstance(model, KanervaMachine):
-            for (_, (_, prior)), _, _, weights in draws:
-                check_what_is_read(model, memory, weights, *prior)
-    else:
-        *terms, addresses = made
-        expected = added_up(query, *terms)
-        if parts is of_an_address:
-            addresses, *logits = (np.asarray(x) for x in addresses)
-            log_prior, log_posterior = (scipy.special.log_softmax(x)[addresses] for x in logits)
-            expected = expected + log_prior - log_posterior
-    assert found.shape == expected.shape
+    found, (*terms, extra), memory = run(jax.random.key(1))
+    expected = added_up(query, *terms)
+    if parts is of_an_address:
+        addresses, *logits = (np.asarray(x) for x in extra)
+        log_prior, log_posterior = (scipy.special.log_softmax(x)[addresses] for x in logits)
+        expected = expected + log_prior - log_posterior
+    elif isinstance(model, KanervaMachine):
+        check_what_is_read(model, memory, extra, *terms[0][1][1])
+    assert found.shape == expected.shape == (_L,)
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
 
 

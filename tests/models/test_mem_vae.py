@@ -1,4 +1,3 @@
-import functools
 from functools import partial
 
 import jax
@@ -9,11 +8,13 @@ import scipy.special
 import scipy.stats
 
 from memjax.errors import UserError
-from memjax.models.mem_vae import MemVAE
+from memjax.models import MemVAE
 from tests import oracles
+from tests.model_examples import Decoder, Encoder
+from tests.models.common import apply, assert_mean_is, assert_refused, images, initialize, shapes
 
 _SHAPE = (3, 3, 1)
-_GRID = np.linspace(-8, 8, 2001)  # of the latent: a Riemann sum of smooth, decaying functions
+_GRID = np.linspace(-8, 8, 401)  # of the latent: a Riemann sum of smooth, decaying functions
 _BN_EPSILON = 1e-5
 
 
@@ -22,45 +23,18 @@ def tiny(**fields):
         "hidden_sizes": (6, 4),
         "latent_size": 1,
         "num_slots": (3, 2),
-        "batch_axes": ("batch",),
     }
     return MemVAE(_SHAPE, **(defaults | fields))
 
 
 def queries(count=64):
-    return np.random.default_rng(0).integers(0, 2, (count, *_SHAPE)).astype(np.float32)
-
-
-@functools.cache
-def initialize(model):
-    """Variables away from their first values, drawn by NumPy: nothing to compile."""
-    rng = np.random.default_rng(0)
-
-    def draw(path, leaf):
-        values = rng.normal(size=leaf.shape).astype(np.float32)
-        name = jax.tree_util.keystr(path)
-        if name.endswith(("['var']", "['scale']")):
-            return 0.5 + np.abs(values)
-        scale = 0.1 if "log_scale" in name else 0.5
-        return scale * values + (1.0 if name.endswith(".a3") else 0.0)
-
-    rng_key = jax.random.key(0)
-    shapes = jax.eval_shape(partial(model.init, train=True), rng_key, rng_key, queries()[0])
-    return jax.tree_util.tree_map_with_path(draw, shapes)
-
-
-@partial(jax.jit, static_argnames=("model", "method", "options"))
-def _apply(model, variables, arguments, method, options):
-    return model.apply(variables, *arguments, method=method, **dict(options))
-
-
-def apply(model, variables, *arguments, method, **options):
-    return _apply(model, variables, arguments, method, tuple(options.items()))
+    return images(0, count, *_SHAPE)
 
 
 @partial(jax.jit, static_argnums=0)
 def train_step(model, variables, images):
     """Objectives `[B]`, metrics, new statistics of a batch, as the training loop takes them."""
+    model = model.clone(batch_axes=("batch",))
 
     @partial(jax.vmap, axis_name="batch", out_axes=(0, None))
     def one(rng_key, query):
@@ -74,7 +48,7 @@ def oracle_logits(model, variables, latent, num_disabled=0):
     """The decoder's logits `[pixels]`, and each layer's h_a."""
     hidden, activations = np.asarray(latent, np.float64), {}
     for i in reversed(range(len(model.hidden_sizes))):
-        name = f"decoder_{i}"
+        name = f"generation_{i}"
         hidden, activations[f"layer {i + 1}"] = oracles.memory_layer(
             variables["params"][name],
             variables["batch_stats"][name],
@@ -129,47 +103,38 @@ def test_slot_activations_are_the_weights_of_every_layer_with_slots():
             np.testing.assert_allclose(weights, expected[name], rtol=1e-4, atol=1e-5)
 
 
-def test_importance_weights_average_to_the_exact_likelihood():
-    model = tiny()
-    variables, query = initialize(model), queries()[0]
-    arguments = (jax.random.key(1), query, None)
-    log_weights = apply(model, variables, *arguments, num_samples=100_000, method="log_weights")
-    weights = np.exp(np.asarray(log_weights, np.float64))
-    exact = np.exp(exact_log_likelihood(model, variables, query))
-    assert abs(weights.mean() - exact) < 5 * weights.std() / np.sqrt(len(weights))
-    assert weights.std() / np.sqrt(len(weights)) < 0.1 * exact
+def test_weights_average_to_the_exact_likelihood_and_bounds_are_of_them():
+    model, query = tiny(num_samples=16), queries()[0]
+    variables, rng_key = initialize(model), jax.random.key(1)
 
+    def weigh(num_samples):
+        options = {"num_samples": num_samples, "method": "log_weights"}
+        return np.asarray(apply(model, variables, rng_key, query, None, **options), np.float64)
 
-def test_bounds_rise_with_samples_towards_the_likelihood():
-    rng_keys = jax.random.split(jax.random.key(0), 5_000)
-    query, bounds = queries()[0], []
-    for num_samples in (1, 16):
-        model = tiny(num_samples=num_samples)
-        variables = initialize(model)
-        objective, metrics = jax.jit(
-            jax.vmap(lambda k, m=model, v=variables: m.apply(v, k, query, train=False))
-        )(rng_keys)
-        np.testing.assert_array_equal(objective, -metrics["nll"])
-        bounds.append(objective.mean())
-    assert bounds[0] < bounds[1] < exact_log_likelihood(model, variables, query) + 0.01
+    assert_mean_is(np.exp(weigh(20_000)), np.exp(exact_log_likelihood(model, variables, query)))
+    objective, metrics = apply(model, variables, rng_key, query, method="__call__", train=False)
+    np.testing.assert_array_equal(objective, -metrics["nll"])
+    np.testing.assert_allclose(objective, oracles.log_mean_exp(weigh(16)), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
     "fields",
     [
-        {"num_samples": 2},
+        pytest.param({"num_samples": 2}, marks=pytest.mark.slow),
+        pytest.param({"encoder": Encoder(), "decoder": Decoder(_SHAPE)}, marks=pytest.mark.slow),
         pytest.param(
             {"attention": "softmax", "composition": "sum", "likelihood": "gaussian"},
             marks=pytest.mark.slow,
         ),
         pytest.param({"batch_norm": False, "num_slots": (0, 2)}, marks=pytest.mark.slow),
     ],
+    ids=str,
 )
 def test_every_parameter_learns(fields):
     """But for the biases that batch normalisation takes away again."""
     model = tiny(**fields)
     variables = initialize(model)
-    images = queries(256)
+    images = queries(64)
 
     @jax.jit
     @jax.grad
@@ -180,7 +145,7 @@ def test_every_parameter_learns(fields):
     sizes = {jax.tree_util.keystr(path): float(np.max(np.abs(leaf))) for path, leaf in leaves}
     for name, size in sizes.items():
         if model.batch_norm and "['dense']['bias']" in name:
-            assert size < 1e-3 * sizes[name.replace("bias", "kernel")], name
+            assert size < 5e-3 * sizes[name.replace("bias", "kernel")], name
         else:
             assert np.isfinite(size) and size > 1e-7, name
 
@@ -198,18 +163,18 @@ def test_training_uses_the_batch_and_evaluation_the_running_averages():
     variables = initialize(model)
     images = queries(32)
     _, _, stats = train_step(model, variables, images)
-    dense = variables["params"]["encoder_0"]["dense"]
+    dense = variables["params"]["recognition_0"]["dense"]
     hidden = images.reshape(32, -1).astype(np.float64) @ np.asarray(dense["kernel"]) + dense["bias"]
-    before = variables["batch_stats"]["encoder_0"]["norm"]
+    before = variables["batch_stats"]["recognition_0"]["norm"]
     for name, value in (("mean", hidden.mean(axis=0)), ("var", hidden.var(axis=0))):
         expected = 0.99 * before[name] + 0.01 * value
-        np.testing.assert_allclose(stats["encoder_0"]["norm"][name], expected, rtol=1e-4)
-    assert np.all(stats["decoder_1"]["norm"]["mean"] != before["mean"][0])
+        np.testing.assert_allclose(stats["recognition_0"]["norm"][name], expected, rtol=1e-4)
+    assert np.all(stats["generation_1"]["norm"]["mean"] != before["mean"][0])
 
     # In evaluation, a datum is by itself, whatever the batch; the oracle takes the averages.
     features = apply(model, variables, jax.random.key(0), images[0], method="features")
     expected = images[0].reshape(-1)
-    for name in ("encoder_0", "encoder_1"):
+    for name in ("recognition_0", "recognition_1"):
         params, averages = variables["params"][name], variables["batch_stats"][name]
         expected, _ = oracles.memory_layer(params, averages, expected)
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
@@ -222,6 +187,8 @@ def test_the_penalty_is_the_distance_of_standardised_features():
     objective, metrics, _ = train_step(model, variables, images)
     rng_keys = jax.random.split(jax.random.key(1), len(images))
 
+    batched = model.clone(batch_axes=("batch",))
+
     @jax.jit
     @partial(jax.vmap, axis_name="batch", out_axes=(0, None))
     def features(rng_key, query):
@@ -230,7 +197,7 @@ def test_the_penalty_is_the_distance_of_standardised_features():
             latent = posterior.rsample(rng_key, (1,))
             return recognized, [h[0] for h in model._generate(latent, train=True)[1]]
 
-        return model.apply(variables, method=pairs, mutable=["batch_stats"])
+        return batched.apply(variables, method=pairs, mutable=["batch_stats"])
 
     (recognized, generated), _ = features(rng_keys, images)
     expected = np.zeros(len(images))
@@ -262,7 +229,7 @@ def test_a_slots_image_is_decoded_from_it_alone():
     model = tiny(attention="softmax", composition="sum")
     variables = initialize(model)
     found = apply(model, variables, layer=1, method="slot_images")
-    pixels, slots = variables["params"]["pixels"], variables["params"]["decoder_0"]["slots"]
+    pixels, slots = variables["params"]["pixels"], variables["params"]["generation_0"]["slots"]
     expected = scipy.special.expit(np.asarray(slots @ pixels["kernel"] + pixels["bias"]))
     np.testing.assert_allclose(found.reshape(3, -1), expected, rtol=1e-5)
 
@@ -283,9 +250,7 @@ def test_parameters_of_ocr_letters_are_as_many_as_in_table_3(num_slots, count):
 
 
 def count_parameters(model):
-    rng_key, image = jax.random.key(0), jnp.zeros(model.image_shape)
-    variables = jax.eval_shape(partial(model.init, train=False), rng_key, rng_key, image)
-    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes(model)["params"]))
 
 
 @pytest.mark.parametrize(
@@ -302,8 +267,7 @@ def count_parameters(model):
     ],
 )
 def test_fields_that_do_not_fit_are_refused(fields, message):
-    with pytest.raises(UserError, match=message):
-        count_parameters(tiny(**fields))
+    assert_refused(tiny(**fields), message)
 
 
 def test_images_of_another_range_are_refused():
@@ -315,7 +279,7 @@ def test_images_of_another_range_are_refused():
 
 def test_a_batch_may_be_spread_over_several_mapped_axes():
     """As over devices: each axis counts, and the order of the images does not."""
-    images, both = queries(12), tiny(batch_axes=("batch", "devices"))
+    images, both = queries(12), tiny(batch_axes=("devices", "batch"))
     variables = initialize(tiny())
     expected, _, expected_stats = train_step(tiny(), variables, images)
 

@@ -1,19 +1,22 @@
 """Soft attention and the matching network against the quadrature of their latent."""
 
-import functools
-
 import jax
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 
-from memjax.errors import UserError
-from memjax.models.matching_network import MatchingNetwork
-from memjax.models.soft_memory import SoftMemory
+from memjax.models import MatchingNetwork, SoftMemory
 from tests import oracles
-from tests.models.learning import assert_every_parameter_learns
+from tests.models.common import (
+    assert_every_parameter_learns,
+    assert_mean_is,
+    assert_refused,
+    initialize,
+    inputs,
+)
 
 _SHAPE = (5, 5, 1)
-_MODELS = [SoftMemory, MatchingNetwork]
 
 
 def tiny(model_class, **overrides):
@@ -21,60 +24,51 @@ def tiny(model_class, **overrides):
     return model_class(_SHAPE, **fields | overrides)
 
 
-def images(seed, *axes):
-    return np.random.default_rng(seed).integers(0, 2, (*axes, *_SHAPE)).astype(np.float32)
-
-
-@functools.cache
-def initialize(model):
-    rng_key = jax.random.key(0)
-
-    @jax.jit
-    def init():
-        params = model.init(rng_key, rng_key, images(0), images(1, 4), train=True)
-        return jax.tree.map(lambda p: p + 0.2 * jax.random.normal(rng_key, p.shape), params)
-
-    return init()
-
-
 @pytest.mark.parametrize(
-    "model_class", [SoftMemory, pytest.param(MatchingNetwork, marks=pytest.mark.slow)]
+    ("model_class", "likelihood"),
+    [
+        (SoftMemory, "gaussian"),
+        pytest.param(SoftMemory, "bernoulli", marks=pytest.mark.slow),
+        pytest.param(MatchingNetwork, "bernoulli", marks=pytest.mark.slow),
+    ],
 )
-def test_importance_weights_average_to_the_exact_likelihood(model_class):
-    model = tiny(model_class)
-    params, query, support = initialize(model), images(2), images(1, 4)
+def test_weights_average_to_the_exact_likelihood(model_class, likelihood):
+    model = tiny(model_class, likelihood=likelihood)
+    variables, (query, support) = initialize(model), inputs(model)
 
     @jax.jit
-    def parts():
-        bound = model.bind(params)
-        slots = bound._slots(support)
-        prior, likelihood = bound._prior(slots), bound._decode(oracles.LATENT_GRID[:, None], slots)
-        return prior.mean, prior.variance, likelihood.base_dist.logits
+    def run(rng_key):
+        bound = model.bind(variables)
+        slots = bound.write(rng_key, support)
+        prior, grid = bound._prior(slots), oracles.LATENT_GRID[::2, None]
+        mixture, context = bound._read(grid, slots)
+        outputs = bound.nets.decode(bound.nets.image_features(mixture), grid, *context)
+        log_weights = bound.log_weights(rng_key, query, slots, 4_000)
+        return log_weights, prior.mean, prior.variance, outputs
 
-    exact = np.exp(oracles.log_likelihood_by_quadrature(*parts(), query))
-
-    @jax.jit
-    def weigh(rng_key):
-        return model.apply(
-            params, rng_key, query, support, num_samples=10_000, method="log_weights"
-        )
-
-    weights = np.exp(np.asarray(weigh(jax.random.key(3)), np.float64))
-    error = weights.std() / np.sqrt(len(weights))
-    assert abs(weights.mean() - exact) < 5 * error
-    assert error < 0.1 * exact  # the test can tell
+    found = (np.asarray(x, np.float64) for x in run(jax.random.key(3)))
+    log_weights, mean, variance, outputs = found
+    if likelihood == "gaussian":
+        scale = np.exp(float(variables["params"]["pixels"]["log_scale"]))
+        log_pixels = scipy.stats.norm.logpdf(query, outputs, scale)
+    else:
+        log_pixels = scipy.special.log_expit(np.where(query == 1, outputs, -outputs))
+    grid = oracles.LATENT_GRID[::2].astype(np.float64)
+    log_density = scipy.stats.norm.logpdf(grid, mean, np.sqrt(variance))
+    exact = np.logaddexp.reduce(log_density + log_pixels.sum(axis=(1, 2, 3)))
+    assert_mean_is(np.exp(log_weights - exact - np.log(grid[1] - grid[0])), 1.0)
 
 
 def test_what_is_read_is_the_slots_mixed_by_the_latents_similarities():
     model = tiny(SoftMemory)
-    params, support = initialize(model), images(1, 4)
+    variables, (_, support) = initialize(model), inputs(model)
     latent = np.linspace(-2, 2, 5, dtype=np.float32)[:, None]
 
     @jax.jit
     def parts():
-        bound = model.bind(params)
-        mixture, _ = bound._read(latent, bound._slots(support))
-        return mixture, bound.latent_embedding(latent), bound.slot_embedding(support)
+        bound = model.bind(variables)
+        slots = bound.write(jax.random.key(0), support)
+        return bound._read(latent, slots)[0], bound.latent_embedding(latent), slots.embeddings
 
     mixture, questions, embeddings = parts()
     scores = oracles.similarity(questions, embeddings, "key_normalized")
@@ -84,29 +78,43 @@ def test_what_is_read_is_the_slots_mixed_by_the_latents_similarities():
 
 
 def test_the_order_of_the_support_does_not_matter():
+    """What is asked is all that the matching network knows of the support."""
     model = tiny(MatchingNetwork)
-    params, query, support = initialize(model), images(2), images(1, 4)
-    bound = jax.jit(lambda s: model.apply(params, jax.random.key(0), query, s, train=True)[0])
-    np.testing.assert_allclose(bound(support), bound(support[::-1]), rtol=1e-4)
+    variables, (_, support) = initialize(model), inputs(model)
+    question = np.linspace(-1, 1, 3, dtype=np.float32)
+
+    @jax.jit
+    def ask(support):
+        bound = model.bind(variables)
+        return bound._ask(question, bound.write(jax.random.key(0), support))
+
+    mixture, (context,) = ask(support)
+    other_mixture, (other_context,) = ask(support[::-1])
+    np.testing.assert_allclose(mixture, other_mixture, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(context, other_context, rtol=1e-4, atol=1e-6)
+    assert np.ptp(context - question) > 1e-3  # the hops did something
+
+
+@pytest.mark.parametrize("model_class", [SoftMemory, MatchingNetwork])
+@pytest.mark.slow
+def test_every_parameter_learns(model_class):
+    assert_every_parameter_learns(tiny(model_class))
 
 
 @pytest.mark.parametrize(
     "model_class", [SoftMemory, pytest.param(MatchingNetwork, marks=pytest.mark.slow)]
 )
-def test_every_parameter_learns(model_class):
-    model = tiny(model_class)
-    assert_every_parameter_learns(model, initialize(model), images(1, 4), images(2, 32))
-
-
-@pytest.mark.parametrize("model_class", _MODELS)
 def test_pictures_from_a_memory_of_one_slot(model_class):
     model = tiny(model_class)
-    params, query, support = initialize(model), images(2), images(1, 1)
+    variables, (query, support) = initialize(model), inputs(model)
 
     @jax.jit
     def draw(rng_key):
-        pictures = model.apply(params, rng_key, query, support, method="explain")
-        return pictures | {"generated": model.apply(params, rng_key, support, method="generate")}
+        bound = model.bind(variables)
+        memory = bound.write(rng_key, support[:1])
+        return bound.explain(rng_key, query, memory) | {
+            "generated": bound.generate(rng_key, memory)
+        }
 
     pictures = draw(jax.random.key(0))
     np.testing.assert_allclose(pictures["read mixture"], support[0], rtol=1e-6)
@@ -115,11 +123,9 @@ def test_pictures_from_a_memory_of_one_slot(model_class):
 
 
 def test_bad_fields_and_empty_memories_are_refused():
-    with pytest.raises(UserError, match="num_samples is 0; it must be at least 1"):
-        initialize(tiny(SoftMemory, num_samples=0))
-    with pytest.raises(UserError, match="similarity is 'dot'; it must be one of key_normalized"):
-        initialize(tiny(SoftMemory, similarity="dot"))
-    with pytest.raises(UserError, match="num_hops is -1; it must not be negative"):
-        initialize(tiny(MatchingNetwork, num_hops=-1))
-    with pytest.raises(UserError, match="the memory is empty"):
-        tiny(SoftMemory).init(jax.random.key(0), jax.random.key(0), images(0), None, train=True)
+    assert_refused(tiny(SoftMemory, num_samples=0), "num_samples is 0; it must be at least 1")
+    assert_refused(
+        tiny(SoftMemory, similarity="dot"), "similarity is 'dot'; it must be one of key_normalized"
+    )
+    assert_refused(tiny(MatchingNetwork, num_hops=-1), "num_hops is -1; it must not be negative")
+    assert_refused(tiny(SoftMemory), "the memory is empty", support=None)

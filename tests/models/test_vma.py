@@ -1,5 +1,7 @@
 """VMA against the enumeration of its addresses and the quadrature of its one-dimensional latent."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,196 +10,262 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from memjax.errors import UserError
-from memjax.models import build
-from memjax.models.vma import VMA
-from memjax.nets import image_to_vector
+from memjax.models import VMA, vma
 from tests import oracles
+from tests.model_examples import Decoder, Encoder
+from tests.models.common import (
+    NUM_SLOTS,
+    apply,
+    assert_every_parameter_learns,
+    assert_mean_is,
+    assert_refused,
+    images,
+    initialize,
+    inputs,
+    shapes,
+)
 
-_SHAPE = (3, 3, 1)
-_SLOTS = 5
-_GRID = np.linspace(-8, 8, 2001)  # of the latent: a Riemann sum of smooth, decaying functions
+_DENSE, _CONVOLVED = (3, 3, 1), (5, 5, 1)
+_GRID = np.linspace(-8, 8, 401)  # of the latent: a Riemann sum of smooth, decaying functions
+_NETS = {"encoder": Encoder(), "decoder": Decoder(_DENSE), "embedding": Encoder()}
 
 
 def tiny(**overrides):
     fields = {"latent_size": 1, "hidden_sizes": (6, 4), "embedding_size": 3, "slot_size": 3}
-    fields |= overrides
-    return VMA(_SHAPE, **fields)
+    return VMA(_CONVOLVED if "num_filters" in overrides else _DENSE, **fields | overrides)
 
 
-def images(seed, count):
-    return np.random.default_rng(seed).integers(0, 2, (count, *_SHAPE)).astype(np.float32)
+def slow(**fields):
+    return pytest.param(fields, marks=pytest.mark.slow)
 
 
-def initialize(model, seed=0):
-    rng_key = jax.random.key(seed)
+def exact_log_joint(model, variables, query, support):
+    """log p(x, a|M) = log p(a) + log integral p(z|m_a) p(x|z, m_a) dz; VMA eq. 1.
+
+    What nets make of a slot, of a slot and z, is taken as it is; all else is computed here.
+    """
 
     @jax.jit
-    def init():
-        params = model.init(rng_key, rng_key, images(0, 1)[0], images(1, _SLOTS), train=True)
-        # Every path matters: biases begin at zero, prior queries near it.
-        return jax.tree.map(lambda p: p + 0.5 * jax.random.normal(rng_key, p.shape), params)
+    def parts():
+        bound = model.bind(variables)
+        memory = bound.write(jax.random.key(0), support)
+        prior = bound.nets.prior(memory.features)
+        count = len(memory.contents)
+        grid = jnp.broadcast_to(_GRID.astype(np.float32)[:, None, None], (len(_GRID), count, 1))
+        outputs = jax.vmap(lambda z: bound.nets.decode(memory.features, z))(grid)
+        return memory.embeddings, prior.mean[:, 0], jnp.sqrt(prior.variance[:, 0]), outputs
 
-    return init()
-
-
-def exact_log_likelihood(model, params, query, support):
-    """log p(x|M) = log sum_a p(a) integral p(z|m_a) p(x|z, m_a) dz; VMA eq. 1."""
-    bound = model.bind(params)
-    contents = np.asarray(bound.memory if model.num_slots else image_to_vector(support))
-    embeddings = bound.slot_embedding(contents)
-    if model.address_prior == "flat":
-        prior = np.full(len(contents), 1 / len(contents))
+    embeddings, locs, scales, outputs = (np.asarray(x, np.float64) for x in parts())
+    log_prior = np.full(len(embeddings), -np.log(len(embeddings)))
+    if model.address_prior == "learned":
+        question = variables["params"]["prior_query"]
+        scores = oracles.similarity(question, embeddings, model.similarity)
+        log_prior = np.log(oracles.softmax(scores))
+    if model.likelihood == "gaussian":
+        scale = np.exp(float(variables["params"]["pixels"]["log_scale"]))
+        pixels = scipy.stats.norm.pdf(query, outputs, scale)
     else:
-        scores = oracles.similarity(bound.prior_query, embeddings, model.similarity)
-        prior = oracles.softmax(scores)
-    total = 0.0
-    for slot, slot_prior in zip(contents, prior, strict=True):
-        loc, log_scale = np.asarray(bound.latent_prior(slot), np.float64)
-        density = scipy.stats.norm(loc, np.exp(7 * np.tanh(log_scale / 7))).pdf(_GRID)
-        logits = np.asarray(bound.decoder(slot, _GRID[:, None].astype(np.float32)), np.float64)
-        if not model.num_slots:
-            gain = np.exp(np.asarray(params["params"]["log_gain"], np.float64))
-            logits = logits + gain * (2 * slot - 1)
-        probs = scipy.special.expit(logits)
-        likelihood = np.prod(np.where(query.reshape(-1) == 1, probs, 1 - probs), axis=1)
-        total += slot_prior * np.sum(density * likelihood) * (_GRID[1] - _GRID[0])
-    return np.log(total)
+        pixels = scipy.special.expit(np.where(query == 1, outputs, -outputs))
+    densities = scipy.stats.norm.pdf(_GRID[:, None], locs, scales)
+    integrals = (densities * pixels.prod(axis=(-3, -2, -1))).sum(axis=0) * (_GRID[1] - _GRID[0])
+    return log_prior + np.log(integrals)
 
 
 @pytest.mark.parametrize(
-    ("similarity", "address_prior", "num_slots"),
+    "fields",
     [
-        ("key_normalized", "learned", 0),
-        pytest.param("cosine", "flat", 0, marks=pytest.mark.slow),
-        pytest.param("inner", "learned", 1, marks=pytest.mark.slow),
-        ("key_normalized", "learned", 4),
+        {"likelihood": "gaussian"},
+        {"num_slots": 4},
+        {"num_filters": 3, "hidden_sizes": (4,)},
+        slow(),
+        slow(**_NETS),
+        slow(similarity="cosine", address_prior="flat"),
+        slow(similarity="inner", num_slots=1, likelihood="gaussian"),
+        slow(num_filters=3, num_slots=3),
+        slow(num_filters=3, likelihood="gaussian"),
     ],
+    ids=str,
 )
-def test_importance_weights_average_to_the_exact_likelihood(similarity, address_prior, num_slots):
-    model = tiny(similarity=similarity, address_prior=address_prior, num_slots=num_slots)
-    params, query, support = initialize(model), images(2, 1)[0], images(1, _SLOTS)
-    log_weights = jax.jit(model.apply, static_argnames=("method", "num_samples"))(
-        params, jax.random.key(3), query, support, num_samples=100_000, method="log_weights"
+def test_weights_average_to_the_exact_joint_and_likelihood(fields):
+    model = tiny(**fields)
+    variables, (query, support) = initialize(model), inputs(model)
+    query = 0.8 * query if model.likelihood == "gaussian" else query
+    exact = exact_log_joint(model, variables, query, support)
+
+    @jax.jit
+    def weigh(rng_keys):
+        run = functools.partial(model.apply, variables)
+        memory = run(rng_keys[0], support, method="write")
+        one = functools.partial(run, query=query, memory=memory, method="address_log_weights")
+        together = run(rng_keys[0], query, memory, num_samples=20_000, method="log_weights")
+        return together, jax.vmap(one)(rng_keys)
+
+    together, apart = weigh(jax.random.split(jax.random.key(3), 4_000))
+    assert_mean_is(np.exp(np.asarray(together, np.float64) - np.logaddexp.reduce(exact)), 1.0)
+    assert_mean_is(np.exp(np.asarray(apart, np.float64) - exact), np.ones(len(exact)))
+
+
+@pytest.mark.parametrize("num_slots", [0, pytest.param(4, marks=pytest.mark.slow)])
+def test_the_bound_and_its_metrics(num_slots):
+    """Of the same draws as the weights'; with that test, it is below the likelihood."""
+    model = tiny(num_samples=16, num_slots=num_slots)
+    variables, (query, support) = initialize(model), inputs(model)
+    rng_key = jax.random.key(1)
+
+    @jax.jit
+    def run():
+        bound = model.bind(variables)
+        memory = bound.write(rng_key, support)
+        weights = bound.log_weights(rng_key, query, memory, 16)
+        logits = bound.address_logits(rng_key, query, memory)
+        return bound(rng_key, query, memory, train=True), weights, logits, memory.embeddings
+
+    (objective, metrics), log_weights, posterior_logits, embeddings = run()
+    np.testing.assert_allclose(objective, oracles.log_mean_exp(log_weights), rtol=1e-5)
+    np.testing.assert_array_equal(metrics["nll"], -objective)
+    prior_logits = oracles.similarity(
+        variables["params"]["prior_query"], embeddings, "key_normalized"
     )
-    weights = np.exp(np.asarray(log_weights, np.float64))
-    exact = np.exp(exact_log_likelihood(model, params, query, support))
-    assert abs(weights.mean() - exact) < 5 * weights.std() / np.sqrt(len(weights))
-    assert weights.std() / np.sqrt(len(weights)) < 0.1 * exact  # the test can tell
-
-
-def test_the_bound_rises_with_samples_towards_the_likelihood():
-    support, query = images(1, _SLOTS), images(2, 1)[0]
-    bounds = []
-    params = initialize(tiny())
-    for num_samples in (2, 16):
-        model = tiny(num_samples=num_samples)
-        rng_keys = jax.random.split(jax.random.key(0), 3_000)
-        objective, _ = jax.jit(
-            jax.vmap(lambda k, m=model: m.apply(params, k, query, support, train=True))
-        )(rng_keys)
-        bounds.append(objective.mean())
-    assert bounds[0] < bounds[1]
-    assert bounds[1] < exact_log_likelihood(model, params, query, support) + 0.01
-
-
-def test_tied_embeddings_find_the_slot_that_equals_the_query():
-    model = tiny(tied_embeddings=True, embedding_size=8)
-    params, support = initialize(model), images(1, 4)
-    assert "query_embedding" not in params["params"]
-    for n, query in enumerate(support):
-        logits = model.apply(params, jax.random.key(0), query, support, method="address_logits")
-        assert logits[n] == logits.max()
-
-
-@pytest.mark.parametrize("num_slots", [pytest.param(1, marks=pytest.mark.slow), 8])
-def test_no_bound_below_the_log_of_the_number_of_distinct_images(num_slots):
-    """p(x|M) sums to 1 over x: averaged over distinct x, -log p(x|M) is at least log N.
-
-    A model trained to recall one fixed memory comes close; a leak would take it below.
-    """
-    patterns = np.unpackbits(np.arange(1, num_slots + 1, dtype=np.uint8)[:, None], axis=1)
-    support = np.concatenate([patterns, patterns[:, :1]], axis=1).reshape(num_slots, *_SHAPE)
-    support = support.astype(np.float32)
-    model = tiny(hidden_sizes=(16, 16), embedding_size=16)
-    params = model.init(jax.random.key(0), jax.random.key(0), support[0], support, train=True)
-    optimizer = optax.adam(0.02)
-
-    def bounds(params, rng_key):
-        rng_keys = jax.random.split(rng_key, num_slots)
-        return jax.vmap(lambda k, x: model.apply(params, k, x, support, train=True)[0])(
-            rng_keys, support
-        )
-
-    def step(carry, rng_key):
-        params, opt_state = carry
-        grads = jax.grad(lambda p: -bounds(p, rng_key).mean())(params)
-        updates, opt_state = optimizer.update(grads, opt_state)
-        return (optax.apply_updates(params, updates), opt_state), None
-
-    carry = (params, optimizer.init(params))
-    rng_keys = jax.random.split(jax.random.key(1), 3_000)
-    (params, _), _ = jax.jit(lambda c: jax.lax.scan(step, c, rng_keys))(carry)
-    rng_keys = jax.random.split(jax.random.key(2), 2_000)
-    nll = -np.asarray(jax.jit(jax.vmap(lambda k: bounds(params, k).mean()))(rng_keys))
-    standard_error = nll.std() / np.sqrt(len(nll))
-    assert nll.mean() >= np.log(num_slots) - 4 * standard_error
-    assert nll.mean() < np.log(num_slots) + 0.3  # it did learn: a leak would show
-    exact = [exact_log_likelihood(model, params, x, support) for x in support]
-    assert -np.mean(exact) >= np.log(num_slots) - 1e-4
-
-
-def test_metrics_are_kl_divergences_and_entropies():
-    model = tiny()
-    params, query, support = initialize(model), images(2, 1)[0], images(1, _SLOTS)
-    _, metrics = model.apply(params, jax.random.key(0), query, support, train=True)
-    bound = model.bind(params)
-    embeddings = bound.slot_embedding(image_to_vector(support))
-    posterior = oracles.similarity(
-        bound.query_embedding(query.reshape(-1)), embeddings, "key_normalized"
-    )
-    prior = oracles.similarity(bound.prior_query, embeddings, "key_normalized")
-    expected = oracles.categorical_kl(posterior, prior)
-    np.testing.assert_allclose(metrics["kl_address"], expected, rtol=1e-3, atol=1e-5)
-    p = oracles.softmax(prior)
+    kl = oracles.categorical_kl(posterior_logits, prior_logits)
+    np.testing.assert_allclose(metrics["kl_address"], kl, rtol=1e-3, atol=1e-5)
+    p = oracles.softmax(prior_logits)
     np.testing.assert_allclose(metrics["address_prior_entropy"], -np.sum(p * np.log(p)), rtol=1e-4)
     assert metrics["kl_latent"] >= 0
 
 
-def test_every_parameter_learns_and_vmap_changes_nothing():
-    for num_slots in (0, 4):
-        model = tiny(num_slots=num_slots)
-        params, support, queries = initialize(model), images(1, _SLOTS), images(2, 6)
-        rng_keys = jax.random.split(jax.random.key(0), 6)
+@pytest.mark.parametrize("fields", [{}, {"num_filters": 3}, {"embedding": Encoder()}], ids=str)
+def test_tied_embeddings_are_one_net_and_untied_ones_two(fields):
+    tied, untied = (tiny(tied_embeddings=tied, **fields) for tied in (True, False))
+    (one, other), (_, support) = (shapes(m)["params"] for m in (tied, untied)), inputs(tied)
+    own = other.pop("query_embedding")
+    assert one == other
+    shared = (one["slot_embedding"], one.get("embedding", {}))  # a user's net is the model's own
+    assert sizes(own) == sizes(shared)
+    variables = initialize(tied)
+    memory = apply(tied, variables, jax.random.key(0), support, method="write")
+    for n in range(NUM_SLOTS):  # under the slot's norm, what equals the query is nearest
+        logits = apply(
+            tied, variables, jax.random.key(0), support[n], memory, method=address_logits
+        )
+        assert logits[n] == logits.max()
+    assert np.ptp(logits) > 1e-5
 
-        def objective(params, rng_key, query, model=model, support=support):
-            return model.apply(params, rng_key, query, support, train=True)[0]
 
-        gradient = jax.grad(objective)
-        batched = jax.jit(jax.vmap(gradient, in_axes=(None, 0, 0)))(params, rng_keys, queries)
-        for i in (0, 5) if num_slots == 0 else ():
-            single = jax.jit(gradient)(params, rng_keys[i], queries[i])
-            for a, b in zip(jax.tree.leaves(single), jax.tree.leaves(batched), strict=True):
-                np.testing.assert_allclose(a, b[i], rtol=2e-3, atol=2e-4)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(batched):
-            assert np.any(leaf != 0), jax.tree_util.keystr(path)
+def address_logits(model, rng_key, query, memory):
+    return model.address_logits(rng_key, query, memory)
 
 
-def test_generated_and_explained_images():
-    for num_slots in (0, 4):
-        model = tiny(num_slots=num_slots)
-        params, query, support = initialize(model), images(2, 1)[0], images(1, _SLOTS)
-        generated = model.apply(params, jax.random.key(0), support, method="generate")
-        pictures = model.apply(params, jax.random.key(0), query, support, method="explain")
-        assert ("read slot" in pictures) == (num_slots == 0)
-        for image in [generated, *pictures.values()]:
-            assert image.shape == _SHAPE and jnp.all((image >= 0) & (image <= 1))
+def sizes(tree):
+    return sorted(leaf.shape for leaf in jax.tree.leaves(tree))
+
+
+def test_no_bound_below_the_log_of_the_number_of_distinct_images():
+    """p(x|M) sums to 1 over x: averaged over distinct x, -log p(x|M) is at least log N.
+
+    A model trained to recall one fixed memory comes close; a leak would take it below.
+    """
+    support = np.unpackbits(np.arange(1, 5, dtype=np.uint8)[:, None], axis=1)[:, 4:]
+    support = support.reshape(4, 2, 2, 1).astype(np.float32)
+    model = VMA((2, 2, 1), latent_size=1, hidden_sizes=(16, 16), embedding_size=16)
+    optimizer = optax.adam(0.02)
+
+    def bounds(variables, rng_key):
+        rng_keys = jax.random.split(rng_key, len(support))
+        memory = model.apply(variables, rng_key, support, method="write")
+        one = functools.partial(model.apply, variables, memory=memory, train=True)
+        return jax.vmap(one)(rng_keys, query=support)[0].mean()
+
+    def step(carry, rng_key):
+        variables, opt_state = carry
+        nll, gradient = jax.value_and_grad(lambda v: -bounds(v, rng_key))(variables)
+        updates, opt_state = optimizer.update(gradient, opt_state)
+        return (optax.apply_updates(variables, updates), opt_state), nll
+
+    @jax.jit
+    def train(variables):
+        rng_keys = jax.random.split(jax.random.key(1), 2_000)
+        carry = (variables, optimizer.init(variables))
+        return jax.lax.scan(step, carry, rng_keys)[1]
+
+    nll = np.asarray(train(initialize(model))[-500:], np.float64)
+    assert np.log(4) - 4 * nll.std() / np.sqrt(len(nll)) <= nll.mean()
+    assert nll.mean() < np.log(4) + 0.3  # it did learn: a leak would show
+
+
+def test_a_batch_changes_nothing():
+    model = tiny()
+    variables, (_, support) = initialize(model), inputs(model)
+    rng_keys, queries = jax.random.split(jax.random.key(0), 6), images(3, 6, *_DENSE)
+    memory = apply(model, variables, rng_keys[0], support, method="write")
+    one = functools.partial(apply, model, variables, method="__call__", train=True)
+    batched = jax.vmap(lambda k, x: one(k, x, memory)[0])(rng_keys, queries)
+    single = [one(k, x, memory)[0] for k, x in zip(rng_keys, queries, strict=True)]
+    np.testing.assert_allclose(batched, single, rtol=1e-5)
+
+
+@pytest.mark.parametrize("fields", [slow(num_filters=3), slow(num_filters=3, num_slots=3)], ids=str)
+def test_every_parameter_learns(fields):
+    assert_every_parameter_learns(tiny(**fields))
+
+
+@pytest.mark.parametrize("fields", [{}, {"num_filters": 3}], ids=str)
+def test_features_are_the_same_looked_up_before_or_after(fields, monkeypatch):
+    model = tiny(**fields)
+    variables, (query, support) = initialize(model), inputs(model)
+
+    def weigh():
+        rng_key = jax.random.key(0)
+        memory = model.apply(variables, rng_key, support, method="write")
+        weights = model.apply(variables, rng_key, query, memory, method="address_log_weights")
+        return weights, memory
+
+    few, memory = jax.jit(weigh)()
+    assert memory.features is not None
+    monkeypatch.setattr(vma, "_FEW_SLOTS", NUM_SLOTS - 1)
+    many, memory = jax.jit(lambda: weigh())()
+    assert memory.features is None
+    np.testing.assert_allclose(few, many, rtol=1e-4)
+
+
+def test_a_memory_of_one_slot_costs_no_address():
+    model = tiny()
+    variables, (query, support) = initialize(model), inputs(model)
+    memory = apply(model, variables, jax.random.key(0), support[:1], method="write")
+    objective, metrics = apply(
+        model, variables, jax.random.key(0), query, memory, method="__call__", train=True
+    )
+    assert np.isfinite(objective) and metrics["kl_address"] == 0
+    assert metrics["address_prior_entropy"] == 0
+
+
+@pytest.mark.parametrize("num_slots", [0, 4])
+def test_generated_and_explained_images(num_slots):
+    model = tiny(num_slots=num_slots)
+    variables, (query, support) = initialize(model), inputs(model)
+
+    @jax.jit
+    def draw(rng_key):
+        bound = model.bind(variables)
+        memory = bound.write(rng_key, None if num_slots else support)
+        pictures = bound.explain(rng_key, query, memory)
+        rng_keys = jax.random.split(rng_key, 8)
+        slots = [jax.vmap(lambda k, n=n: bound.generate_at(k, memory, n))(rng_keys) for n in (0, 1)]
+        return pictures | {"generated": bound.generate(rng_key, memory)}, slots
+
+    pictures, slots = draw(jax.random.key(0))
+    assert ("read slot" in pictures) == (num_slots == 0)
+    for image in (*pictures.values(), *slots[0], *slots[1]):
+        assert image.shape == _DENSE and np.all((image >= 0) & (image <= 1))
+    if not num_slots:
+        assert pictures["read slot"].tolist() in support.tolist()
+    assert np.abs(slots[0] - slots[1]).max() > 1e-3
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"num_samples": 1}, "num_samples is 1; VIMCO needs at least 2"),
+        ({"latent_size": 0}, "latent_size is 0; it must be at least 1"),
         ({"num_slots": -1}, "num_slots is -1"),
         ({"num_slots": 4, "tied_embeddings": True}, "tied_embeddings needs num_slots 0"),
         (
@@ -205,24 +273,21 @@ def test_generated_and_explained_images():
             "address_prior is 'uniform'; it must be 'learned' or 'flat'",
         ),
         ({"similarity": "dot"}, "similarity is 'dot'; it must be one of key_normalized, inner"),
+        ({"likelihood": "beta"}, "likelihood is 'beta'; it must be one of bernoulli, gaussian"),
+        (
+            {"num_filters": 3, "encoder": Encoder()},
+            "num_filters is 3; beside an encoder or a decoder it must be 0",
+        ),
     ],
 )
 def test_bad_fields_are_refused(fields, message):
-    with pytest.raises(UserError, match=message):
-        initialize(tiny(**fields))
+    assert_refused(tiny(**fields), message)
+
+
+def test_images_too_small_for_the_pyramid_are_refused():
+    model = tiny(num_filters=3).clone(image_shape=(4, 4, 1))
+    assert_refused(model, "images are 4 x 4; the convolutions halve them 3 times")
 
 
 def test_an_empty_memory_is_refused():
-    model = tiny()
-    with pytest.raises(UserError, match="the memory is empty"):
-        model.init(jax.random.key(0), jax.random.key(0), images(0, 1)[0], None, train=True)
-
-
-def test_models_are_built_by_name():
-    model = build("vma.VMA", _SHAPE, hidden_sizes=[8, 4])
-    assert model == VMA(_SHAPE, hidden_sizes=(8, 4))
-    for name in ("vma", "vma.", "vma.VAE", "nothing.VMA", ""):
-        with pytest.raises(UserError, match=r"it must be 'file\.Class' of memjax\.models"):
-            build(name, _SHAPE)
-    with pytest.raises(UserError, match=r"model vma\.VMA: .*'slots'"):
-        build("vma.VMA", _SHAPE, slots=3)
+    assert_refused(tiny(), "the memory is empty", support=None)

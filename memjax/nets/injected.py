@@ -1,0 +1,67 @@
+"""A user's own nets inside a model of ours: modules that take a batch, as Flax's usually do."""
+
+import math
+from collections.abc import Sequence
+
+import chex
+import flax.linen as nn
+
+from memjax.errors import UserError
+from memjax.nets.inputs import as_floats
+
+
+class ImageFeatures(nn.Module):
+    """Images `[..., H, W, C]` to `[..., output_size]`: a net `[B, H, W, C]` to `[B, D]`, any D,
+    then a linear layer.
+
+    Attributes:
+      net: the user's.
+      output_size: of the linear layer; 0 for the net's own features.
+      field: of the model, which has the net; for errors.
+    """
+
+    net: nn.Module
+    output_size: int = 0
+    field: str = "encoder"
+
+    @nn.compact
+    def __call__(self, images: chex.Array) -> chex.Array:
+        """Encodes.
+
+        Raises:
+          UserError: the net gives no vectors.
+        """
+        images = as_floats("images", images)
+        features = _on_batch(self.field, self.net, images, 3)
+        if features.ndim != images.ndim - 2:
+            shape = list(features.shape[images.ndim - 3 :])
+            raise UserError(f"{self.field} gives {shape} for an image; it must give a vector")
+        return nn.Dense(self.output_size)(features) if self.output_size else features
+
+
+def decode_images(net: nn.Module, codes: chex.Array, image_shape: Sequence[int]) -> chex.Array:
+    """`[..., H, W, C]` of codes `[..., D]`, by a net `[B, D]` to `[B, H, W, C]`.
+
+    Raises:
+      UserError: the net gives another shape.
+    """
+    outputs = _on_batch("decoder", net, codes, 1)
+    shape = outputs.shape[codes.ndim - 1 :]
+    if shape != tuple(image_shape):
+        raise UserError(
+            f"decoder gives {list(shape)} for a code; it must give an image {list(image_shape)}"
+        )
+    return outputs
+
+
+def _on_batch(field: str, net: nn.Module, inputs: chex.Array, ndim: int) -> chex.Array:
+    """Gives the net one leading axis; its outputs get those of the inputs."""
+    axes, own = inputs.shape[: inputs.ndim - ndim], inputs.shape[inputs.ndim - ndim :]
+    batch = inputs.reshape(math.prod(axes), *own)
+    outputs = as_floats(f"what {field} gives", net(batch))
+    if outputs.shape[:1] != batch.shape[:1]:
+        raise UserError(
+            f"{field} gives {list(outputs.shape)} for a batch {list(batch.shape)}; "
+            f"its first axis must be the batch's, of {len(batch)}"
+        )
+    return outputs.reshape(*axes, *outputs.shape[1:])
