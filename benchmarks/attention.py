@@ -26,7 +26,6 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "Interleaved steps; the fastest coun
 def main(argv: Sequence[str]) -> None:
     """Measures both in turn for each size of the memory, and prints the table."""
     del argv
-    steps_lib.use_random_images(8_192, 26, 26)
     rows = []
     for num_slots in _SLOTS.value:
         steps = {
@@ -50,7 +49,8 @@ def take_step(config: ConfigDict, num_slots: int) -> Callable[[], None]:
     config.episodes = ConfigDict({"name": "recall", "num_slots": num_slots, "batch_size": 32})
     config.eval.episodes = config.episodes
     config.model.num_filters = _FILTERS.value
-    return steps_lib.compile_steps(training.build(config), 1)
+    experiment = training.build(config, steps_lib.random_images(8_192, 26, 26))
+    return steps_lib.compile_steps(experiment, 1)
 
 
 if __name__ == "__main__":

@@ -114,8 +114,8 @@ def vimco_milliseconds() -> float:
 def kanerva_step_milliseconds(rounds: int) -> tuple[float, float]:
     """A training step of the Kanerva Machine at the paper's sizes, and its write in that."""
     config = kanerva_omniglot.get_config()
-    steps.use_random_images(1_000, 28, 28)
-    take_step = steps.compile_steps(training.build(config), 1)
+    experiment = training.build(config, steps.random_images(1_000, 28, 28))
+    take_step = steps.compile_steps(experiment, 1)
     episodes, model = config.episodes, config.model
     shape = (episodes.num_episodes, episodes.episode_length, model.num_slots, model.code_size)
     return milliseconds(take_step, rounds), write_milliseconds(shape, "auto", rounds)[1]

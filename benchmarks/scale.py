@@ -149,26 +149,25 @@ def measure_devices() -> list[dict[str, Any]]:
     Not a Kanerva Machine's: simulated devices share the CPU's threads, and where as many wait for
     batched LAPACK calls as there are threads, XLA's runtime blocks for good.
     """
-    steps.use_random_images(4_096, 28, 28)
     config = vma_mnist_recall.get_config()
     config.episodes.batch_size = 64
-    call = steps.compile_steps(training.build(config), 1)
+    experiment = training.build(config, steps.random_images(4_096, 28, 28))
+    call = steps.compile_steps(experiment, 1)
     return [{"devices": jax.device_count(), "step ms": fastest_each({"": call})[""]}]
 
 
 def measure_seeds() -> list[dict[str, Any]]:
     """A VMA's whole training step for 8 seeds at once, by vmap, beside 8 separate ones."""
-    steps.use_random_images(4_096, 28, 28)
     config = vma_mnist_recall.get_config()
     states = []
     for seed in range(_SEEDS):
         config.seed = seed
-        experiment = training.build(config)
+        experiment = training.build(config, steps.random_images(4_096, 28, 28))
         states.append(training.init_state(experiment))
     arrays = jax.device_put(experiment.train.arrays)
 
     def step(state: training.TrainState, arrays: Any) -> training.TrainState:
-        return step_lib._train_step(experiment, state, arrays, jnp.int32(0))
+        return step_lib.train_step(experiment, state, arrays, jnp.int32(0))
 
     one = partial(jax.jit(step), states[0], arrays)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)

@@ -10,11 +10,11 @@ from memjax import data, training
 from memjax.training import step as step_lib
 
 
-def use_random_images(count: int, height: int, width: int) -> None:
-    """Lets every data set be binary noise: the speed does not depend on what images show."""
+def random_images(count: int, height: int, width: int) -> Callable[..., data.Dataset]:
+    """In the place of `data.load`, noise: the speed does not depend on what images show."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 2, (count, height, width, 1), np.uint8) * 255
-    data.load = lambda *args: data.Dataset(images, np.zeros(count, np.int32))
+    return lambda *_, **__: data.Dataset(images, np.zeros(count, np.int32))
 
 
 def compile_steps(experiment: training.Experiment, num_steps: int) -> Callable[[], None]:

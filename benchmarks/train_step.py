@@ -25,7 +25,6 @@ _STEPS = flags.DEFINE_integer("steps", 200, "Steps in a round.")
 def main(argv: Sequence[str]) -> None:
     """Measures each contestant in turn, round by round, and prints the medians and ratios."""
     del argv
-    steps.use_random_images(60_000, 28, 28)
     print("vma_mnist_recall, steps a second; ratio to the floor")
     for num_slots in _SLOTS.value:
         contestants = {
@@ -87,7 +86,7 @@ def matrix_products(num_slots: int) -> Callable[[int], None]:
 def _experiment(num_slots: int) -> training.Experiment:
     config = vma_mnist_recall.get_config()
     config.episodes.num_slots = num_slots
-    return training.build(config)
+    return training.build(config, steps.random_images(60_000, 28, 28))
 
 
 def _products(jaxpr: jax.extend.core.Jaxpr) -> Iterator[jax.extend.core.JaxprEqn]:

@@ -33,14 +33,14 @@ def main(argv: Sequence[str]) -> None:
     del argv
     from experiments import page, reporting
     from memjax import evaluation, files
+    from memjax.evaluation import tasks
 
     workdir = Path(_WORKDIR.value)
     if not files.is_writable(workdir):
         raise UserError(f"workdir {workdir} can't be written: results have to go there")
-    evaluate = evaluation.task(_TASK.value)
-    options = cli.parse_options(evaluate, _OPTION.value)
+    options = cli.parse_options(tasks.find(_TASK.value).evaluate, _OPTION.value)
     run = evaluation.load_run(workdir, _DATA_DIR.value)
-    report = evaluate(run, **options)
+    report = run.task(_TASK.value, **options)
     print(reporting.format_table(report.table))
     reporting.write_report(workdir, _TASK.value, run.step, options, report)
     page.write({workdir.absolute().name: workdir}, workdir / "report.html")

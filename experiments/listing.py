@@ -73,17 +73,25 @@ class Task(NamedTuple):
 
 
 def tasks() -> list[Task]:
-    """All tasks, by name, from the files of `memjax.evaluation`; nothing is imported."""
+    """All tasks, by name, from the files of `memjax.evaluation.tasks`; nothing is imported."""
     found = []
-    for path in sorted((_FOLDER.parents[1] / "memjax/evaluation").glob("*.py")):
+    for path in sorted((_FOLDER.parents[1] / "memjax/evaluation/tasks").glob("*.py")):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef) and node.name == "evaluate":
                 arguments = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-                options = [f"{a.arg}={ast.unparse(d)}" for a, d in arguments if d is not None]
+                options = [f"{a.arg}={_default(d)}" for a, d in arguments if d is not None]
                 docstring = ast.get_docstring(node) or ""
                 summary = " ".join(docstring.partition("\n\n")[0].split())
                 found.append(Task(path.stem, summary, options))
     return found
+
+
+def _default(node: ast.expr) -> str:
+    """Of an option; `up_to` is told by its numbers."""
+    if not isinstance(node, ast.Call):
+        return ast.unparse(node)
+    values = [ast.literal_eval(argument) for argument in node.args]
+    return repr(values[0] if len(values) == 1 else tuple(values))
 
 
 def format_tasks(tasks: Sequence[Task]) -> str:

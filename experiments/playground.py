@@ -42,12 +42,12 @@ def main(argv: Sequence[str]) -> None:
         from bokeh.server.server import Server
     except ImportError as error:
         raise UserError("bokeh is not installed: pip install -e '.[playground]'") from error
-    from memjax import evaluation
+    from memjax import evaluation, models
 
     for logger in ("bokeh", "tornado"):  # what goes wrong in a page
         logging.getLogger(logger).addHandler(logging.StreamHandler())
     run = evaluation.load_run(_WORKDIR.value, _DATA_DIR.value)
-    run.require_episodes("playground")
+    run.require("playground", models.WritesEpisodes)
     try:
         server = Server({"/": lambda page: fill(page, run)}, port=_PORT.value, address="localhost")
     except OSError as error:
@@ -64,8 +64,8 @@ def fill(page, run) -> None:
     from memjax.evaluation import drawing
     from memjax.plotting import image_grid
 
-    config = run.experiment.config
-    image_shape = run.experiment.eval.arrays.images.shape[1:]
+    held_out = run.experiment.eval
+    image_shape = held_out.arrays.images.shape[1:]
     angle = np.linspace(0.0, 2.0 * np.pi, 40)
     circle = {"xs": [list(0.5 + 0.25 * np.cos(angle))], "ys": [list(0.5 + 0.43 * np.sin(angle))]}
     strokes = models.ColumnDataSource(circle)
@@ -85,9 +85,10 @@ def fill(page, run) -> None:
             picture.text = "Draw a character in the square, as large as it."
             return
         drawn = [list(zip(x, y, strict=True)) for x, y in points]
-        image = drawing.rasterize(drawn, image_shape, config.dataset.binarization != "none")
+        image = drawing.rasterize(drawn, image_shape, held_out.is_binary)
         values = {name: option.value for name, option in options.items()}
-        figure = image_grid(None, drawing.respond(run, image, **values))
+        rows = drawing.respond(run, image, **values)
+        figure = image_grid(None, rows, ink=held_out.arrays.ink)
         picture.text = f'<img src="{encode_figure(figure, "png")}" style="max-width: 100%">'
 
     def changed(attr, old, new) -> None:  # what bokeh tells of a change
@@ -101,7 +102,7 @@ def fill(page, run) -> None:
         value = "value" if isinstance(option, models.Spinner) else "value_throttled"
         option.on_change(value, changed)
     update()
-    heading = f"<b>{config.model.name}</b>, {config.dataset.name}, step {run.step}"
+    heading = f"<b>{run.experiment.name}</b>, step {run.step}"
     page.title = "memjax: a memory to draw to"
     inputs = [models.Div(text=heading), canvas, clear, *options.values()]
     pictures = [picture, models.Div(text=_ROWS, sizing_mode="stretch_width")]

@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
     official = name.partition("_")[0]  # the smaller Omniglots are made from the official one
     if official in _SERVERS and loading.find_prepared(official, folders) is None:
         _prepare_official(official, loading.first_writable(folders.tfds))
-    images, _ = loading.load(name, "train", data_dir)
+    images = loading.load(name, "train", data_dir).images
     print(f"{name} is prepared: its train split holds {len(images)} images")
 
 

@@ -47,18 +47,18 @@ def main(argv: Sequence[str]) -> None:
 def train(name: str, workdir: Path) -> dict[str, Any]:
     """Trains the config `name`, draws its figures, and returns its row of the table."""
     from experiments import listing, page, reporting
-    from memjax import evaluation
-    from memjax.training import metrics, train_and_evaluate
+    from memjax import evaluation, training
+    from memjax.training import metrics
 
     config = listing.load(name)
     print(f"\n{name}: {config.training.num_steps} steps", flush=True)
-    train_and_evaluate(config, workdir)
+    training.train(training.build(config), workdir)
     reporting.draw_run(workdir)
     run = evaluation.load_run(workdir)
     task, options = "likelihood", {"num_samples": 100}
     if config.episodes.name == "recall":
         task, options = "recall", {"num_slots": config.episodes.num_slots}
-    report = evaluation.task(task)(run, **options)
+    report = run.task(task, **options)
     reporting.write_report(workdir, task, run.step, options, report)
     page.write({name: workdir}, workdir / "report.html")
     result = report.table[0]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from memjax import files, plotting
 from memjax.errors import UserError
-from memjax.evaluation import Curves, Report, load_run, task
+from memjax.evaluation import Curves, Report, Run, load_run
 from memjax.training import metrics
 
 
@@ -22,13 +22,18 @@ class Evaluation(NamedTuple):
     panels: Mapping[str, Curves]  # of all figures with lines
 
 
-def draw_run(workdir: str | Path) -> None:
-    """Learning curves, generated images and reconstructions of the run in `workdir`."""
-    run = load_run(workdir)
-    title = f"{run.experiment.config.model.name}, step {run.step}"
+def draw_run(workdir: str | Path, run: Run | None = None) -> None:
+    """Learning curves, generated images and reconstructions of the run in `workdir`.
+
+    Args:
+      workdir: folder of the run.
+      run: the run, where its experiment was made in Python.
+    """
+    run = run or load_run(workdir)
+    title = f"{run.experiment.name}, step {run.step}"
     folder = figure_folder(workdir)
     plotting.learning_curves(folder / "learning_curves.png", metrics.read(workdir), title)
-    draw_report(workdir, task("samples")(run), title)
+    draw_report(workdir, run.task("samples"), title)
 
 
 def write_report(
@@ -44,6 +49,7 @@ def write_report(
         "figures": [*report.grids, *report.curves, *report.matrices],
     }
     write_json(Path(workdir) / f"eval_{name}.json", content)
+    report.write_files(workdir)
     draw_report(workdir, report, f"{name}, step {step}")
 
 
@@ -67,7 +73,7 @@ def read_evaluation(path: Path) -> Evaluation:
             step=content["step"],
             options=content["options"],
             table=[dict(row) for row in content["table"]],
-            figures=content.get("figures", list(curves)),  # older runs name no grids
+            figures=content["figures"],
             panels=panels,
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -77,7 +83,8 @@ def read_evaluation(path: Path) -> Evaluation:
 def draw_report(workdir: str | Path, report: Report, title: str = "") -> None:
     """The pictures of an evaluation."""
     for name, rows in report.grids.items():
-        plotting.image_grid(figure_folder(workdir) / f"{name}.png", rows, title)
+        path = figure_folder(workdir) / f"{name}.png"
+        plotting.image_grid(path, rows, title, ink=report.ink)
     for name, panels in report.curves.items():
         plotting.curves(figure_folder(workdir) / f"{name}.png", panels, title)
     for name, matrices in report.matrices.items():

@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
     """Trains them all, then compares."""
     del argv
     from experiments import reporting
-    from memjax.training import train_and_evaluate
+    from memjax.training import build, train
 
     folder = Path(_WORKDIR.value)
     settings = {name_of(s): s for s in combine([parse_vary(text) for text in _VARY.value])}
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     configs = {name: with_fields(_CONFIG.value, fields) for name, fields in settings.items()}
     for name, config in configs.items():
         print(f"\n{name}", flush=True)
-        state = train_and_evaluate(config, folder / name)
+        state = train(build(config), folder / name)
         if int(state.step) < config.training.num_steps:
             return  # told to stop
     last = reporting.compare({name: folder / name for name in settings}, folder)

@@ -9,6 +9,12 @@
   ... --config.training.num_steps=1000 --config.optimizer.learning_rate=1e-3
       sets fields of it; a wrong name lists the right ones. Values may be Python's, "(64, 32)".
 
+  ... --config.dataset.name=FOLDER
+      trains on images of yours: a folder of them, an .npy or .npz file, or tfds:NAME.
+
+  ... --init_from=runs/other
+      begins with the parameters of another run, as far as they fit.
+
   ... --coordinator=HOST:PORT --num_processes=2 --process_id=0
       is the first of two processes of one run, each with its devices; the other has
       --process_id=1. On a TPU pod, run the command on every host without these flags.
@@ -39,6 +45,9 @@ flags.DEFINE_flag(
         lambda: listing.format_configs(listing.configs()),
     )
 )
+_INIT_FROM = flags.DEFINE_string(
+    "init_from", "", "Folder of a run whose parameters are the start, as far as they fit."
+)
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of the first process.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of the run.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
@@ -50,12 +59,14 @@ def main(argv: Sequence[str]) -> None:
     del argv
     # Imported after the flags are parsed, so that --help and a wrong flag answer at once.
     from experiments import page, reporting
-    from memjax.training import processes, train_and_evaluate
+    from memjax.training import build, processes, train
 
-    workdir = Path(_WORKDIR.value)
+    workdir, config = Path(_WORKDIR.value), _CONFIG.value
+    if _INIT_FROM.value:
+        config.init_from = _INIT_FROM.value
     processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     with processes.ending_together():
-        train_and_evaluate(_CONFIG.value, workdir)
+        train(build(config), workdir)
         if processes.is_first():
             reporting.draw_run(workdir)
             print(page.write({workdir.absolute().name: workdir}, workdir / "report.html"))

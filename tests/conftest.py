@@ -7,6 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from experiments.configs import default
+from memjax import training
 from tests.robustness import config as smallest
 
 
@@ -28,6 +29,11 @@ def float64():
     """Arrays of 64 bits."""
     with jax.enable_x64(True):
         yield
+
+
+def train(config, workdir, **options):
+    """Trains what a config describes."""
+    return training.train(training.build(config), workdir, **options)
 
 
 def make_vma_config() -> ConfigDict:

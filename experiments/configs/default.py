@@ -7,24 +7,28 @@ def get_config() -> ConfigDict:
     """A VAE on scikit-learn's digits, small enough to overwrite field by field."""
     config = ConfigDict()
     config.seed = 0
+    config.init_from = ""  # folder of a run whose parameters are the start
     config.data_dir = ""  # where the data sets are; empty: $MEMJAX_DATA_DIR or ~/memjax_data
 
     config.dataset = ConfigDict()
+    # A set of memjax.data; a folder of images, an .npy or .npz file; or tfds:NAME.
     config.dataset.name = "digits"
     config.dataset.train_split = "train"
     config.dataset.eval_split = "test"
     config.dataset.binarization = "static"  # none, threshold, static, dynamic (anew in each epoch)
+    config.dataset.test_fraction = 0.1  # of images that come without a split of their own
+    config.dataset.split_seed = 0
 
-    # A sampler of memjax.data and its arguments.
+    # A sampler of memjax.data, or your "package.module:function", and its arguments.
     config.episodes = ConfigDict({"name": "minibatch", "batch_size": 32})
     config.eval = ConfigDict()
     config.eval.episodes = ConfigDict({"name": "minibatch", "batch_size": 256})
     config.eval.num_batches = 8
 
-    # A class of memjax.models and its attributes.
+    # A class of memjax.models, or your "package.module:Class", and its attributes.
     config.model = ConfigDict({"name": "vae.VAE", "num_samples": 1})
 
-    # One of optax's optimizers and its arguments.
+    # One of optax's optimizers, or your "package.module:function", and its arguments.
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 3e-4})
     config.optimizer.clip_norm = 0.0  # of the whole gradient; 0: no clipping
     config.optimizer.decay_steps = 0  # of a cosine decay of the learning rate to zero; 0: constant
@@ -43,3 +47,8 @@ def get_config() -> ConfigDict:
     config.training.skip_nonfinite = False  # go on without steps that give NaN; or stop at them
     config.training.ema_decay = 0.0  # of a running average of the parameters; 0: none
     return config
+
+
+def linked(fields: ConfigDict) -> ConfigDict:
+    """A copy whose fields follow the original's until they are set apart."""
+    return ConfigDict({name: fields.get_oneway_ref(name) for name in fields})

@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.model.noise_var = 0.1
     config.model.kl_warmup_steps = 2_000
     config.optimizer.learning_rate = 2e-3
-    config.optimizer.decay_steps = 9_000
+    config.optimizer.decay_steps = config.training.get_oneway_ref("num_steps")
     config.training.num_steps = 9_000
     config.training.eval_every = 1_000
     config.training.checkpoint_every = 1_000

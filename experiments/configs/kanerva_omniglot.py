@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
     config.dataset.name = "omniglot_28x28"
     config.dataset.binarization = "threshold"
     config.episodes = ConfigDict({"name": "unstructured", "num_episodes": 16, "episode_length": 32})
-    config.eval.episodes = config.episodes.copy_and_resolve_references()
+    config.eval.episodes = default.linked(config.episodes)
     config.model = ConfigDict()
     config.model.name = "kanerva_machine.KanervaMachine"
     config.model.num_slots = 64

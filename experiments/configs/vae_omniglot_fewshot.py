@@ -11,7 +11,8 @@ from experiments.configs import vma_omniglot_fewshot
 def get_config() -> ConfigDict:
     config = vma_omniglot_fewshot.get_config()
     config.model = ConfigDict()
-    config.model.name = "vae.PyramidVAE"
+    config.model.name = "vae.VAE"
+    config.model.convolutions = "pyramid"
     config.model.latent_size = 64
     config.model.hidden_sizes = (128,)
     config.model.num_filters = 64

@@ -13,7 +13,8 @@ from experiments.configs import default
 def get_config() -> ConfigDict:
     config = default.get_config()
     config.episodes = ConfigDict({"name": "recall", "num_slots": 64, "batch_size": 32})
-    config.eval.episodes = ConfigDict({"name": "recall", "num_slots": 64, "batch_size": 256})
+    config.eval.episodes = default.linked(config.episodes)
+    config.eval.episodes.batch_size = 256
     config.model = ConfigDict()
     config.model.name = "vma.VMA"
     config.model.latent_size = 16
@@ -21,6 +22,6 @@ def get_config() -> ConfigDict:
     config.model.embedding_size = 64
     config.model.num_samples = 4
     config.optimizer.learning_rate = 3e-3
-    config.optimizer.decay_steps = 10_000
+    config.optimizer.decay_steps = config.training.get_oneway_ref("num_steps")
     config.training.num_steps = 10_000
     return config

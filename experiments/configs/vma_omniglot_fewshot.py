@@ -20,10 +20,10 @@ def get_config() -> ConfigDict:
     config.episodes = ConfigDict(
         {"name": "few_shot", "num_classes": 8, "num_support": 4, "num_queries": 4}
     )
-    config.eval.episodes = config.episodes.copy_and_resolve_references()
+    config.eval.episodes = default.linked(config.episodes)
     config.eval.num_batches = 16
     config.model = ConfigDict()
-    config.model.name = "conv_vma.ConvVMA"
+    config.model.name = "vma.VMA"
     config.model.latent_size = 64
     config.model.hidden_sizes = (128,)
     config.model.num_filters = 64

@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     config.dataset.eval_split = "unlabelled_test"
     config.dataset.binarization = "threshold"
     config.model = ConfigDict()
-    config.model.name = "conv_vma.ConvVMA"
+    config.model.name = "vma.VMA"
     config.model.latent_size = 64
     config.model.hidden_sizes = (128,)
     config.model.num_filters = 32

@@ -91,7 +91,7 @@ def from_arrays(images: Any, labels: Any = None) -> Dataset:
 
 
 def is_binary(images: np.ndarray) -> bool:
-    """Whether uint8 images hold 0 and 255 alone, as a Bernoulli likelihood wants them."""
+    """Whether uint8 images `[D, H, W, C]` hold 0 and 255 alone, as a Bernoulli wants them."""
     images = np.asarray(images)
     if images.dtype != np.uint8:
         raise UserError(f"images is {images.dtype}; it must be uint8")

@@ -79,8 +79,10 @@ class EpisodeIndices:
     """Which images an episode is made of.
 
     Attributes:
-      query: int32 `[B]`, or `[B, T]` where one datum is itself an episode of T images.
-      support: int32 `[N]`, what the memory holds, shared by all queries; None without a memory.
+      query: int32 `[B]`; or `[B, T]`: B episodes, each of which is written into a memory of its
+        own and asked about.
+      support: int32 `[N]`, what the memory holds, shared by all queries `[B]`; None where there is
+        none, or where the queries are it.
       query_addresses: int32 `[B]`, the slot that holds the query, where one does.
     """
 
@@ -107,6 +109,11 @@ class Episode:
     query_labels: chex.Array
     support_labels: chex.Array | None
     query_addresses: chex.Array | None
+
+    @property
+    def is_its_own_support(self) -> bool:
+        """Whether the queries are episodes, each to be written into a memory of its own."""
+        return self.query.ndim == 5
 
 
 def gather(

@@ -1,7 +1,16 @@
-"""The state, the compiled loop, devices, checkpoints and metric writers."""
+"""Experiments, the compiled loop, devices, checkpoints and metric writers."""
 
-from memjax.training.experiment import Experiment, Stage, build
-from memjax.training.loop import train_and_evaluate
+from memjax.training.build import build, build_model
+from memjax.training.experiment import Experiment, Stage
+from memjax.training.loop import train
 from memjax.training.step import TrainState, init_state
 
-__all__ = ["Experiment", "Stage", "TrainState", "build", "init_state", "train_and_evaluate"]
+__all__ = [
+    "Experiment",
+    "Stage",
+    "TrainState",
+    "build",
+    "build_model",
+    "init_state",
+    "train",
+]

@@ -20,7 +20,7 @@ from memjax.training.step import TrainState
 
 _KEEP = 3
 # What is saved beside the numbers: their checksum, for Orbax has none; the places of the leaves, in
-# the checksum's order; how the key is to be read. Older code saved the first alone, or nothing.
+# the checksum's order; how the key is to be read.
 _DIGEST, _LEAVES, _KEY = "sha256", "leaves", "key_implementation"
 
 _LOG = logging.getLogger("memjax")
@@ -88,6 +88,23 @@ class Checkpoints:
                 self._set_aside(unreadable)
         return state
 
+    def newest_params(self) -> dict[str, np.ndarray]:
+        """Of the newest intact checkpoint, by path; the running averages, where it has them.
+
+        Raises:
+          UserError: there is none.
+        """
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            with contextlib.suppress(Exception):  # a damaged one; the one before it serves
+                leaves = self._read(step)[0]
+                for name in ("ema_params.", "params."):
+                    found = {
+                        p.removeprefix(name): x for p, x in leaves.items() if p.startswith(name)
+                    }
+                    if found:
+                        return found
+        raise UserError(f"workdir {self._workdir} holds no intact checkpoint")
+
     def close(self) -> None:
         """Waits until what was saved is on the disk.
 
@@ -130,20 +147,23 @@ class Checkpoints:
         """Raises a UserError if the checkpoint is intact and does not fit, else what comes."""
         target = _to_numpy(like)
         wanted = _by_path(target)
+        saved, metadata = self._read(step)
+        rng_key = jax.random.wrap_key_data(jnp.asarray(saved["rng_key"]), impl=metadata[_KEY])
+        _check_fits(f"checkpoint {step} in {self._workdir / 'checkpoints'}", saved, wanted)
+        leaves = [jnp.asarray(saved[path]) for path in wanted]
+        state = jax.tree.unflatten(jax.tree.structure(target), leaves)
+        return dataclasses.replace(state, rng_key=rng_key)
+
+    def _read(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The leaves by where they are, and what was saved beside; raises what a damage makes."""
         # In the structure that it was saved in, so that another one is not taken for damage.
         saved = _by_path(self._manager.restore(step, args=ocp.args.StandardRestore()))
         metadata = self._manager.metadata(step).custom_metadata or {}
         if int(saved["step"]) != step:
             raise ValueError(f"it holds step {int(saved['step'])}")
-        if _LEAVES in metadata or saved.keys() == wanted.keys():
-            order = metadata.get(_LEAVES, list(wanted))
-            if metadata.get(_DIGEST) not in (None, _digest(saved[path] for path in order)):
-                raise ValueError("its numbers are not those that were saved")
-        rng_key = _wrap_key(saved["rng_key"], metadata.get(_KEY))
-        _check_fits(f"checkpoint {step} in {self._workdir / 'checkpoints'}", saved, wanted)
-        leaves = [jnp.asarray(saved[path]) for path in wanted]
-        state = jax.tree.unflatten(jax.tree.structure(target), leaves)
-        return dataclasses.replace(state, rng_key=rng_key)
+        if metadata[_DIGEST] != _digest(saved[path] for path in metadata[_LEAVES]):
+            raise ValueError("its numbers are not those that were saved")
+        return saved, metadata
 
     def _set_aside(self, steps: list[int]) -> None:
         self._manager.close()
@@ -154,6 +174,38 @@ class Checkpoints:
             destination = next(aside / name for name in names if not (aside / name).exists())
             shutil.move(self._workdir / "checkpoints" / str(step), destination)
         self._manager = self._open()
+
+
+def start_from(workdir: str | Path, state: TrainState) -> TrainState:
+    """The state before the first step, with the parameters of the run in `workdir` that fit.
+
+    Those of the same place and shape are taken; the log tells of the others.
+
+    Raises:
+      UserError: there is no such run, or none of its parameters fits.
+    """
+    if not (Path(workdir) / "checkpoints").is_dir():
+        raise UserError(f"init_from is {workdir}; it must be the folder of a trained run")
+    checkpoints = Checkpoints(workdir, read_only=True)
+    saved = checkpoints.newest_params()
+    checkpoints.close()
+    own = _by_path(state.params)
+    fits = {path for path in own if path in saved and saved[path].shape == own[path].shape}
+    if not fits:
+        raise UserError(
+            f"init_from is {workdir}; it is of another model: none of its {len(saved)} parameters, "
+            f"such as {min(saved)}, is one of the {len(own)} here, such as {min(own)}"
+        )
+    others = sorted(own.keys() - fits)
+    _LOG.info(
+        "%d of %d parameters begin as in %s%s",
+        *(len(fits), len(own), workdir),
+        f", not {', '.join(others)}" if others else "",
+    )
+    leaves = [jnp.asarray(saved[p], x.dtype) if p in fits else x for p, x in own.items()]
+    params = jax.tree.unflatten(jax.tree.structure(state.params), leaves)
+    averaged = None if state.ema_params is None else params
+    return dataclasses.replace(state, params=params, ema_params=averaged)
 
 
 def _to_numpy(state: TrainState) -> TrainState:
@@ -176,12 +228,6 @@ def _digest(leaves: Iterable[np.ndarray]) -> str:
     for leaf in leaves:
         digest.update(f"{leaf.dtype} {leaf.shape}".encode() + leaf.tobytes())
     return digest.hexdigest()
-
-
-def _wrap_key(rng_key: np.ndarray, implementation: str | None) -> jax.Array:
-    if implementation is None and rng_key.shape != jax.random.key_data(jax.random.key(0)).shape:
-        implementation = {2: "threefry2x32", 4: "rbg"}[rng_key.size]
-    return jax.random.wrap_key_data(jnp.asarray(rng_key), impl=implementation)
 
 
 def _check_fits(

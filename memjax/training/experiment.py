@@ -1,9 +1,8 @@
-"""From a config to what the loop runs: data, sampler, model and optimizer."""
+"""What the loop runs: a model, its optimizer, data and the episodes that are drawn from them."""
 
 import dataclasses
-import inspect
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import chex
@@ -17,138 +16,192 @@ from memjax import data, models
 from memjax.errors import UserError, check_at_least_one, check_one_of
 
 BINARIZATIONS = ("none", "threshold", "static", "dynamic")
+_COUNTS = ("num_steps", "log_every", "eval_every", "checkpoint_every")
 _BINARIZATION_SEED = 20170926  # of the static binarisation: part of the data, not of a run's seed
-
-Gather = Callable[[data.ImageArrays, data.EpisodeIndices, chex.Numeric], data.Episode]
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Training's or evaluation's data, and how episodes are drawn from them.
+    """Training's or evaluation's data, and how episodes are drawn from them; see `create`.
 
     Attributes:
       arrays: the data set.
-      draw: the sampler, which gives indices.
-      gather: `(arrays, indices, epoch) -> Episode`.
-      batch_size: queries in a global batch, the axis that is split over devices.
+      draw: the sampler, `(rng_key, arrays) -> EpisodeIndices`.
+      binarize_rng_key: of pixels that are drawn anew in each epoch; None: as the arrays have them.
     """
 
     arrays: data.ImageArrays
     draw: data.Sampler
-    gather: Gather
-    batch_size: int
+    binarize_rng_key: chex.PRNGKey | None = None
+
+    @classmethod
+    def create(
+        cls, dataset: data.Dataset, sampler: data.Sampler, binarization: str = "none"
+    ) -> "Stage":
+        """A data set with a sampler, such as `partial(data.recall, num_slots=64, batch_size=32)`.
+
+        Args:
+          dataset: see `data.from_arrays` and `data.load`.
+          sampler: one of `memjax.data`, its sizes given, or the user's own.
+          binarization: "none"; "threshold", 1 above half; "static", each pixel drawn once with its
+            grey level as probability; "dynamic", anew in each epoch.
+
+        Raises:
+          UserError: another binarization, or sizes that do not fit the data.
+        """
+        check_one_of("dataset.binarization", binarization, BINARIZATIONS)
+        # Of one implementation, whatever JAX's default is: a run may go on under another one.
+        images, rng_key = dataset.images, jax.random.key(_BINARIZATION_SEED, impl="threefry2x32")
+        if binarization == "static":
+            images = np.asarray(jax.jit(data.binarize)(rng_key, images, np.arange(len(images))))
+        elif binarization == "threshold":
+            images = np.where(images > 127, 255, 0).astype(np.uint8)
+        arrays = data.ImageArrays.create(images, dataset.labels, dataset.ink)
+        stage = cls(arrays, sampler, rng_key if binarization == "dynamic" else None)
+        assert stage.batch_size  # finds out here, not within a compiled step, what does not fit
+        return stage
+
+    def gather(
+        self, arrays: data.ImageArrays, indices: data.EpisodeIndices, epoch: chex.Numeric = 0
+    ) -> data.Episode:
+        """Fetches an episode's images from `arrays`: these ones, where the caller has them."""
+        return data.gather(arrays, indices, self.binarize_rng_key, epoch)
+
+    @cached_property
+    def batch_size(self) -> int:
+        """Queries, or episodes, in a global batch: the axis that is split over devices."""
+        indices = jax.eval_shape(self.draw, jax.random.key(0), self.arrays)
+        return indices.query.shape[0]
+
+    @cached_property
+    def is_iid(self) -> bool:
+        """Whether it draws single images, and no memory."""
+        indices = jax.eval_shape(self.draw, jax.random.key(0), self.arrays)
+        return indices.query.ndim == 1 and indices.support is None
+
+    @property
+    def sizes(self) -> Mapping[str, Any]:
+        """Of the sampler, by name, where it is a `functools.partial`."""
+        return getattr(self.draw, "keywords", {})
+
+    @cached_property
+    def is_binary(self) -> bool:
+        """Whether a model sees black and white only."""
+        return self.binarize_rng_key is not None or data.is_binary(np.asarray(self.arrays.images))
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """All that a config describes, built and checked."""
+    """All that is to be trained, and how long.
 
-    config: ConfigDict
+    Attributes:
+      model: a linen module that keeps to `memjax.models.Model`.
+      optimizer: optax's.
+      train: data and episodes of the steps.
+      eval: held-out ones.
+      num_steps: of training.
+      log_every: steps between two lines of metrics.
+      eval_every: steps between two evaluations, a multiple of `log_every`.
+      checkpoint_every: steps between two checkpoints.
+      steps_per_call: of one compiled call, a divisor of the numbers above; 0: automatic.
+      skip_nonfinite: whether to go on without steps that give NaN, rather than stop at the first.
+      ema_decay: of a running average of the parameters, which evaluation then uses; 0: none.
+      num_eval_batches: episodes of an evaluation.
+      seed: of parameters, episodes and samples.
+      init_from: folder of a run whose parameters are the start; empty: none.
+      config: what the experiment was built from; None: it was made in Python.
+
+    Raises:
+      UserError: a value that does not fit the others, the model or the data.
+    """
+
     model: nn.Module
     optimizer: optax.GradientTransformation
     train: Stage
     eval: Stage
+    num_steps: int = 20_000
+    log_every: int = 500
+    eval_every: int = 2_000
+    checkpoint_every: int = 2_000
+    steps_per_call: int = 0
+    skip_nonfinite: bool = False
+    ema_decay: float = 0.0
+    num_eval_batches: int = 8
+    seed: int = 0
+    init_from: str = ""
+    config: ConfigDict | None = None
 
+    def __post_init__(self):
+        """Checks all that can be checked before training."""
+        _check_model(self)
+        _check_schedule(self)
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"seed is {self.seed}; it must be at least 0 and below 2**32")
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise UserError(f"ema_decay is {self.ema_decay}; it must be at least 0 and below 1")
 
-def build(config: ConfigDict) -> Experiment:
-    """Loads the data, builds the model and the optimizer, and checks that they fit each other.
+    @property
+    def name(self) -> str:
+        """Of the model, as the config has it."""
+        return self.config.model.name if self.config else type(self.model).__name__
 
-    Raises:
-      UserError: a field that no part of memjax knows, or a value that it can't take.
-    """
-    train = stage(config, config.dataset.train_split, config.episodes)
-    evaluation = stage(config, config.dataset.eval_split, config.eval.episodes)
-    model_fields = config.model.to_dict()
-    model = models.build(
-        model_fields.pop("name"), image_shape=train.arrays.images.shape[1:], **model_fields
-    )
-    return Experiment(config, model, _build_optimizer(config), train, evaluation)
-
-
-def stage(config: ConfigDict, split: str, episodes: ConfigDict) -> Stage:
-    """The data of `split`, and a sampler of `episodes`, a config of `data.SAMPLERS`' arguments."""
-    dataset = data.load(config.dataset.name, split, config.data_dir or None)
-    binarization = config.dataset.binarization
-    if binarization not in BINARIZATIONS:
-        raise UserError(
-            f"dataset.binarization is {binarization!r}; it must be among {', '.join(BINARIZATIONS)}"
+    def describe(self) -> ConfigDict:
+        """The config; or, of an experiment made in Python, the parts of one that can be told."""
+        if self.config is not None:
+            return self.config
+        plain = (bool, int, float, str, tuple)
+        fields = {
+            f.name: getattr(self.model, f.name)
+            for f in dataclasses.fields(self.model)
+            if isinstance(getattr(self.model, f.name), plain) and f.name not in ("name", "parent")
+        }
+        cls = type(self.model)
+        names = [*_COUNTS, "steps_per_call", "skip_nonfinite", "ema_decay"]
+        return ConfigDict(
+            {
+                "seed": self.seed,
+                "model": {"name": f"{cls.__module__}:{cls.__qualname__}", **fields},
+                "training": {name: getattr(self, name) for name in names},
+                "eval": {"num_batches": self.num_eval_batches},
+                "init_from": self.init_from,
+            }
         )
-    # Of one implementation, whatever JAX's default is: a run may go on under another one.
-    images, rng_key = dataset.images, jax.random.key(_BINARIZATION_SEED, impl="threefry2x32")
-    if binarization == "static":
-        images = np.asarray(jax.jit(data.binarize)(rng_key, images, np.arange(len(images))))
-    elif binarization == "threshold":
-        images = np.where(images > 127, 255, 0).astype(np.uint8)
-    arrays = data.ImageArrays.create(images, dataset.labels)
-    dynamic_rng_key = rng_key if binarization == "dynamic" else None
-    draw = _build_sampler(episodes)
-    # Draws shapes only: finds out here, not within a compiled step, what does not fit.
-    indices = jax.eval_shape(draw, jax.random.key(0), arrays)
-    return Stage(
-        arrays=arrays,
-        draw=draw,
-        gather=lambda arrays, indices, epoch: data.gather(arrays, indices, dynamic_rng_key, epoch),
-        batch_size=indices.query.shape[0],
-    )
 
 
-def _build_sampler(episodes: ConfigDict) -> data.Sampler:
-    fields = episodes.to_dict()
-    check_one_of("episodes.name", fields.pop("name"), list(data.SAMPLERS))
-    sampler = data.SAMPLERS[episodes.name]
-    _check_fields(sampler, fields, f"episodes {episodes.name}", "rng_key", "data")
-    return partial(sampler, **fields)
-
-
-def _build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Any of optax's optimizers by name; 0 of the fields that are not its own means without."""
-    fields: dict[str, Any] = config.optimizer.to_dict()
-    name, clip_norm = fields.pop("name"), fields.pop("clip_norm")
-    l2 = fields.pop("l2", 0.0)  # older runs have none
-    make = getattr(optax, name, None)
-    if not callable(make) or "learning_rate" not in inspect.signature(make).parameters:
-        raise UserError(f"optimizer.name is {name!r}; it must be one of optax's, such as 'adam'")
-    fields["learning_rate"] = _pop_schedule(fields, config.training.num_steps)
-    _check_fields(make, fields, f"optimizer {name}")
-    clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
-    if l2:
-        clip = optax.chain(optax.add_decayed_weights(l2, _all_but_memory), clip)
-    return optax.chain(clip, make(**fields))
-
-
-def _pop_schedule(fields: dict[str, Any], num_steps: int) -> Any:
-    """The learning rate, or its schedule; `decay_steps` 0 and `anneal_factor` 1 mean without."""
-    learning_rate, decay_steps = fields.pop("learning_rate"), fields.pop("decay_steps")
-    factor, every = fields.pop("anneal_factor", 1.0), fields.pop("anneal_every", 1)
-    start = fields.pop("anneal_start", 0)
-    if decay_steps and factor != 1.0:
-        raise UserError("optimizer has decay_steps and anneal_factor, two schedules; give one")
-    if decay_steps:
-        return optax.cosine_decay_schedule(learning_rate, decay_steps)
-    if factor == 1.0:
-        return learning_rate
-    if not 0.0 < factor < 1.0:
-        raise UserError(f"optimizer.anneal_factor is {factor}; it must be above 0 and at most 1")
-    check_at_least_one(**{"optimizer.anneal_every": every})
-    if not 0 <= start < num_steps:
+def _check_model(experiment: Experiment) -> None:
+    model, stage = experiment.model, experiment.train
+    missing = models.missing_methods(model)
+    if missing or not isinstance(model, nn.Module):
+        lacks = f"it lacks {', '.join(missing)}" if missing else "it is no linen module"
+        raise UserError(f"model is a {type(model).__name__}; {lacks}: see memjax.models.Model")
+    image_shape = stage.arrays.images.shape[1:]
+    for name, other in (
+        ("model.image_shape", getattr(model, "image_shape", image_shape)),
+        ("the shape of the held-out images", experiment.eval.arrays.images.shape[1:]),
+    ):
+        if tuple(other) != image_shape:
+            raise UserError(f"{name} is {tuple(other)}; the training images have {image_shape}")
+    bernoulli = isinstance(model, models.HasLikelihood) and model.likelihood == "bernoulli"
+    if bernoulli and not (stage.is_binary and experiment.eval.is_binary):
         raise UserError(
-            f"optimizer.anneal_start is {start}; it must be below training.num_steps, {num_steps}, "
-            "and not negative; optimizer.anneal_factor=1.0 trains without annealing"
+            "model.likelihood is 'bernoulli'; the data have grey levels: it must be 'gaussian', "
+            "or dataset.binarization 'threshold', 'static' or 'dynamic'"
         )
-    return optax.exponential_decay(
-        learning_rate, every, factor, transition_begin=start, staircase=True
-    )
 
 
-def _all_but_memory(params: Any) -> Any:
-    """True for every parameter but those named `memory`, a pytree of booleans."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: getattr(path[-1], "key", None) != "memory", params
-    )
-
-
-def _check_fields(function: Callable, fields: dict[str, Any], what: str, *arguments: Any) -> None:
-    try:
-        inspect.signature(function).bind(*arguments, **fields)
-    except TypeError as error:
-        raise UserError(f"{what}: {error}") from error
+def _check_schedule(experiment: Experiment) -> None:
+    fields = {name: getattr(experiment, name) for name in _COUNTS}
+    check_at_least_one(**fields, num_eval_batches=experiment.num_eval_batches)
+    if experiment.eval_every % experiment.log_every:
+        raise UserError(
+            f"eval_every is {experiment.eval_every}; "
+            f"it must be a multiple of log_every, {experiment.log_every}"
+        )
+    if experiment.steps_per_call < 0:
+        raise UserError("steps_per_call must be 0 (automatic) or more")
+    for name in ("num_steps", "log_every", "checkpoint_every"):
+        if experiment.steps_per_call and fields[name] % experiment.steps_per_call:
+            raise UserError(
+                f"steps_per_call is {experiment.steps_per_call}; "
+                f"it must divide {name}, {fields[name]}"
+            )

@@ -35,7 +35,7 @@ def make_advance(
     before it, and what to tell the user; but with `training.skip_nonfinite` such a step only
     counts, is noted by `writer`, and changes nothing else.
     """
-    skip = experiment.config.training.get("skip_nonfinite", False)  # older runs have none
+    skip = experiment.skip_nonfinite
     devices = step_lib.device_indices()
     call = step_lib.make_train_call(experiment, in_loop)
     if jax.process_count() == 1:  # a pmap over several can't be compiled ahead

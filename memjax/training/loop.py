@@ -6,52 +6,66 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from memjax.errors import UserError, check_at_least_one
+from memjax.errors import UserError
 from memjax.training import processes
 from memjax.training import step as step_lib
-from memjax.training.checkpoints import Checkpoints
-from memjax.training.experiment import Experiment, build
+from memjax.training.checkpoints import Checkpoints, start_from
+from memjax.training.experiment import Experiment
 from memjax.training.finite import make_advance
 from memjax.training.metrics import MetricWriter
 from memjax.training.step import TrainState
 from memjax.training.workdir import open_workdir
 
+Callback = Callable[[int, dict[str, float], TrainState], None]
+
 _LOG = logging.getLogger("memjax")
 
 
-def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> TrainState:
-    """Trains what `config` describes, or goes on where an earlier call with it stopped.
+def train(
+    experiment: Experiment, workdir: str | Path, callbacks: Sequence[Callback] = ()
+) -> TrainState:
+    """Trains an experiment, or goes on where an earlier call with it stopped.
 
     `workdir` then holds `config.json`, `metrics.jsonl`, TensorBoard events and `checkpoints/`.
     SIGTERM and Ctrl-C save a checkpoint and return early.
+
+    Args:
+      experiment: see `build` for one of a config.
+      workdir: the run's folder, of this run alone.
+      callbacks: each is called as `(step, metrics, state)` wherever metrics are written: of the
+        first process, the metrics by their names in `metrics.jsonl`. One that raises ends training,
+        after a checkpoint is saved.
 
     Returns:
       The state after the last step taken.
 
     Raises:
-      UserError: a config that does not fit itself, its data, the devices or the workdir.
+      UserError: an experiment that does not fit the devices or the workdir.
     """
-    _check(config)
-    experiment = build(config)
     step_lib.check_batch_size(experiment.train, "episodes")
     step_lib.check_batch_size(experiment.eval, "eval.episodes")
     state = step_lib.init_state(experiment)
     if not processes.is_first():
         nowhere = processes.Nowhere()
-        return _run(experiment, processes.share(state), nowhere, nowhere)
-    with open_workdir(workdir, config) as path, closing(Checkpoints(path)) as checkpoints:
-        state = processes.share(checkpoints.restore(like=state) or state)
-        with closing(MetricWriter(path, int(state.step), config.training.num_steps)) as writer:
-            return _run(experiment, state, checkpoints, writer)
+        return _run(experiment, processes.share(state), nowhere, nowhere, ())
+    with (
+        open_workdir(workdir, experiment.describe()) as path,
+        closing(Checkpoints(path)) as checkpoints,
+    ):
+        saved = checkpoints.restore(like=state)
+        if saved is None and experiment.init_from:
+            state = start_from(experiment.init_from, state)
+        state = processes.share(saved or state)
+        with closing(MetricWriter(path, int(state.step), experiment.num_steps)) as writer:
+            return _run(experiment, state, checkpoints, writer, callbacks)
 
 
 def _run(
@@ -59,38 +73,42 @@ def _run(
     state: TrainState,
     checkpoints: Checkpoints | processes.Nowhere,
     writer: MetricWriter | processes.Nowhere,
+    callbacks: Sequence[Callback],
 ) -> TrainState:
-    config, start = experiment.config.training, int(state.step)
-    if start >= config.num_steps:
-        _LOG.info("nothing to do: step %d of %d", start, config.num_steps)
+    num_steps, start = experiment.num_steps, int(state.step)
+    if start >= num_steps:
+        _LOG.info("nothing to do: step %d of %d", start, num_steps)
         return state
     in_loop = not step_lib.loops_are_slow(experiment, state)
-    steps_per_call = _steps_per_call(config, in_loop)
+    steps_per_call = _steps_per_call(experiment, in_loop)
     state, arrays = step_lib.replicate((state, experiment.train.arrays))
     advance = make_advance(experiment, in_loop, state, arrays, writer)
     evaluate = _make_evaluation(experiment, jax.random.key_impl(state.rng_key))
     with _stop_on_signal() as stop_requested:
         interval_start, interval_time = start, time.perf_counter()
         first_stop = start - start % steps_per_call + steps_per_call
-        for step in range(first_stop, config.num_steps + 1, steps_per_call):
+        for step in range(first_stop, num_steps + 1, steps_per_call):
             state, error = advance(state, step)
             if error is not None:
                 checkpoints.save(state)
                 raise error
-            stop, last = processes.any_of(stop_requested()), step == config.num_steps
-            if step % config.log_every == 0 or last:
-                first = step - (step - 1) % config.log_every
+            stop, last = processes.any_of(stop_requested()), step == num_steps
+            if step % experiment.log_every == 0 or last:
+                first = step - (step - 1) % experiment.log_every
                 num_taken = step + 1 - first - writer.count_skipped(first, step)
                 metrics, emptied = _take_metrics(state, num_taken)
-                if step % config.log_every == 0:  # else a longer run's next metrics need the sums
+                if (
+                    step % experiment.log_every == 0
+                ):  # else a longer run's next metrics need the sums
                     state = emptied
                 seconds = time.perf_counter() - interval_time
                 metrics["steps_per_second"] = (step - interval_start) / seconds
-                if step % config.eval_every == 0 or last:
+                if step % experiment.eval_every == 0 or last:
                     metrics |= evaluate(state)
                 writer.write(step, metrics)
+                _call_back(callbacks, step, metrics, state, checkpoints)
                 interval_start, interval_time = step, time.perf_counter()
-            if step % config.checkpoint_every == 0 or last or stop:
+            if step % experiment.checkpoint_every == 0 or last or stop:
                 checkpoints.save(state)
             if stop and not last:
                 _LOG.warning("stopped at step %d; run the same command to resume", step)
@@ -116,10 +134,9 @@ def _make_evaluation(
     experiment: Experiment, key_implementation: Any
 ) -> Callable[[TrainState], dict[str, float]]:
     """A function from a state to its `eval/` metrics: the same episodes at every call."""
-    config = experiment.config
     call = step_lib.make_eval_call(experiment)
-    seed_rng_key = jax.random.fold_in(jax.random.key(config.seed, impl=key_implementation), 1)
-    rng_keys = jax.random.split(seed_rng_key, config.eval.num_batches)
+    seed_rng_key = jax.random.fold_in(jax.random.key(experiment.seed, impl=key_implementation), 1)
+    rng_keys = jax.random.split(seed_rng_key, experiment.num_eval_batches)
     arrays = step_lib.replicate(experiment.eval.arrays)
     devices = step_lib.device_indices()
 
@@ -131,34 +148,28 @@ def _make_evaluation(
     return evaluate
 
 
-def _steps_per_call(config: ConfigDict, in_loop: bool) -> int:
+def _call_back(
+    callbacks: Sequence[Callback],
+    step: int,
+    metrics: dict[str, float],
+    state: TrainState,
+    checkpoints: Checkpoints | processes.Nowhere,
+) -> None:
+    try:
+        for callback in callbacks:
+            callback(step, dict(metrics), state)
+    except BaseException:
+        checkpoints.save(state)
+        raise
+
+
+def _steps_per_call(experiment: Experiment, in_loop: bool) -> int:
     """As many as fit between two looks at the state; one where XLA loops are slow."""
-    if config.steps_per_call:
-        return config.steps_per_call
+    if experiment.steps_per_call:
+        return experiment.steps_per_call
     if not in_loop:
         return 1
-    return math.gcd(config.log_every, config.checkpoint_every, config.num_steps)
-
-
-def _check(config: ConfigDict) -> None:
-    if not 0 <= config.seed < 2**32:
-        raise UserError(f"seed is {config.seed}; it must be at least 0 and below 2**32")
-    training = config.training
-    counts = ("num_steps", "log_every", "eval_every", "checkpoint_every")
-    check_at_least_one(**{f"training.{field}": training[field] for field in counts})
-    if training.eval_every % training.log_every:
-        raise UserError(
-            f"training.eval_every is {training.eval_every}; "
-            f"it must be a multiple of training.log_every, {training.log_every}"
-        )
-    if training.steps_per_call < 0:
-        raise UserError("training.steps_per_call must be 0 (automatic) or more")
-    for field in ("num_steps", "log_every", "checkpoint_every"):
-        if training.steps_per_call and training[field] % training.steps_per_call:
-            raise UserError(
-                f"training.steps_per_call is {training.steps_per_call}; "
-                f"it must divide training.{field}, {training[field]}"
-            )
+    return math.gcd(experiment.log_every, experiment.checkpoint_every, experiment.num_steps)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,8 +16,7 @@ from memjax import data
 from memjax.errors import UserError
 from memjax.memory.states import state
 from memjax.training.experiment import Experiment, Stage
-
-AXIS = "devices"  # the axis that batch statistics and gradients are averaged over, beside "batch"
+from memjax.training.objective import AXIS, Keys, objective
 
 
 @state
@@ -52,18 +50,28 @@ class TrainState:
 
 def init_state(experiment: Experiment) -> TrainState:
     """The state before the first step; the same on any number of devices."""
-    init_rng_key, rng_key = jax.random.split(jax.random.key(experiment.config.seed))
+    init_rng_key, rng_key = jax.random.split(jax.random.key(experiment.seed))
     stage, model = experiment.train, experiment.model
 
-    @jax.jit
-    def init(init_rng_key: chex.PRNGKey, arrays: data.ImageArrays) -> tuple[Any, Any]:
-        episode = stage.gather(arrays, stage.draw(init_rng_key, arrays), 0)
-        inputs = (init_rng_key, episode.query[0], episode.support)
-        variables = model.init(init_rng_key, *inputs, train=False)
-        _, metrics = model.apply(variables, *inputs, train=False)
-        return variables, jax.tree.map(jnp.zeros_like, metrics)
+    def one_query(model: Any, rng_key: chex.PRNGKey, query: chex.Array, support: Any) -> Any:
+        return model(rng_key, query, model.write(rng_key, support), train=False)
 
-    variables, metric_sums = init(init_rng_key, stage.arrays)
+    @jax.jit
+    def init(init_rng_key: chex.PRNGKey, arrays: data.ImageArrays) -> Any:
+        episode = stage.gather(arrays, stage.draw(init_rng_key, arrays))
+        query, support = episode.query[0], episode.support
+        if episode.is_its_own_support:
+            query, support = query[0], query
+        return model.init(init_rng_key, init_rng_key, query, support, method=one_query)
+
+    def metrics_of(variables: Any, rng_key: chex.PRNGKey, arrays: data.ImageArrays) -> Any:
+        episode = stage.gather(arrays, stage.draw(rng_key, arrays))
+        rng_keys = Keys(rng_key, jax.random.split(rng_key, len(episode.query)))
+        return objective(model, variables, rng_keys, episode, train=False)[1][0]
+
+    variables = init(init_rng_key, stage.arrays)
+    metrics = jax.eval_shape(metrics_of, variables, rng_key, stage.arrays)
+    metric_sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
     model_state = {name: value for name, value in variables.items() if name != "params"}
     params = variables["params"]
     return TrainState(
@@ -72,7 +80,7 @@ def init_state(experiment: Experiment) -> TrainState:
         params=params,
         model_state=model_state,
         opt_state=experiment.optimizer.init(params),
-        ema_params=params if experiment.config.training.ema_decay else None,
+        ema_params=params if experiment.ema_decay else None,
         metric_sums=metric_sums,
     )
 
@@ -91,7 +99,7 @@ def make_train_call(
         state: TrainState, stop: chex.Array, arrays: data.ImageArrays, device_index: chex.Array
     ) -> tuple[TrainState, chex.Array]:
         def step(state: TrainState) -> TrainState:
-            return _train_step(experiment, state, arrays, device_index)
+            return train_step(experiment, state, arrays, device_index)
 
         def goes_on(state: TrainState) -> chex.Array:
             below = state.step < stop
@@ -113,7 +121,7 @@ def make_diagnosis_call(experiment: Experiment) -> Any:
         episode, gradients, metrics, _ = _gradients(experiment, state, arrays, device_index)
         batch = {"query": episode.query, "support": episode.support}
         after = dataclasses.replace(
-            _train_step(experiment, state, arrays, device_index), metric_sums={}
+            train_step(experiment, state, arrays, device_index), metric_sums={}
         )
         stages = [batch, {"metric": metrics}, {"gradient": gradients}, {"state": after}]
         finite = jax.tree.map(lambda leaf: _all_finite(leaf).astype(jnp.float32), stages)
@@ -128,7 +136,7 @@ def make_eval_call(experiment: Experiment) -> Any:
 
     def eval_call(variables, rng_key, arrays, device_index):
         episode, rng_keys = _device_episode(stage, rng_key, arrays, 0, device_index)
-        _, (metrics, _) = _objective(model, variables, rng_keys, episode, train=False)
+        _, (metrics, _) = objective(model, variables, rng_keys, episode, train=False)
         return _mean_over_devices(metrics)
 
     return _pmap(eval_call, num_replicated=3)
@@ -180,15 +188,16 @@ def _mean_over_devices(tree: Any) -> Any:
     return jax.lax.pmean(tree, AXIS) if jax.device_count() > 1 else tree
 
 
-def _train_step(
+def train_step(
     experiment: Experiment, state: TrainState, arrays: data.ImageArrays, device_index: chex.Array
 ) -> TrainState:
+    """One step on one of the devices, whose index is a scalar."""
     _, gradients, metrics, model_state = _gradients(experiment, state, arrays, device_index)
     updates, opt_state = experiment.optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema_params = state.ema_params
     if ema_params is not None:
-        ema_decay = experiment.config.training.ema_decay
+        ema_decay = experiment.ema_decay
         ema_params = optax.incremental_update(params, ema_params, 1.0 - ema_decay)
     return dataclasses.replace(
         state,
@@ -212,8 +221,8 @@ def _gradients(
 
     def loss(params: Any) -> tuple[chex.Array, Any]:
         variables = {"params": params, **state.model_state}
-        objective, aux = _objective(experiment.model, variables, rng_keys, episode, train=True)
-        return -objective, aux
+        value, aux = objective(experiment.model, variables, rng_keys, episode, train=True)
+        return -value, aux
 
     gradients, aux = jax.grad(loss, has_aux=True)(state.params)
     # Means over the devices: equal shares make these the means over the global batch.
@@ -233,13 +242,13 @@ def _device_episode(
     arrays: data.ImageArrays,
     epoch: chex.Numeric,
     device_index: chex.Array,
-) -> tuple[data.Episode, chex.PRNGKey]:
-    """This device's share of the global batch, and a key for each of its queries.
+) -> tuple[data.Episode, Keys]:
+    """This device's share of the global batch, and the keys for it.
 
     Every device draws the same global indices and keys, so the result does not depend on how many
     devices there are.
     """
-    episode_rng_key, sample_rng_key = jax.random.split(rng_key)
+    episode_rng_key, sample_rng_key, write_rng_key = jax.random.split(rng_key, 3)
     indices = stage.draw(episode_rng_key, arrays)
     share = stage.batch_size // jax.device_count()
 
@@ -253,24 +262,4 @@ def _device_episode(
         query=slice_share(indices.query),
         query_addresses=slice_share(indices.query_addresses),
     )
-    return stage.gather(arrays, indices, epoch), rng_keys
-
-
-def _objective(
-    model: nn.Module,
-    variables: dict[str, Any],
-    rng_keys: chex.PRNGKey,
-    episode: data.Episode,
-    *,
-    train: bool,
-) -> tuple[chex.Array, tuple[dict[str, chex.Array], dict[str, Any]]]:
-    """Means over the queries: objective, (metrics, updated variables other than parameters)."""
-    mutable = [name for name in variables if name != "params"] if train else []
-
-    @partial(jax.vmap, axis_name="batch", out_axes=(0, None))
-    def one_query(rng_key: chex.PRNGKey, query: chex.Array) -> Any:
-        inputs = (rng_key, query, episode.support)
-        return model.apply(variables, *inputs, train=train, mutable=mutable)
-
-    (objective, metrics), model_state = one_query(rng_keys, episode.query)
-    return jnp.mean(objective), (jax.tree.map(jnp.mean, metrics), dict(model_state))
+    return stage.gather(arrays, indices, epoch), Keys(write_rng_key, rng_keys)

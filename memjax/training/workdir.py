@@ -17,6 +17,7 @@ _FREE_FIELDS = (
     "training.num_steps",
     "training.skip_nonfinite",
     "training.steps_per_call",
+    "init_from",
 )
 
 

@@ -14,12 +14,10 @@ from tests.experiments.test_page import Parsed
 _IMAGES = {"nll", "reconstruction", "kl_latent"}
 METRICS = {
     "vae.VAE": _IMAGES,
-    "vae.PyramidVAE": _IMAGES,
     "mem_vae.MemVAE": _IMAGES,
     "soft_memory.SoftMemory": _IMAGES,
     "matching_network.MatchingNetwork": _IMAGES,
     "vma.VMA": _IMAGES | {"kl_address", "address_prior_entropy"},
-    "conv_vma.ConvVMA": _IMAGES | {"kl_address", "address_prior_entropy"},
     "kanerva_machine.KanervaMachine": _IMAGES | {"kl_address", "kl_memory"},
     "dnc_machine.DNCMachine": _IMAGES | {"kl_address"},
     "dnc_machine.LRUAMachine": _IMAGES | {"kl_address"},

@@ -1,6 +1,8 @@
 """Every config builds: its names are known, and its parts fit each other."""
 
+import copy
 import importlib
+import json
 import pkgutil
 
 import jax
@@ -15,25 +17,55 @@ from tests.experiments.test_compare import METRICS
 _NAMES = [module.name for module in pkgutil.iter_modules(configs.__path__)]
 
 
-@pytest.fixture
-def random_images(monkeypatch):
-    """Lets every data set be random images of its shape: 40 of each of 60 classes."""
+def random_images(name, split, *_, **__):
+    """Of a data set's shape, black and white: 40 of each of 60 classes."""
+    spec = sources.SPECS[name]
+    assert split in spec.split_sizes
+    images = np.random.default_rng(0).integers(0, 2, (2_400, *spec.image_shape), np.uint8)
+    return data.Dataset(255 * images, np.repeat(np.arange(60), 40).astype(np.int32))
 
-    def load(name, split, data_dir):
-        spec = sources.SPECS[name]
-        assert split in spec.split_sizes
-        images = np.random.default_rng(0).integers(0, 256, (2_400, *spec.image_shape), np.uint8)
-        return data.Dataset(images, np.repeat(np.arange(60), 40).astype(np.int32))
 
-    monkeypatch.setattr(data, "load", load)
+def load(name):
+    return importlib.import_module(f"experiments.configs.{name}").get_config().lock()
 
 
 @pytest.mark.parametrize("name", _NAMES)
-def test_config_builds_a_step(name, random_images):
-    config = importlib.import_module(f"experiments.configs.{name}").get_config()
-    experiment = training.build(config.lock())
+def test_config_builds_a_step(name):
+    config = load(name)
+    experiment = training.build(config, random_images)
     state = jax.eval_shape(lambda: training.init_state(experiment))
     assert set(state.metric_sums) == METRICS[config.model.name]
     assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) > 100
     for steps in (config.training.eval_every, config.training.checkpoint_every):
         assert steps % config.training.log_every == 0
+
+
+_SIZES = {"recall": "num_slots", "few_shot": "num_support", "unstructured": "episode_length"}
+
+
+@pytest.mark.parametrize("name", [name for name in _NAMES if load(name).episodes.name in _SIZES])
+def test_evaluation_asks_of_a_memory_of_the_trained_size_unless_told_otherwise(name):
+    config = load(name)
+    size = _SIZES[config.episodes.name]
+    config.episodes[size] += 1
+    assert config.eval.episodes[size] == config.episodes[size]
+    config.eval.episodes[size] = 3
+    assert config.episodes[size] != 3
+
+
+@pytest.mark.parametrize("name", [name for name in _NAMES if load(name).optimizer.decay_steps])
+def test_a_decay_ends_with_training_unless_told_otherwise(name):
+    config = load(name)
+    config.training.num_steps += 7
+    assert config.optimizer.decay_steps == config.training.num_steps
+    config.optimizer.decay_steps = 3
+    assert config.training.num_steps != 3
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_no_field_stands_for_nothing(name):
+    """What a config says is what its experiment is made of."""
+    config = load(name)
+    assert config.eval.episodes.name == config.episodes.name
+    assert config.optimizer.anneal_start < config.training.num_steps
+    assert json.loads(config.to_json()) == json.loads(copy.deepcopy(config).to_json())

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from experiments import listing
-from memjax import evaluation
+from memjax.evaluation import tasks as tasks_lib
 from tests.experiments.test_command_line import run
 from tests.experiments.test_configs import _NAMES
 
@@ -23,9 +23,9 @@ def test_every_config_is_listed_with_its_cost():
 
 def test_every_task_is_listed_with_its_options():
     tasks = listing.tasks()
-    assert [task.name for task in tasks] == evaluation.tasks()
+    assert [task.name for task in tasks] == tasks_lib.names()
     for task in tasks:
-        parameters = inspect.signature(evaluation.task(task.name)).parameters.values()
+        parameters = inspect.signature(tasks_lib.find(task.name).evaluate).parameters.values()
         options = [f"{p.name}={p.default!r}" for p in parameters if p.name != "run"]
         assert list(task.options) == options and task.summary.endswith(".")
 

@@ -6,9 +6,8 @@ import sys
 
 import pytest
 
-from memjax.training import train_and_evaluate
 from tests import browser
-from tests.conftest import make_kanerva_config
+from tests.conftest import make_kanerva_config, train
 from tests.experiments.test_command_line import assert_refused, run
 
 
@@ -17,7 +16,7 @@ def workdir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kanerva")
     config = make_kanerva_config()
     config.training.update(num_steps=1, log_every=1, eval_every=1, checkpoint_every=1)
-    train_and_evaluate(config, folder)
+    train(config, folder)
     return folder
 
 

@@ -8,8 +8,8 @@ import pytest
 from experiments import cli, listing, plan
 from experiments.plan import Plan
 from experiments.recipes import RECIPES, Cost, Number, Recipe, Task, Training, Workdir
-from memjax import evaluation
 from memjax.errors import UserError
+from memjax.evaluation import tasks
 from tests.experiments.test_command_line import assert_refused, run
 
 _TINY = {"training.num_steps": 20, "training.log_every": 10, "training.eval_every": 10}
@@ -43,7 +43,7 @@ def test_a_recipe_fits_its_configs_and_tasks(tmp_path, name, small):
         assert task.run in steps.recipe.runs
         typed = [a for a in steps.evaluate(task).arguments if a.startswith("--option=")]
         options = [option.removeprefix("--option=") for option in typed]
-        assert cli.parse_options(evaluation.task(task.name), options) == steps.options(task)
+        assert cli.parse_options(tasks.find(task.name).evaluate, options) == steps.options(task)
     text = steps.text()
     assert all(str(command) in text for command in commands(steps))
 

@@ -58,7 +58,8 @@ def denoised(runs):
         for noise in ("block", "salt")
         for i in (0, 1, 10)
     ]
-    content = {"task": "denoise", "step": 4, "options": {}, "table": rows, "curves": {}}
+    content = {"task": "denoise", "step": 4, "options": {}, "table": rows}
+    content |= {"curves": {}, "figures": []}
     reporting.write_json(runs / "two/eval_denoise.json", content)
     return runs
 

@@ -108,7 +108,7 @@ def wrong_workdir(folder: Path, rng: random.Random) -> Case:
     run = folder / "run"
     run.mkdir()
     entries = [{"step": i, "nll": 1.5, "eval/nll": 2.5, "steps_per_second": 9.0} for i in (1, 2)]
-    table = {"table": [{"nll": 1.0}], "curves": {"a": {"b": _PANEL}}}
+    table = {"table": [{"nll": 1.0}], "curves": {"a": {"b": _PANEL}}, "figures": ["a"]}
     texts = {
         "config.json": config.to_json(indent=2),
         "metrics.jsonl": "".join(json.dumps(entry) + "\n" for entry in entries),
@@ -161,7 +161,7 @@ def load_tiny(folder: Path) -> None:
     spec = sources.Spec((6, 5, 1), 3, 40, {"train": 30, "test": 10})
     sources.SPECS = {**sources.SPECS, "tiny": spec}  # type: ignore[assignment]
     os.environ["MEMJAX_CACHE_DIR"] = str(folder / "home")
-    images, labels = loading.load("tiny", "train", folder / "data")
+    images, labels, _ = loading.load("tiny", "train", folder / "data")
     expected = _tiny()
     assert np.array_equal(images, expected["images"][:30]), "damaged images were loaded"
     assert np.array_equal(labels, expected["labels"][:30]), "damaged labels were loaded"

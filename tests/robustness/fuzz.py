@@ -28,7 +28,7 @@ from tests.robustness import bad_input
 
 _PRELOADED = (
     *("memjax.training", "memjax.models.vae", "memjax.models.vma", "memjax.data.builders"),
-    *("experiments.reporting", "experiments.configs.default", "memjax.evaluation.samples"),
+    *("experiments.reporting", "experiments.configs.default", "memjax.evaluation.tasks.samples"),
     *("sklearn.datasets", "tensorboardX", "matplotlib.pyplot", "scipy.io", "optax"),
 )
 _SECONDS = 300  # after which a case hangs

@@ -26,7 +26,8 @@ def main(argv: Sequence[str]) -> None:
     """Trains, then prints the figures."""
     del argv
     from experiments.configs import vma_digits_recall
-    from memjax.training import metrics, train_and_evaluate
+    from memjax import training
+    from memjax.training import metrics
 
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
@@ -49,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
     config.training.num_steps, config.training.log_every = 1_000_000_000, 100
     config.training.eval_every = config.training.checkpoint_every = 500
     with tempfile.TemporaryDirectory() as workdir:
-        train_and_evaluate(config, workdir)
+        training.train(training.build(config), workdir)
     raise SystemExit(report(np.array(samples)))
 
 

@@ -51,13 +51,14 @@ class Run:
     """A trained run with three checkpoints, and what they hold."""
 
     def __init__(self, workdir: Path):
-        from memjax.training import build, init_state, train_and_evaluate
+        from memjax import training
+        from memjax.training import build, init_state
         from tests.robustness.config import get_config
 
         config = get_config()
         config.training.num_steps, config.training.checkpoint_every = 6, 2
         config.training.eval_every = 6
-        train_and_evaluate(config, workdir)
+        training.train(training.build(config), workdir)
         self.workdir = workdir
         self.like = init_state(build(config))
         self.saved = {}

@@ -1,4 +1,4 @@
-"""What a checkpoint of another switch, another structure, or older code is told to be."""
+"""What a checkpoint of another switch or another structure is told to be."""
 
 import dataclasses
 import shutil
@@ -6,15 +6,14 @@ from contextlib import closing
 
 import jax
 import jax.numpy as jnp
-import orbax.checkpoint as ocp
 import pytest
 
 from experiments import cli
 from memjax.errors import UserError
 from memjax.evaluation import load_run
-from memjax.training import build, checkpoints, init_state, processes, train_and_evaluate
+from memjax.training import build, checkpoints, init_state, processes
 from memjax.training.checkpoints import Checkpoints
-from tests.conftest import assert_states_equal
+from tests.conftest import assert_states_equal, train
 from tests.robustness.config import get_config
 from tests.robustness.storage import break_file, contents
 from tests.training.test_loop import lines, without_speed
@@ -73,10 +72,10 @@ def test_a_run_goes_on_under_another_default_as_if_never_stopped(tmp_path):
     config.dataset.binarization = "dynamic"
     config.training.num_steps, config.training.checkpoint_every = 4, 2
     with jax.default_prng_impl("rbg"):
-        expected = train_and_evaluate(config, tmp_path)
+        expected = train(config, tmp_path)
     metrics = lines(tmp_path)
     shutil.rmtree(tmp_path / "checkpoints/4")
-    assert_states_equal(expected, train_and_evaluate(config, tmp_path))
+    assert_states_equal(expected, train(config, tmp_path))
     assert without_speed(lines(tmp_path)) == without_speed(metrics)
 
 
@@ -95,30 +94,30 @@ def test_another_precision_is_named(like, tmp_path, float64):
     assert_states_equal(restore(tmp_path / "wide", wide), at(wide, 4))
     with jax.enable_x64(False):
         assert_refused_and_nothing_moved(tmp_path / "wide", like, message.format(1, "float64"))
-        for go_on in (load_run, lambda workdir: train_and_evaluate(get_config(), workdir)):
+        for go_on in (load_run, lambda workdir: train(get_config(), workdir)):
             with pytest.raises(UserError, match=message.format(1, "float64")):
                 go_on(tmp_path / "wide")
 
 
 def decoder_bias(state, change):
     """The state with `change` made to the parameters of one layer."""
-    layer = dict(state.params["decoder"]["MLP_0"])
+    layer = dict(state.params["image_decoder"]["MLP_0"])
     change(layer)
-    params = {**state.params, "decoder": {**state.params["decoder"], "MLP_0": layer}}
+    params = {**state.params, "image_decoder": {**state.params["image_decoder"], "MLP_0": layer}}
     return dataclasses.replace(state, params=params)
 
 
 _OTHER_STRUCTURES = {
-    r"params\.decoder\.MLP_0\.bias is float32\[9\], here it is float32\[8\]": lambda layer: (
+    r"image_decoder\.MLP_0\.bias is float32\[9\], here it is float32\[8\]": lambda layer: (
         layer.update(bias=jnp.zeros(9))
     ),
-    r"params\.decoder\.MLP_0\.bias is missing, here it is float32\[8\]": lambda layer: layer.pop(
+    r"image_decoder\.MLP_0\.bias is missing, here it is float32\[8\]": lambda layer: layer.pop(
         "bias"
     ),
-    r"params\.decoder\.MLP_0\.gain is float32\[2\], here it is missing": lambda layer: layer.update(
+    r"image_decoder\.MLP_0\.gain is float32\[2\], here it is missing": lambda layer: layer.update(
         gain=jnp.zeros(2)
     ),
-    r"params\.decoder\.MLP_0\.bias is int32\[8\], here it is float32\[8\]": lambda layer: (
+    r"image_decoder\.MLP_0\.bias is int32\[8\], here it is float32\[8\]": lambda layer: (
         layer.update(bias=jnp.zeros(8, jnp.int32))
     ),
 }
@@ -151,30 +150,9 @@ def test_a_leaf_that_is_lost_is_damage(like, tmp_path, monkeypatch):
     def lose(tree):
         leaves = by_path(tree)
         if isinstance(tree, dict) and leaves["step"] == 4:
-            del leaves["params.decoder.MLP_0.bias"]
+            del leaves["params.image_decoder.MLP_0.bias"]
         return leaves
 
     monkeypatch.setattr(checkpoints, "_by_path", lose)
     assert int(restore(workdir, like).step) == 2
     assert (workdir / "unreadable_checkpoints/4").is_dir()
-
-
-def test_checkpoints_of_older_code_are_read(like, tmp_path, monkeypatch):
-    """They have a digest alone, or nothing; the implementation of a key shows by its size."""
-    saved = [at(like, 1), at(like, 2, rng_key=jax.random.key(7, impl="rbg")), at(like, 3)]
-    make = ocp.CheckpointManager.save
-
-    def save_as_then(self, step, custom_metadata, **arguments):
-        digest = {} if step == 1 else {"sha256": custom_metadata["sha256"]}
-        return make(self, step, custom_metadata=digest, **arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ocp.CheckpointManager, "save", save_as_then)
-        for state in saved:
-            save(tmp_path / str(int(state.step)), state)
-    for state in saved:
-        workdir = tmp_path / str(int(state.step))
-        assert_states_equal(restore(workdir, like), state)
-        other = decoder_bias(like, lambda layer: layer.update(bias=jnp.zeros(9)))
-        message = r"bias is float32\[8\], here it is float32\[9\]"
-        assert_refused_and_nothing_moved(workdir, other, message)

@@ -18,11 +18,8 @@ _TRAIN = """
 import sys
 import jax
 import numpy as np
-from memjax import models
-from memjax.training import train_and_evaluate
-from tests.conftest import make_vma_config
+from tests.conftest import make_vma_config, train
 from tests.experiments import tiny_kanerva, tiny_mem_vae
-from tests.training.test_devices import Normalized
 
 workdir = sys.argv[1]
 config = make_vma_config()
@@ -38,8 +35,8 @@ for model in sys.argv[2:]:
     if model == "mem_vae":
         config.model = tiny_mem_vae.get_config().model
     if model == "normalized":
-        models.build = lambda name, image_shape, **fields: Normalized(image_shape)
-    state = train_and_evaluate(config, f"{workdir}/{model}")
+        config.model = {"name": "tests.training.test_devices:Normalized"}
+    state = train(config, f"{workdir}/{model}")
     leaves, _ = jax.tree_util.tree_flatten_with_path((state.params, state.model_state))
     path = f"{workdir}/{model}/params.npz"
     np.savez(path, **{jax.tree_util.keystr(k): v for k, v in leaves})
@@ -50,11 +47,20 @@ class Normalized(nn.Module):
     """A model with batch statistics, which must be those of the global batch."""
 
     image_shape: tuple[int, ...]
+    batch_axes: tuple[str, ...] = ()
+
+    def write(self, rng_key, support):
+        return None
+
+    def log_weights(self, rng_key, query, memory, num_samples):
+        raise NotImplementedError
+
+    generate = explain = log_weights
 
     @nn.compact
-    def __call__(self, rng_key, query, support, *, train):
+    def __call__(self, rng_key, query, memory, *, train):
         hidden = nn.Dense(8)(query.reshape(-1))
-        axes = ("batch", "devices") if train else None
+        axes = self.batch_axes if train else None
         hidden = nn.BatchNorm(use_running_average=not train, axis_name=axes)(hidden)
         objective = -jnp.mean(jnp.square(nn.Dense(1)(nn.tanh(hidden)) - 3.0 * query.mean()))
         return objective, {"nll": -objective}

@@ -55,8 +55,3 @@ def test_weight_decay_is_the_gradient_of_l2_and_spares_the_memory(tiny_config):
     updates, _ = optimizer.update(gradient, optimizer.init(params), params)
     np.testing.assert_allclose(updates["net"]["kernel"], -0.5 * (1 + 0.1 * 3), rtol=1e-6)
     np.testing.assert_allclose(updates["memory"], -0.5, rtol=1e-6)
-
-
-def test_an_older_config_has_no_weight_decay(tiny_config):
-    del tiny_config.optimizer.l2
-    assert training.build(tiny_config).optimizer

@@ -10,8 +10,8 @@ import pytest
 
 from memjax import data, files
 from memjax.errors import UserError
-from memjax.training import build, init_state, metrics, train_and_evaluate
-from tests.conftest import assert_states_equal
+from memjax.training import build, init_state, metrics
+from tests.conftest import assert_states_equal, train
 from tests.training.test_loop import without_speed
 
 _POISONED = 1234  # the image that is NaN
@@ -44,13 +44,13 @@ def test_a_bad_batch_stops_the_run_or_is_skipped(tiny_config, tmp_path, bad_step
     tiny_config.training.num_steps = 2 * (first // 2 + 2)
     assert first < tiny_config.training.num_steps
     with pytest.raises(UserError, match=f"^step {first} is not taken: its query is not finite"):
-        train_and_evaluate(tiny_config, tmp_path)
+        train(tiny_config, tmp_path)
     assert all(entry["step"] < first for entry in metrics.read(tmp_path))
     newest = max(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
     assert newest == first - 1
 
     tiny_config.training.skip_nonfinite = True
-    state = train_and_evaluate(tiny_config, tmp_path)
+    state = train(tiny_config, tmp_path)
     assert int(state.step) == tiny_config.training.num_steps
     assert np.isfinite(jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(state.params)])).all()
     entries = metrics.read(tmp_path)
@@ -62,30 +62,32 @@ def test_a_bad_batch_stops_the_run_or_is_skipped(tiny_config, tmp_path, bad_step
     expected = [step for step in bad_steps if step <= tiny_config.training.num_steps]
     assert skipped == [{"step": step, "not_finite": "query"} for step in expected]
 
-    never_stopped = train_and_evaluate(tiny_config, tmp_path / "whole")
+    never_stopped = train(tiny_config, tmp_path / "whole")
     assert_states_equal(state, never_stopped)
     assert without_speed(entries) == without_speed(metrics.read(tmp_path / "whole"))
 
 
 def test_parameters_that_overflow_are_named(tiny_config, tmp_path):
     tiny_config.optimizer.name, tiny_config.optimizer.learning_rate = "sgd", float("inf")
-    with pytest.raises(UserError, match=r"^step 1 is not taken: its state params decoder .* is no"):
-        train_and_evaluate(tiny_config, tmp_path)
+    with pytest.raises(
+        UserError, match=r"^step 1 is not taken: its state params image_decoder .* is no"
+    ):
+        train(tiny_config, tmp_path)
 
 
 def test_where_all_steps_are_bad_skipping_ends(tiny_config, tmp_path):
     tiny_config.optimizer.name, tiny_config.optimizer.learning_rate = "sgd", float("inf")
     tiny_config.training.skip_nonfinite = True
     with pytest.raises(UserError, match="step 2: all steps since the last metrics were skipped"):
-        train_and_evaluate(tiny_config, tmp_path)
+        train(tiny_config, tmp_path)
 
 
 def test_a_second_run_on_a_workdir_is_refused(tiny_config, tmp_path):
     with files.lock(tmp_path / ".lock", ""):
         before = sorted(tmp_path.iterdir())
         with pytest.raises(UserError, match=f"^workdir {tmp_path} is in use by another run"):
-            train_and_evaluate(tiny_config, tmp_path)
+            train(tiny_config, tmp_path)
         assert sorted(tmp_path.iterdir()) == before
     tiny_config.training.num_steps = 2
     tiny_config.training.eval_every = 2
-    train_and_evaluate(tiny_config, tmp_path)  # the lock has ended
+    train(tiny_config, tmp_path)  # the lock has ended

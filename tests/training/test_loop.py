@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from memjax.errors import UserError
-from memjax.training import loop, train_and_evaluate
+from memjax.training import loop
 from memjax.training import metrics as metrics_lib
-from tests.conftest import assert_states_equal, make_vma_config
+from tests.conftest import assert_states_equal, make_vma_config, train
 
 
 def lines(workdir):
@@ -22,7 +22,7 @@ def without_speed(entries):
 
 
 def test_a_run_leaves_what_the_contract_says(tmp_path):
-    state = train_and_evaluate(make_vma_config(), tmp_path / "run")
+    state = train(make_vma_config(), tmp_path / "run")
     assert int(state.step) == 8
     entries = lines(tmp_path / "run")
     assert [entry["step"] for entry in entries] == [2, 4, 6, 8]
@@ -36,21 +36,21 @@ def test_a_run_leaves_what_the_contract_says(tmp_path):
 
 
 def test_running_again_does_nothing_and_more_steps_go_on(tiny_config, tmp_path):
-    first = train_and_evaluate(tiny_config, tmp_path)
-    again = train_and_evaluate(tiny_config, tmp_path)
+    first = train(tiny_config, tmp_path)
+    again = train(tiny_config, tmp_path)
     assert_states_equal(first, again)
     tiny_config.training.num_steps = 12
-    assert int(train_and_evaluate(tiny_config, tmp_path).step) == 12
+    assert int(train(tiny_config, tmp_path).step) == 12
     assert [entry["step"] for entry in lines(tmp_path)] == [2, 4, 6, 8, 10, 12]
 
 
 def test_metrics_are_means_though_a_run_ended_between_two_lines(tiny_config, tmp_path):
     tiny_config.training.num_steps, tiny_config.training.log_every = 6, 4
     tiny_config.training.eval_every = tiny_config.training.checkpoint_every = 4
-    train_and_evaluate(tiny_config, tmp_path / "longer")
+    train(tiny_config, tmp_path / "longer")
     tiny_config.training.num_steps = 8
-    train_and_evaluate(tiny_config, tmp_path / "longer")
-    train_and_evaluate(tiny_config, tmp_path / "whole")
+    train(tiny_config, tmp_path / "longer")
+    train(tiny_config, tmp_path / "whole")
     longer, whole = lines(tmp_path / "longer"), lines(tmp_path / "whole")
     assert [entry["step"] for entry in longer] == [4, 6, 8]
     assert without_speed(longer[-1:]) == without_speed(whole[-1:])
@@ -64,7 +64,7 @@ class Interrupted(Exception):
 def test_resuming_after_a_crash_equals_never_stopping(
     tiny_config, tmp_path, monkeypatch, crash_after
 ):
-    expected = train_and_evaluate(tiny_config, tmp_path / "whole")
+    expected = train(tiny_config, tmp_path / "whole")
     write = metrics_lib.MetricWriter.write
 
     def crash(self, step, metrics):
@@ -75,8 +75,8 @@ def test_resuming_after_a_crash_equals_never_stopping(
     with monkeypatch.context() as patch:
         patch.setattr(metrics_lib.MetricWriter, "write", crash)
         with pytest.raises(Interrupted):
-            train_and_evaluate(tiny_config, tmp_path / "cut")
-    resumed = train_and_evaluate(tiny_config, tmp_path / "cut")
+            train(tiny_config, tmp_path / "cut")
+    resumed = train(tiny_config, tmp_path / "cut")
     assert_states_equal(expected, resumed)
     whole, cut = lines(tmp_path / "whole"), lines(tmp_path / "cut")
     assert without_speed(whole) == without_speed(cut)
@@ -90,7 +90,7 @@ def test_a_signal_saves_and_the_same_command_resumes(
 ):
     tiny_config.training.steps_per_call = 1
     before = signal.getsignal(signal_number)
-    expected = train_and_evaluate(tiny_config, tmp_path / "whole")
+    expected = train(tiny_config, tmp_path / "whole")
     make_advance = loop.make_advance
 
     def make_signalling_advance(*arguments):
@@ -105,10 +105,10 @@ def test_a_signal_saves_and_the_same_command_resumes(
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "make_advance", make_signalling_advance)
-        stopped = train_and_evaluate(tiny_config, tmp_path / "cut")
+        stopped = train(tiny_config, tmp_path / "cut")
     assert int(stopped.step) == 3
     assert signal.getsignal(signal_number) == before
-    resumed = train_and_evaluate(tiny_config, tmp_path / "cut")
+    resumed = train(tiny_config, tmp_path / "cut")
     assert_states_equal(expected, resumed)
     assert without_speed(lines(tmp_path / "whole")) == without_speed(lines(tmp_path / "cut"))
 
@@ -116,9 +116,7 @@ def test_a_signal_saves_and_the_same_command_resumes(
 def test_it_runs_outside_the_main_thread(tiny_config, tmp_path):
     tiny_config.training.num_steps = 4
     results = []
-    thread = threading.Thread(
-        target=lambda: results.append(train_and_evaluate(tiny_config, tmp_path))
-    )
+    thread = threading.Thread(target=lambda: results.append(train(tiny_config, tmp_path)))
     thread.start()
     thread.join()
     assert int(results[0].step) == 4
@@ -129,7 +127,7 @@ def test_results_do_not_depend_on_the_steps_of_a_call(tiny_config, tmp_path):
     for steps_per_call in (1, 2):
         tiny_config.training.steps_per_call = steps_per_call
         workdir = tmp_path / str(steps_per_call)
-        states.append(train_and_evaluate(tiny_config, workdir))
+        states.append(train(tiny_config, workdir))
         metrics.append(without_speed(lines(workdir)))
     assert_states_equal(*states)
     assert metrics[0] == metrics[1]
@@ -144,14 +142,14 @@ def test_ema_and_clipping(tiny_config, tmp_path):
     from memjax.training import build, init_state
 
     start = init_state(build(tiny_config)).params
-    state = train_and_evaluate(tiny_config, tmp_path)
+    state = train(tiny_config, tmp_path)
     moved = jax.tree.map(lambda a, b: a - b, state.params, start)
     norm = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(moved)))
     assert 0 < norm <= 2.001e-3  # two steps of at most 1e-3
     # With decay 1/2 the average of start, p1, p2 has the weights 1/4, 1/4, 1/2.
     tiny_config.training.num_steps = 1
     tiny_config.training.log_every = tiny_config.training.eval_every = 1
-    one = train_and_evaluate(tiny_config, tmp_path / "one").params
+    one = train(tiny_config, tmp_path / "one").params
     expected = jax.tree.map(lambda s, a, b: 0.25 * s + 0.25 * a + 0.5 * b, start, one, state.params)
     for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(state.ema_params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
@@ -160,24 +158,28 @@ def test_ema_and_clipping(tiny_config, tmp_path):
 @pytest.mark.parametrize(
     "field,value,message",
     [
-        ("training.num_steps", 0, "training.num_steps is 0; it must be at least 1"),
+        ("training.num_steps", 0, "num_steps is 0; it must be at least 1"),
         (
             "training.eval_every",
             3,
-            "eval_every is 3; it must be a multiple of training.log_every, 2",
+            "eval_every is 3; it must be a multiple of log_every, 2",
         ),
-        ("training.steps_per_call", 3, "steps_per_call is 3; it must divide training.num_steps, 8"),
+        ("training.steps_per_call", 3, "steps_per_call is 3; it must divide num_steps, 8"),
         ("dataset.name", "mnits", "mnits"),
         ("dataset.train_split", "tarin", "tarin"),
         (
             "dataset.binarization",
             "yes",
-            "binarization is 'yes'; it must be among none, threshold,",
+            "binarization is 'yes'; it must be one of none, threshold,",
         ),
         ("episodes.name", "recal", "episodes.name is 'recal'; it must be one of minibatch, recall"),
         ("episodes.num_slots", 0, "num_slots is 0; it must be at least 1"),
         ("episodes.num_slots", 1501, "num_slots is 1501; the data set has 1500 images"),
-        ("model.name", "vma.VMAA", "model.name is 'vma.VMAA'; it must be 'file.Class'"),
+        (
+            "model.name",
+            "vma.VMAA",
+            "model.name is 'vma.VMAA'; it must be 'file.Class' of memjax.models",
+        ),
         ("model.similarity", "dot", "similarity is 'dot'; it must be one of key_normalized"),
         ("model.num_samples", 1, "num_samples is 1; VIMCO needs at least 2"),
         ("model.num_slots", -1, "num_slots is -1"),
@@ -197,7 +199,7 @@ def test_bad_configs_are_refused_before_anything_is_written(tmp_path, field, val
         config.update_from_flattened_dict({field: value})
     workdir = tmp_path / "run"
     with pytest.raises(UserError) as error:
-        train_and_evaluate(config, workdir)
+        train(config, workdir)
     assert message in str(error.value) and "\n" not in str(error.value)
     assert not workdir.exists()
 
@@ -210,22 +212,22 @@ def test_a_few_shot_config_with_too_many_classes(tiny_config, tmp_path):
         "num_queries": 1,
     }
     with pytest.raises(UserError, match="num_classes is 11; the data set has 10"):
-        train_and_evaluate(tiny_config, tmp_path)
+        train(tiny_config, tmp_path)
 
 
 def test_a_model_that_needs_a_memory_without_one(tmp_path):
     config = make_vma_config()
     config.episodes = {"name": "minibatch", "batch_size": 8}
     with pytest.raises(UserError, match="the memory is empty"):
-        train_and_evaluate(config, tmp_path)
+        train(config, tmp_path)
 
 
 def test_another_configs_workdir_is_left_alone(tiny_config, tmp_path):
-    train_and_evaluate(tiny_config, tmp_path)
+    train(tiny_config, tmp_path)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     tiny_config.seed = 1
     with pytest.raises(UserError, match=r"holds another config's run: its seed is 0, this .* is 1"):
-        train_and_evaluate(tiny_config, tmp_path)
+        train(tiny_config, tmp_path)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
 
@@ -235,14 +237,14 @@ def test_a_workdir_that_cannot_be_written(tiny_config, tmp_path):
     (tmp_path / "locked").chmod(0o555)
     for workdir in (tmp_path / "file/run", tmp_path / "locked", tmp_path / "locked/run"):
         with pytest.raises(UserError, match=f"workdir {workdir} can't be written"):
-            train_and_evaluate(tiny_config, workdir)
+            train(tiny_config, workdir)
     assert not list((tmp_path / "locked").iterdir())
 
 
 def test_an_unreadable_config_file(tiny_config, tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config.json can't be read"):
-        train_and_evaluate(tiny_config, tmp_path)
+        train(tiny_config, tmp_path)
     assert (tmp_path / "config.json").read_text() == "{"
 
 
@@ -252,11 +254,11 @@ def newest_files(tmp_path, step):
 
 
 def test_a_corrupt_checkpoint_falls_back_to_the_one_before(tiny_config, tmp_path, caplog):
-    expected = train_and_evaluate(tiny_config, tmp_path)
+    expected = train(tiny_config, tmp_path)
     for path in newest_files(tmp_path, 8):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with caplog.at_level("WARNING", logger="memjax"):
-        resumed = train_and_evaluate(tiny_config, tmp_path)
+        resumed = train(tiny_config, tmp_path)
     assert "checkpoint 8 is unreadable" in caplog.text
     assert "falling back to the checkpoint of step 4" in caplog.text
     assert_states_equal(expected, resumed)
@@ -266,22 +268,22 @@ def test_a_corrupt_checkpoint_falls_back_to_the_one_before(tiny_config, tmp_path
 
 
 def test_no_readable_checkpoint_is_an_error_and_nothing_is_lost(tiny_config, tmp_path):
-    train_and_evaluate(tiny_config, tmp_path)
+    train(tiny_config, tmp_path)
     metrics = (tmp_path / "metrics.jsonl").read_bytes()
     for step in (4, 8):
         for path in newest_files(tmp_path, step):
             path.write_bytes(b"")
     with pytest.raises(UserError, match=r"none of the checkpoints \[8, 4\] in .* can be read"):
-        train_and_evaluate(tiny_config, tmp_path)
+        train(tiny_config, tmp_path)
     assert (tmp_path / "metrics.jsonl").read_bytes() == metrics
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["4", "8"]
 
 
 def test_a_metrics_line_cut_short_is_dropped(tiny_config, tmp_path):
-    train_and_evaluate(tiny_config, tmp_path)
+    train(tiny_config, tmp_path)
     path = tmp_path / "metrics.jsonl"
     path.write_text(path.read_text() + '{"step": 10, "nl')
     assert [entry["step"] for entry in metrics_lib.read(tmp_path)] == [2, 4, 6, 8]
     tiny_config.training.num_steps = 12
-    train_and_evaluate(tiny_config, tmp_path)
+    train(tiny_config, tmp_path)
     assert [entry["step"] for entry in lines(tmp_path)] == [2, 4, 6, 8, 10, 12]

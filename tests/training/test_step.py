@@ -1,13 +1,13 @@
 """What a step computes, worked out by hand: parameters, their average, epochs, metrics."""
 
-from typing import Any
+import dataclasses
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from ml_collections import ConfigDict
 
 from memjax import data
 from memjax.training import Experiment, Stage, TrainState, loop
@@ -16,36 +16,42 @@ from memjax.training import step as step_lib
 _IMAGES, _BATCH, _RATE, _DECAY = 12, 5, 0.5, 0.9
 
 
-class Linear:
+class Linear(nn.Module):
     """Its objective is w times the query's pixel, whose gradient in w is the pixel."""
 
-    def apply(self, variables, rng_key, query, support, *, train, mutable=None):
-        objective = variables["params"]["w"] * query[0, 0, 0]
-        found = objective, {"nll": -objective, "train": jnp.float32(train)}
-        return found if mutable is None else (found, {})
+    image_shape: tuple[int, ...] = (1, 1, 1)
+
+    def write(self, rng_key, support):
+        return None
+
+    @nn.compact
+    def __call__(self, rng_key, query, memory, *, train):
+        objective = self.param("w", nn.initializers.zeros, ()) * query[0, 0, 0]
+        return objective, {"nll": -objective, "train": jnp.float32(train)}
+
+    def log_weights(self, rng_key, query, memory, num_samples):
+        raise NotImplementedError
+
+    generate = explain = log_weights
 
 
-def make_stage():
-    """Always the first images; a query's pixel is its index, and 100 more for every epoch."""
+class FirstImages(Stage):
+    """A query's pixel is its index, and 100 more for every epoch."""
 
-    def gather(arrays, indices, epoch):
-        episode = data.gather(arrays, indices)
+    def gather(self, arrays, indices, epoch=0):
+        episode = super().gather(arrays, indices, epoch)
         pixel = indices.query + 100.0 * epoch
-        return data.Episode(pixel[:, None, None, None], None, episode.query_labels, None, None)
-
-    images = np.zeros((_IMAGES, 1, 1, 1), np.uint8)
-    arrays = data.ImageArrays.create(images, np.full(_IMAGES, -1))
-    draw = lambda rng_key, arrays: data.EpisodeIndices(jnp.arange(_BATCH))  # noqa: E731
-    return Stage(arrays, draw, gather, _BATCH)
+        return dataclasses.replace(episode, query=pixel[:, None, None, None])
 
 
 @pytest.fixture
 def experiment():
-    training = {"ema_decay": _DECAY}
-    config = ConfigDict({"seed": 0, "eval": {"num_batches": 3}, "training": training})
-    stage, model = make_stage(), Linear()
-    typed: Any = model
-    return Experiment(config, typed, optax.sgd(_RATE), stage, stage)
+    """It draws always the first images."""
+    images = np.zeros((_IMAGES, 1, 1, 1), np.uint8)
+    arrays = data.ImageArrays.create(images, np.full(_IMAGES, -1))
+    stage = FirstImages(arrays, lambda rng_key, arrays: data.EpisodeIndices(jnp.arange(_BATCH)))
+    sizes = {"num_eval_batches": 3, "ema_decay": _DECAY}
+    return Experiment(Linear(), optax.sgd(_RATE), stage, stage, **sizes)
 
 
 def initial_state(w):
