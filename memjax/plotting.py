@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memjax.evaluation.run import Curves
+from memjax.evaluation.report import Curves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,9 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw
 
+from memjax import models
 from memjax.errors import UserError, check_at_least_one
-from memjax.evaluation import denoise, generate, reading
+from memjax.evaluation import reading
+from memjax.evaluation.options import cut, up_to
 from memjax.evaluation.run import Run
+from memjax.evaluation.tasks import denoise, generate
 
 Stroke = Sequence[tuple[float, float]]
 
@@ -50,7 +53,7 @@ def respond(
     run: Run,
     drawing: chex.Array,
     *,
-    num_images: int = 12,
+    num_images: int = up_to(12),
     num_iterations: int = 8,
     flip_rate: float = 0.1,
     seed: int = 0,
@@ -74,7 +77,8 @@ def respond(
       UserError: a model without a memory of episodes, a number out of range.
       ValueError: a drawing of another shape than the model's images.
     """
-    run.require_episodes("playground")
+    run.require("playground", models.WritesEpisodes)
+    num_images = cut(num_images, run.num_images)
     check_at_least_one(num_images=num_images, num_iterations=num_iterations)
     if not 0.0 <= flip_rate <= 1.0:
         raise UserError(f"flip_rate is {flip_rate}; it must be in [0, 1]")
@@ -87,7 +91,7 @@ def respond(
     corrupted = denoise.salt_and_pepper(noise_rng_key, query, flip_rate)
 
     def write(rng_key: chex.PRNGKey, episode: chex.Array):
-        return run.apply("write", rng_key, episode)
+        return run.write_episodes(rng_key, episode)
 
     def read(rng_key: chex.PRNGKey, memories, first: chex.Array) -> list[chex.Array]:
         return reading.repeat(run, rng_key, memories, first, num_iterations)

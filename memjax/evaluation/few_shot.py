@@ -12,6 +12,8 @@ from memjax.evaluation.run import Run
 
 _CHUNK = 32  # queries that are scored at a time
 
+_few_shot = jax.jit(data.few_shot, static_argnames=("num_classes", "num_support", "num_queries"))
+
 
 def few_shot_nll(
     run: Run, score, num_classes: int, num_shots: int, num_queries: int, seed: int
@@ -42,15 +44,20 @@ def draw(
     """
     draw_rng_key, order_rng_key = jax.random.split(rng_key)
     sizes = {"num_classes": num_classes, "num_support": num_shots, "num_queries": 1}
-    indices = data.few_shot(draw_rng_key, run.experiment.eval.arrays, **sizes)
+    indices = _few_shot(draw_rng_key, run.experiment.eval.arrays, **sizes)
     episode = run.fetch(indices)
     order = jax.random.permutation(order_rng_key, num_classes)
     support_classes = np.repeat(np.arange(num_classes), num_shots)
     return episode.query[order], episode.support, order, support_classes
 
 
+def limits(run: Run) -> tuple[int, int]:
+    """The most classes, and images of each beside a query; 1 where there is none."""
+    arrays = run.experiment.eval.arrays
+    return max(1, len(arrays.class_sizes)), max(1, arrays.smallest_class - 1)
+
+
 def check_few_shot(run: Run, task: str) -> None:
-    """Refuses a run whose episodes are not few-shot ones."""
-    episodes = run.experiment.config.eval.episodes.name
-    if episodes != "few_shot":
-        raise UserError(f"task {task} needs a run of few_shot episodes; these are {episodes}")
+    """Refuses a run whose episodes have no support."""
+    if run.eval_indices().support is None:
+        raise UserError(f"task {task} needs a run of episodes with a support, such as few_shot's")

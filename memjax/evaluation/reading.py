@@ -18,7 +18,7 @@ def repeat(
     Args:
       run: the trained run.
       rng_key: a JAX random key.
-      memories: what `model.write` gives, with leading axis B.
+      memories: what `run.write_episodes` gives.
       queries: `[B, T, H, W, C]`.
       num_iterations: how often.
 
@@ -27,7 +27,7 @@ def repeat(
     """
     means = []
     for i in range(num_iterations):
-        images = run.apply("read", jax.random.fold_in(rng_key, i), memories, queries)
+        images = run.map_episodes("read", jax.random.fold_in(rng_key, i), queries, memories)
         means.append(images.mean)
         queries = images.sample
     return means

@@ -2,23 +2,25 @@
 
 import dataclasses
 from functools import partial
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
+import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from memjax import data
 from memjax.evaluation import Run
-from memjax.training import Experiment, Stage
+from memjax.models import Images
+from memjax.training import Stage
 
 CLASSES, MEMBERS = 6, 8
 
 
 class FakeModel:
-    """A model whose methods are the functions that it is given."""
+    """A model whose methods are the functions that it is given; its memory is what was written."""
 
     def __init__(self, **methods: Any):
-        vars(self).update(methods)
+        vars(self).update({"write": lambda rng_key, support: support} | methods)
 
     def apply(self, variables, *arguments, method, **options):
         return getattr(self, method)(*arguments, **options)
@@ -26,18 +28,9 @@ class FakeModel:
 
 @dataclasses.dataclass(frozen=True)
 class FakeRun(Run):
-    """Fits every task; keeps the episodes that are fetched for it."""
+    """Keeps the episodes that are fetched for a task."""
 
     fetched: list = dataclasses.field(default_factory=list)
-
-    def require(self, *_):
-        pass
-
-    def require_episodes(self, *_):
-        pass
-
-    def require_addresses(self, *_):
-        pass
 
     def fetch(self, indices):
         self.fetched.append(super().fetch(indices))
@@ -63,36 +56,37 @@ def number_of(image):
 
 
 def make_run(
-    episodes: str = "minibatch",
-    batch_size: int = 4,
+    sampler: Any = None,
     num_classes: int = CLASSES,
     **methods: Any,
 ) -> FakeRun:
-    """A run of these methods on the images, evaluated on minibatches or few-shot episodes."""
+    """A run of these methods on the images; without a sampler, of single ones."""
     images = make_images()[: num_classes * MEMBERS]
-    arrays = data.ImageArrays.create(images, (np.arange(len(images)) // MEMBERS).astype(np.int32))
-    draw = partial(data.minibatch, batch_size=batch_size)
-    stage = Stage(arrays, draw, lambda arrays, indices, _: data.gather(arrays, indices), batch_size)
-    fields = {"name": episodes, "num_support": 2}
-    config = ConfigDict({"eval": {"episodes": fields}, "model": {"name": "fake"}, "data_dir": ""})
-    model: Any = FakeModel(**methods)
-    optimizer: Any = None
-    return FakeRun(Experiment(config, model, optimizer, stage, stage), {}, step=3)
+    labels = (np.arange(len(images)) // MEMBERS).astype(np.int32)
+    sampler = sampler or partial(data.minibatch, batch_size=4)
+    stage = Stage.create(data.Dataset(images, labels), sampler)
+    parts = {"model": FakeModel(**methods), "train": stage, "eval": stage}
+    experiment: Any = SimpleNamespace(**parts, name="fake", config=None)
+    return FakeRun(experiment, {}, step=3)
 
 
-class Images(NamedTuple):
-    mean: Any
-    sample: Any
+def make_few_shot_run(**methods: Any) -> FakeRun:
+    """One of few-shot episodes, with two images of a class in the memory."""
+    sampler = partial(data.few_shot, num_classes=2, num_support=2, num_queries=1)
+    return make_run(sampler, **methods)
 
 
-def halving_run(**methods):
-    """A memory is what was written; a reading has half of what asks, and samples 3/4 of it."""
+def halving_run(**methods: Any) -> FakeRun:
+    """A reading has half of what asks, and samples 3/4 of it; a random one is of an image's."""
+
+    def read_at_random(rng_key, memory):
+        image = memory[jax.random.randint(rng_key, (), 0, len(memory))]
+        return Images(image + 1.0, image + 2.0)
+
     fields = {
-        "write": lambda rng_key, episode: episode,
-        "read": lambda rng_key, memory, query: Images(0.5 * query, 0.75 * query),
-        "generate_from": lambda rng_key, memory, num_samples: Images(
-            memory[:num_samples] + 1.0, memory[:num_samples] + 2.0
-        ),
+        "read": lambda rng_key, query, memory: Images(0.5 * query, 0.75 * query),
+        "read_at_random": read_at_random,
+        "memory_metrics": lambda memory, num_images: {},
     }
     return make_run(**(fields | methods))
 

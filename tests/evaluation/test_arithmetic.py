@@ -1,38 +1,49 @@
 """The numbers of tasks on single images and few-shot episodes, by NumPy, of models made up here."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
 
-from memjax.evaluation import (
+from memjax import data
+from memjax.evaluation import few_shot
+from memjax.evaluation.tasks import (
     addresses,
     classify,
     confounders,
-    few_shot,
     impute,
     likelihood,
     recall,
     table1,
 )
-from tests.evaluation.fakes import CLASSES, MEMBERS, class_of, make_images, make_run, number_of
+from tests.evaluation.fakes import (
+    CLASSES,
+    MEMBERS,
+    class_of,
+    make_few_shot_run,
+    make_images,
+    make_run,
+    number_of,
+)
 
 
-def few_votes(rng_key, query, support):
+def few_votes(rng_key, query, memory):
     """Logits that favour one slot of the next class a little, and all three of a query's own.
 
     Only in sum over a class's slots is its own class ahead, and only for two of the six.
     """
-    own = class_of(support) == class_of(query)
-    following = class_of(support) == (class_of(query) + 1) % CLASSES
-    first = jnp.arange(len(support)) % 3 == 0
+    own = class_of(memory) == class_of(query)
+    following = class_of(memory) == (class_of(query) + 1) % CLASSES
+    first = jnp.arange(len(memory)) % 3 == 0
     ahead = jnp.where(class_of(query) % 3 == 0, 0.5, 1.5)
     return jnp.where(own, 0.0, jnp.where(following & first, ahead, -10.0))
 
 
 def test_classes_are_told_by_the_sum_over_their_slots():
-    run = make_run("few_shot", address_logits=few_votes, address_log_weights=few_votes)
+    run = make_few_shot_run(address_logits=few_votes, address_log_weights=few_votes)
     options = {"ways": CLASSES, "shots": 3, "num_queries": 2 * CLASSES + 1, "num_samples": 2}
     (row,) = classify.evaluate(run, **options).table
     assert row == {
@@ -47,28 +58,28 @@ def test_classes_are_told_by_the_sum_over_their_slots():
 def test_the_exact_posterior_is_by_the_mean_of_the_weights_samples():
     """Of log weights that are N(0, 1), independent of each other: log E exp(w) = 1/2."""
 
-    def draw(rng_key, query, support):
-        return few_votes(rng_key, query, support) + jax.random.normal(rng_key, (len(support),))
+    def draw(rng_key, query, memory):
+        return few_votes(rng_key, query, memory) + jax.random.normal(rng_key, (len(memory),))
 
-    run = make_run("few_shot", address_log_weights=few_votes)
+    run = make_few_shot_run(address_log_weights=few_votes)
     arguments = jax.random.key(0), *few_shot.draw(run, jax.random.key(1), CLASSES, 3)[:2]
     expected = np.stack([few_votes(None, query, arguments[2]) for query in arguments[1]])
     for num_samples in (1, 3):
         found = classify.log_joint(run, *arguments, num_samples)
         np.testing.assert_allclose(found, expected, atol=1e-5)
-    run = make_run("few_shot", address_log_weights=draw)
+    run = make_few_shot_run(address_log_weights=draw)
     error = classify.log_joint(run, *arguments, 20) - expected
     assert abs(np.mean(error) - 0.5) < 0.15 and 0.1 < np.std(error) < 0.6
     assert len(np.unique(error)) > 0.95 * error.size  # no slots or queries share their noise
 
 
 def test_probabilities_and_entropy_of_addresses():
-    def logits(rng_key, query, support):
+    def logits(rng_key, query, memory):
         return jnp.where(
-            class_of(support) == class_of(query), 200.0, -200.0 * (number_of(support) > 9)
+            class_of(memory) == class_of(query), 200.0, -200.0 * (number_of(memory) > 9)
         )
 
-    run = make_run("few_shot", address_logits=logits)
+    run = make_few_shot_run(address_logits=logits)
     report = addresses.evaluate(run, num_classes=3, num_shots=4, num_queries=2)
     (episode,) = run.fetched
     assert len(report.table) == 2
@@ -94,7 +105,7 @@ def test_the_nll_of_few_shot_queries_and_its_error():
         return {"nll": number_of(asked[-1]).astype(float)}
 
     asked: list = []
-    run = make_run("few_shot")
+    run = make_few_shot_run()
     few_shot.few_shot_nll(run, score, 4, 2, 8, 0)
     assert len(asked) == 2  # no more than it takes
     asked.clear()
@@ -110,15 +121,15 @@ def test_the_papers_tables_have_their_numbers_in_place(monkeypatch):
     """Scored by how many slots a memory has, so that every cell tells which memory it is of."""
 
     def make_score(run, num_samples):
-        return lambda rng_key, q, support: {"nll": np.full(len(q), float(len(support)))}, 1
+        return lambda rng_key, q, memory: {"nll": np.full(len(q), float(len(memory)))}, 1
 
     for module in (confounders, table1):
         monkeypatch.setattr(module, "make_score", make_score)
-    run = make_run("few_shot")
+    run = make_few_shot_run()
     report = table1.evaluate(run, num_classes=(2, 3), num_shots=(1, 2), num_queries=3)
     assert report.table == [{"classes": 2, "1": 2, "2": 4}, {"classes": 3, "1": 3, "2": 6}]
     (panel,) = report.curves["table1"].values()
-    assert panel.lines == {"2 classes": ((1, 2), [2, 4]), "3 classes": ((1, 2), [3, 6])}
+    assert panel.lines == {"2 classes": ([1, 2], [2, 4]), "3 classes": ([1, 2], [3, 6])}
 
     report = confounders.evaluate(run, num_classes=(4, 2), num_shots=(1, 3), num_queries=3)
     rows = [tuple(row.values()) for row in report.table]
@@ -134,10 +145,10 @@ def test_the_papers_tables_have_their_numbers_in_place(monkeypatch):
 
 
 def likelihood_run(**options):
-    def metrics(rng_key, query, support, train):
+    def metrics(rng_key, query, memory, train):
         return 0.0, {"nll": 3.0 * number_of(query), "kl_latent": 2.0 * number_of(query)}
 
-    def log_weights(rng_key, query, support, num_samples):
+    def log_weights(rng_key, query, memory, num_samples):
         return jnp.full(num_samples, -1.0 * number_of(query))
 
     return make_run(__call__=metrics, log_weights=log_weights, **options)
@@ -160,7 +171,7 @@ def test_the_mean_nll_its_error_and_the_bound(num_samples):
 
 
 def test_drawn_episodes_are_as_many_as_make_up_the_split():
-    run = likelihood_run(episodes="recall", batch_size=5)
+    run = likelihood_run(sampler=partial(data.recall, num_slots=16, batch_size=5))
     (row,) = likelihood.evaluate(run, num_samples=1).table
     assert row["queries"] == 50 and len(run.fetched) == 10  # 48 images
     numbers = number_of(np.concatenate([episode.query for episode in run.fetched]))
@@ -171,14 +182,14 @@ def test_drawn_episodes_are_as_many_as_make_up_the_split():
 def test_recall_counts_the_queries_that_find_their_own_slot(monkeypatch):
     monkeypatch.setattr(recall, "_CHUNK", 7)
 
-    def logits(rng_key, query, support):
+    def logits(rng_key, query, memory):
         found = number_of(query) + jnp.where(number_of(query) < 12, 1, 0)
-        return jnp.where(number_of(support) == found, 1.0, 0.0)
+        return jnp.where(number_of(memory) == found, 1.0, 0.0)
 
-    def metrics(rng_key, query, support, train):
+    def metrics(rng_key, query, memory, train):
         return 0.0, {"nll": number_of(query) / 4.0}
 
-    def pictures(rng_key, query, support):
+    def pictures(rng_key, query, memory):
         return {"query": query}
 
     run = make_run(address_logits=logits, explain=pictures, __call__=metrics)
@@ -195,7 +206,7 @@ def test_recall_counts_the_queries_that_find_their_own_slot(monkeypatch):
 
 def test_imputation_errors_are_means_over_hidden_pixels_and_channels():
     """Of a model that makes every image 0.25 brighter."""
-    run = make_run(explain=lambda rng_key, q, support: {"reconstruction": q + 0.25})
+    run = make_run(explain=lambda rng_key, q, memory: {"reconstruction": q + 0.25})
     images = make_images()[:6].astype(np.float32) / 255
     hidden = np.random.default_rng(1).uniform(size=images.shape[:3]) < 0.5
     started, imputed, errors = impute.impute(run, jax.random.key(0), images, hidden, 2)
@@ -218,14 +229,14 @@ def test_imputation_errors_are_means_over_hidden_pixels_and_channels():
 
 def test_all_images_are_mapped_in_order(monkeypatch):
     monkeypatch.setattr("memjax.evaluation.run._CHUNK", 7)
-    run = make_run(both=lambda rng_key, q, support: (q, jax.random.uniform(rng_key)))
+    run = make_run(both=lambda rng_key, q, memory: (q, jax.random.uniform(rng_key)))
     images, noise = run.map_images("both", jax.random.key(0), make_images())
     np.testing.assert_allclose(images, make_images() / 255, rtol=1e-6)
     assert len(np.unique(noise)) == len(images)
 
 
 def test_few_shot_draws_are_of_the_classes_and_places_they_say():
-    run = make_run("few_shot")
+    run = make_few_shot_run()
     queries, support, places, slot_places = few_shot.draw(run, jax.random.key(0), 4, 3)
     (episode,) = run.fetched
     assert slot_places.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]

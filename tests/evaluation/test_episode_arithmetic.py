@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memjax.evaluation import (
+from memjax.evaluation.tasks import (
     capacity,
     covariance,
     denoise,
@@ -90,9 +90,9 @@ def test_covariance_is_described_by_correlation_and_variance(num_slots, diagonal
         row_cov: Any
 
     run = make_run(
-        diagonal=diagonal,
-        memory_prior=lambda: Memory(jnp.asarray(prior)),
-        write=lambda rng_key, images: Memory(jnp.asarray(posterior)[number_of(images[0]) % 3]),
+        write=lambda rng_key, images: Memory(
+            prior if images is None else jnp.asarray(posterior)[number_of(images[0]) % 3]
+        ),
     )
     report = covariance.evaluate(run, num_episodes=9, episode_length=2, seed=1)
     written = number_of(np.asarray(run.fetched[0].query[:, 0])) % 3
@@ -113,11 +113,14 @@ def test_covariance_is_described_by_correlation_and_variance(num_slots, diagonal
 
 
 def test_capacity_is_the_mean_over_episodes():
-    def metrics(rng_key, query, support, train):
-        numbers = number_of(query)
-        return 0.0, {"nll": jnp.mean(numbers), "reconstruction": jnp.mean(2.0 * numbers)}
+    def metrics(rng_key, query, memory, train):
+        number = 1.0 * number_of(query)
+        return 0.0, {"nll": number, "reconstruction": 2.0 * number}
 
-    run = make_run(__call__=metrics)
+    def memory_metrics(memory, num_images):
+        return {"kl_memory": number_of(memory[0]) / num_images}
+
+    run = halving_run(__call__=metrics, memory_metrics=memory_metrics)
     report = capacity.evaluate(run, episode_length=(2, 5), num_classes=(2, 0), num_episodes=3)
     assert len(run.fetched) == len(report.table) == 4
     for row, episode in zip(report.table, run.fetched, strict=True):
@@ -126,6 +129,8 @@ def test_capacity_is_the_mean_over_episodes():
         assert list(row)[:3] == ["num_classes", "episode_length", "nll"]
         assert row["nll"] == pytest.approx(np.mean(numbers), rel=1e-5)
         assert row["reconstruction"] == pytest.approx(2 * np.mean(numbers), rel=1e-5)
+        share = np.mean(numbers[:, 0]) / row["episode_length"]
+        assert row["kl_memory"] == pytest.approx(share, rel=1e-5)
         if row["num_classes"] == 2:
             assert all(len(set(classes)) <= 2 for classes in class_of(np.asarray(episode.query)))
     for name, panel in report.curves["capacity"].items():
@@ -136,8 +141,8 @@ def test_capacity_is_the_mean_over_episodes():
 def test_interpolated_images_lie_on_the_line_between_the_weights():
     """Weights are an image's pixels, and what they decode to is their square."""
     run = halving_run(
-        weights=lambda rng_key, memory, images: images.reshape(len(images), -1),
-        decode_weights=lambda rng_key, memory, weights: weights.reshape(-1, 4, 7, 2) ** 2,
+        weights=lambda rng_key, query, memory: query.reshape(-1),
+        decode_weights=lambda memory, weights: weights.reshape(4, 7, 2) ** 2,
     )
     (ends,) = interpolate.evaluate(run, num_pairs=3, num_steps=2, episode_length=2).table
     assert ends["largest_step"] == 1.0
@@ -160,8 +165,8 @@ def test_interpolated_images_lie_on_the_line_between_the_weights():
 
 
 def test_slots_are_used_by_how_the_weights_are_spread():
-    def draw(rng_key, memory, images):
-        return jnp.where(number_of(images)[:, None] % 2 == 0, spread[0], spread[1])
+    def draw(rng_key, query, memory):
+        return jnp.where(number_of(query) % 2 == 0, spread[0], spread[1])
 
     spread = np.array([[1.0, -1.0, 0.0, 2.0], [0.0, 0.0, -3.0, 0.0]], np.float32)
     run = halving_run(weights=draw)
@@ -184,8 +189,12 @@ def test_slots_are_used_by_how_the_weights_are_spread():
 
 def test_generation_begins_at_random_keys_and_reads_what_it_sampled():
     written = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 5, 3, 3, 1)), jnp.float32)
-    steps = generate.from_memory(halving_run(), jax.random.key(0), written, 4, 2)
-    first = written[:, :4] + 2.0
+    steps = generate.from_memory(halving_run(), jax.random.key(1), written, 4, 2)
+    first = steps[0] + 1.0  # images of the memory's, and 2: each key its own
+    chosen = np.asarray(steps[0] - 1.0)[:, :, None] - np.asarray(written)[:, None]
+    found = np.argmin(np.abs(chosen).max(axis=(3, 4, 5)), axis=2)
+    np.testing.assert_allclose(np.abs(chosen).max(axis=(3, 4, 5)).min(axis=2), 0.0, atol=1e-6)
+    assert all(len(set(row)) > 1 for row in found) and len(set(map(tuple, found))) == 2
     for step, expected in zip(steps, (first - 1.0, 0.5 * first, 0.375 * first), strict=True):
         np.testing.assert_allclose(step, expected, rtol=1e-6)
     report = generate.evaluate(
@@ -212,19 +221,18 @@ def test_the_first_episodes_readings_are_shown(num_iterations, shown):
     rows, written = report.grids["generate_memory_0_classes"], run.fetched[0].query[0]
     assert list(rows) == ["written", *(f"{i} readings" for i in shown)]
     np.testing.assert_array_equal(rows["written"], written)
-    np.testing.assert_allclose(rows["0 readings"], written + 1.0, rtol=1e-6)
     for i in shown[1:]:
-        read = 0.5 * 0.75 ** (i - 1) * (written + 2.0)
+        read = 0.5 * 0.75 ** (i - 1) * (rows["0 readings"] + 1.0)
         np.testing.assert_allclose(rows[f"{i} readings"], read, rtol=1e-5)
 
 
 def test_a_vaes_samples_are_read_again_within_the_range_of_images():
     """Figure 8's twin: what is out of [0, 1] is cut before it is encoded, and never sampled."""
     run = make_run(
-        generate=lambda rng_key, support: jax.random.uniform(
+        generate=lambda rng_key, memory: jax.random.uniform(
             rng_key, (2, 2, 1), minval=-1, maxval=2
         ),
-        explain=lambda rng_key, query, support: {"reconstruction": query - 0.25},
+        explain=lambda rng_key, query, memory: {"reconstruction": query - 0.25},
         likelihood="gaussian",
     )
     steps = generate._from_vae(run, jax.random.key(0), (3, 4), 2)

@@ -6,17 +6,15 @@ import numpy as np
 import pytest
 
 from memjax.errors import UserError
-from memjax.evaluation import (
+from memjax.evaluation import reading
+from memjax.evaluation.tasks import (
     capacity,
     covariance,
     denoise,
     generate,
     interpolate,
-    reading,
-    task,
     weights,
 )
-from memjax.evaluation.run import as_sequence
 
 
 def test_denoise_measures_each_reading(kanerva_run):
@@ -47,7 +45,7 @@ def test_corruptions_change_what_they_say():
 
 def test_a_reading_asks_with_what_was_read_before(kanerva_run):
     images = kanerva_run.draw_episodes(jax.random.key(0), 2, 4)
-    memories = kanerva_run.apply("write", jax.random.key(1), images)
+    memories = kanerva_run.write_episodes(jax.random.key(1), images)
     one, two = (reading.repeat(kanerva_run, jax.random.key(2), memories, images, n) for n in (1, 2))
     assert len(two) == 2 and two[1].shape == images.shape
     np.testing.assert_array_equal(one[0], two[0])
@@ -75,13 +73,6 @@ def test_generate_has_a_row_for_each_reading(kanerva_run, vae_run, tmp_path, mon
     assert rows["0 readings"].shape == (3, 8, 8, 1)
 
 
-@pytest.mark.parametrize(
-    ("num_classes", "counts"), [((2, 4, 12), [2, 4, 10]), ((0, 10, 12), [0, 10]), (12, [12])]
-)
-def test_several_numbers_of_classes_are_cut_to_what_there_is(num_classes, counts):
-    assert as_sequence(num_classes, 10) == counts
-
-
 def test_nearest_is_to_the_most_alike_of_the_same_episode():
     written = jnp.stack([jnp.zeros((2, 1, 1, 1)), jnp.ones((2, 1, 1, 1))])
     written = written.at[0, 1].set(0.5)
@@ -90,9 +81,6 @@ def test_nearest_is_to_the_most_alike_of_the_same_episode():
 
 
 def test_capacity_is_of_no_more_classes_than_there_are(kanerva_run):
-    report = capacity.evaluate(kanerva_run, episode_length=4, num_classes=(64,), num_episodes=2)
-    (row,) = report.table
-    assert (row["num_classes"], row["episode_length"]) == (10, 4) and np.isfinite(row["nll"])
     with pytest.raises(UserError, match="num_classes is 11; the data set has 10"):
         capacity.evaluate(kanerva_run, num_classes=11)
 
@@ -123,11 +111,3 @@ def test_covariance_falls_with_the_write(kanerva_run):
     assert posterior["variance"] < prior["variance"] and 0 <= prior["correlation"] < 1
     for matrix in report.matrices["covariance"].values():
         assert matrix.shape == (4, 4) and np.linalg.eigvalsh(matrix).min() > 0
-
-
-@pytest.mark.parametrize(
-    "name", ["capacity", "covariance", "denoise", "generate", "interpolate", "weights"]
-)
-def test_a_model_without_an_episodes_memory_is_refused(bare_vae_run, name):
-    with pytest.raises(UserError, match=rf"task {name} needs a .*; this is a vae\.VAE"):
-        task(name)(bare_vae_run)

@@ -1,11 +1,9 @@
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
 
 from memjax.errors import UserError
-from memjax.evaluation import impute
+from memjax.evaluation.tasks import impute
 
 
 def test_noises_are_those_of_table_2():
@@ -68,8 +66,8 @@ def test_a_row_and_a_picture_for_each_noise(mem_vae_run):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "RECT-12 hides all of an image; it must leave some pixels"),
-        ({"rect_size": 0}, "RECT-0 hides nothing; it must hide some pixels"),
+        ({"rect_size": 12}, "RECT-12 hides all of an image; it must leave some pixels"),
+        ({"rect_size": -1}, "RECT--1 hides nothing; it must hide some pixels"),
         ({"rect_size": 4, "drop_rate": 1.0}, "RAND-1.0 hides all of an image"),
         ({"rect_size": 4, "num_rounds": 0}, "num_rounds is 0; it must be at least 1"),
     ],
@@ -79,12 +77,9 @@ def test_noise_that_leaves_nothing_to_do_is_refused(mem_vae_run, options, messag
         impute.evaluate(mem_vae_run, num_queries=4, **options)
 
 
-def test_what_is_no_image_is_refused(mem_vae_run):
+def test_what_is_no_image_is_refused(mem_vae_run, own_recall_run):
     images, hidden = images_and_mask()
     with pytest.raises(UserError, match=r"they must be in \[0, 1\]"):
         impute.impute(mem_vae_run, jax.random.key(0), 255 * images, hidden, 1)
-    config = mem_vae_run.experiment.config.copy_and_resolve_references()
-    config.eval.episodes.name = "recall"
-    experiment = dataclasses.replace(mem_vae_run.experiment, config=config)
-    with pytest.raises(UserError, match=r"needs a model of single images; this is a mem_vae\.MemV"):
-        impute.evaluate(dataclasses.replace(mem_vae_run, experiment=experiment))
+    with pytest.raises(UserError, match="needs a run of single images; this one draws episodes"):
+        impute.evaluate(own_recall_run)

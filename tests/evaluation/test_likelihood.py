@@ -5,7 +5,8 @@ import scipy.special
 import scipy.stats
 
 from memjax.errors import UserError
-from memjax.evaluation import likelihood, run, samples
+from memjax.evaluation import run
+from memjax.evaluation.tasks import likelihood, samples
 from tests import oracles
 
 _GRID = np.linspace(-8, 8, 801)
@@ -13,8 +14,8 @@ _GRID = np.linspace(-8, 8, 801)
 
 def exact_nll(run, images):
     """By quadrature over the latent."""
-    decoder = run.model.bind(run.variables).decoder
-    logits = decoder(_GRID[:, None].astype(np.float32)).base_dist.logits.reshape(len(_GRID), -1)
+    decode = run.model.bind(run.variables).image_decoder
+    logits = decode(_GRID[:, None].astype(np.float32)).reshape(len(_GRID), -1)
     probs = scipy.special.expit(np.asarray(logits, np.float64))
     pixels = np.asarray(images, np.float64).reshape(len(images), 1, -1)
     log_likelihood = np.sum(np.log(np.where(pixels == 1, probs, 1 - probs)), axis=2)
@@ -54,22 +55,23 @@ def test_one_sample_is_the_elbo_and_more_are_tighter(vae_run):
 
 def test_more_samples_compile_nothing(vae_run):
     likelihood.evaluate(vae_run, num_samples=200, num_queries=10)
-    compiled = run._vmap._cache_size()
+    compiled = run._ask._cache_size()
     likelihood.evaluate(vae_run, num_samples=5_000, num_queries=10)
-    assert run._vmap._cache_size() == compiled
+    assert run._ask._cache_size() == compiled
 
 
-def test_chunks_are_averaged_in_the_log_domain(recall_run):
-    episode = recall_run.eval_episode(jax.random.key(0))
-    score, num_samples = likelihood.make_score(recall_run, 300)
+def test_chunks_are_averaged_in_the_log_domain(vma_run):
+    episode = vma_run.eval_episode(jax.random.key(0))
+    score, num_samples = likelihood.make_score(vma_run, 300)
     rng_key = jax.random.key(1)
     found = score(rng_key, episode.query, episode.support)["nll"]
+    memory = vma_run.write(rng_key, episode.support)
     chunks = [
-        recall_run.map(
+        vma_run.map(
             "log_weights",
             jax.random.fold_in(rng_key, i),
             episode.query,
-            episode.support,
+            memory,
             num_samples=100,
         )
         for i in range(3)
@@ -80,8 +82,8 @@ def test_chunks_are_averaged_in_the_log_domain(recall_run):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
 
 
-def test_episodes_make_up_the_number_of_queries(recall_run):
-    row = likelihood.evaluate(recall_run, num_samples=10, num_queries=20).table[0]
+def test_episodes_make_up_the_number_of_queries(vma_run):
+    row = likelihood.evaluate(vma_run, num_samples=10, num_queries=20).table[0]
     assert row["queries"] == 24  # three batches of 8
     assert row["nll"] >= np.log(16) - 4 * row["standard_error"]
 
@@ -93,16 +95,16 @@ def test_an_episodes_likelihood_is_the_mean_over_its_images(kanerva_run):
         row["bound"], row["reconstruction"] + row["kl_address"] + row["kl_latent"], rtol=1e-4
     )
     assert row["nll"] < row["bound"]
-    assert kanerva_run.variables["schedule"]["steps"] == kanerva_run.step
     episode = kanerva_run.eval_episode(jax.random.key(0))
-    first_chunk_rng_key = jax.random.fold_in(jax.random.key(0), 0)
-    log_weights = kanerva_run.map(
-        "log_weights", first_chunk_rng_key, episode.query, None, num_samples=50
+    rng_key = jax.random.key(0)
+    memories = kanerva_run.write_episodes(jax.random.fold_in(rng_key, 1), episode.query)
+    log_weights = kanerva_run.map_episodes(
+        "log_weights", jax.random.fold_in(rng_key, 0), episode.query, memories, num_samples=50
     )
     assert log_weights.shape == (8, 4, 50)
     log_likelihood = scipy.special.logsumexp(log_weights, axis=2) - np.log(50)
     score, _ = likelihood.make_score(kanerva_run, 50)
-    found = score(jax.random.key(0), episode.query, None)["nll"]
+    found = score(rng_key, episode.query, None)["nll"]
     np.testing.assert_allclose(found, -log_likelihood.mean(axis=1), rtol=1e-5)
 
 

@@ -5,15 +5,14 @@ import numpy as np
 import pytest
 
 from memjax.errors import UserError
-from memjax.evaluation import Run, disable_memory, preference, slots
+from memjax.evaluation import Run
+from memjax.evaluation.tasks import disable_memory, preference, slots
 
 
 def clone(run, **fields):
     """The run with other fields of its model."""
     model = run.model.clone(**fields)
-    config = run.experiment.config.copy_and_resolve_references()
-    config.model.update(fields)
-    experiment = dataclasses.replace(run.experiment, model=model, config=config)
+    experiment = dataclasses.replace(run.experiment, model=model)
     return dataclasses.replace(run, experiment=experiment)
 
 
@@ -75,7 +74,7 @@ def test_disabling_memories_changes_the_same_images(mem_vae_run):
     names = ["whole", "without layer 1's", "without 1 to 2's"]
     assert list(grid) == [row["memories"] for row in report.table] == names
     generate = jax.vmap(
-        lambda k: mem_vae_run.model.apply(mem_vae_run.variables, k, method="generate")
+        lambda k: mem_vae_run.model.apply(mem_vae_run.variables, k, None, method="generate")
     )
     expected = generate(jax.random.split(jax.random.key(0), 10))
     np.testing.assert_allclose(grid["whole"], expected, rtol=1e-5)
@@ -89,20 +88,17 @@ def test_layers_without_slots_are_passed_over(mem_vae_run):
     report = disable_memory.evaluate(mem_vae_run, num_images=2)
     assert len(report.table) == 3
     params = dict(mem_vae_run.variables["params"])
-    params["decoder_0"] = {k: params["decoder_0"][k] for k in ("dense", "norm")}
+    params["generation_0"] = {k: params["generation_0"][k] for k in ("dense", "norm")}
     run = clone(mem_vae_run, num_slots=(0, 3))
     run = dataclasses.replace(run, variables={**run.variables, "params": params})
     table = disable_memory.evaluate(run, num_images=2).table
     assert [row["memories"] for row in table] == ["whole", "without 1 to 2's"]
 
 
-@pytest.mark.parametrize("task", [preference, slots, disable_memory])
-def test_models_without_slots_are_refused(mem_vae_run, bare_vae_run, task):
-    name = task.__name__.split(".")[-1]
-    with pytest.raises(UserError, match=rf"task {name} needs a decoder with mem.*vae\.VAE"):
-        task.evaluate(bare_vae_run)
-    with pytest.raises(UserError, match=rf"task {name} needs slots; this run's .* is \(0, 0\)"):
-        task.evaluate(clone(mem_vae_run, num_slots=(0, 0)))
+@pytest.mark.parametrize("name", ["preference", "slots", "disable_memory"])
+def test_models_without_slots_are_refused(mem_vae_run, name):
+    with pytest.raises(UserError, match=rf"task {name} needs a model that reads learned slots in"):
+        clone(mem_vae_run, num_slots=(0, 0)).task(name)
 
 
 def test_slots_that_are_not_added_or_not_there_are_refused(mem_vae_run):

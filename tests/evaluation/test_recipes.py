@@ -3,7 +3,6 @@
 import pytest
 
 from experiments.recipes import RECIPES
-from memjax import evaluation
 
 # Smaller numbers of what the recipes ask for, in the same columns.
 _RUNS = {
@@ -11,7 +10,7 @@ _RUNS = {
     "impute": ("mem_vae_run", {"rect_size": 4, "num_rounds": 1, "num_queries": 10}),
     "likelihood": ("kanerva_run", {"num_samples": 1, "num_queries": 4}),
     "probe": ("mem_vae_run", {}),
-    "recall": ("recall_run", {"num_slots": (16, 32), "num_memories": 1}),
+    "recall": ("vma_run", {"num_slots": (16, 32), "num_memories": 1}),
     "table1": (
         "few_shot_run",
         {"num_classes": (1, 4), "num_shots": (1, 4, 19), "num_samples": 2, "num_queries": 4},
@@ -23,7 +22,7 @@ _RUNS = {
 @pytest.mark.parametrize("name", _RUNS)
 def test_the_papers_numbers_are_found(name, request):
     fixture, options = _RUNS[name]
-    table = evaluation.task(name)(request.getfixturevalue(fixture), **options).table
+    table = request.getfixturevalue(fixture).task(name, **options).table
     numbers = [n for recipe in RECIPES.values() for n in recipe.numbers if n.task.name == name]
     assert numbers
     for number in numbers:

@@ -7,8 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from memjax import models
 from memjax.evaluation import reading
-from memjax.evaluation.run import Curves, Report, Run, as_sequence, load_run
+from memjax.evaluation.loading import load_run
+from memjax.evaluation.options import as_sequence, cut, up_to
+from memjax.evaluation.report import Curves, Report, check_save, image_files
+from memjax.evaluation.run import Run
+
+NEEDS = models.WritesEpisodes
 
 _SHOWN = (0, 2, 4, 6, 8)
 
@@ -16,11 +22,12 @@ _SHOWN = (0, 2, 4, 6, 8)
 def evaluate(
     run: Run,
     *,
-    num_classes: int | Sequence[int] = (2, 4, 12),
-    episode_length: int = 12,
+    num_classes: int | Sequence[int] = up_to(2, 4, 12),
+    episode_length: int = up_to(12),
     num_iterations: int = 8,
     num_episodes: int = 16,
     beside: str = "",
+    save: str = "",
     seed: int = 0,
 ) -> Report:
     """Writes held-out images of a few classes, reads at random keys, and reads what was read.
@@ -30,21 +37,23 @@ def evaluate(
 
     Args:
       run: the trained run.
-      num_classes: classes in an episode, or several numbers of them; 0: any images. Several are
-        cut to what the data have.
+      num_classes: classes in an episode, or several numbers of them; 0: any images.
       episode_length: images written, and as many samples drawn.
       num_iterations: readings after the first image.
       num_episodes: over which the numbers are means; the first is shown.
       beside: folder of a trained VAE, whose samples are encoded and decoded as often.
+      save: "npz" or "png": writes what the memories' last readings give as files.
       seed: of episodes and samples.
 
     Raises:
-      UserError: a model without a memory of episodes, more classes than the data have.
+      UserError: a model without a memory of episodes, more classes or images than the data have.
     """
-    run.require_episodes("generate")
-    twin = load_run(beside, run.experiment.config.data_dir) if beside else None
+    check_save(save, run.experiment.eval.arrays.images.shape)
+    episode_length = cut(episode_length, run.num_images)
+    twin = load_run(beside, _data_dir(run)) if beside else None
     table: list[dict] = []
     lines, grids = {}, {}
+    files: dict[str, bytes] = {}
     for count in as_sequence(num_classes, len(run.experiment.eval.arrays.class_sizes)):
         rng_key = jax.random.fold_in(jax.random.key(seed), count)
         draw_rng_key, sample_rng_key = jax.random.split(rng_key)
@@ -54,6 +63,7 @@ def evaluate(
         if twin:
             systems["VAE"] = _from_vae(twin, sample_rng_key, written.shape[:2], num_iterations)
         for name, steps in systems.items():
+            title = f"generate_{name}_{count}_classes"
             distances = [nearest(step, written) for step in steps]
             label = f"{name}, {count} classes" if count else name
             lines[label] = (range(len(steps)), distances)
@@ -61,11 +71,14 @@ def evaluate(
                 {"system": name, "num_classes": count, "iteration": i, "nearest": distance}
                 for i, distance in enumerate(distances)
             ]
-            grids[f"generate_{name}_{count}_classes"] = {"written": np.asarray(written[0])} | {
+            grids[title] = {"written": np.asarray(written[0])} | {
                 f"{i} readings": np.asarray(steps[i][0]) for i in _SHOWN if i < len(steps)
             }
+            if name == "memory":
+                files |= image_files(title, steps[-1], save)
     curve = Curves("readings", "mean absolute error of a pixel", lines)
-    return Report(table, grids, {"generate": {"to the nearest written image": curve}})
+    curves = {"generate": {"to the nearest written image": curve}}
+    return Report(table, grids, curves, files=files)
 
 
 def nearest(images: chex.Array, written: chex.Array) -> float:
@@ -90,8 +103,8 @@ def from_memory(
     KM section 4.2, algorithm 1. Returns images `[B, num_samples, H, W, C]` after each reading.
     """
     write_rng_key, first_rng_key, read_rng_key = jax.random.split(rng_key, 3)
-    memories = run.apply("write", write_rng_key, written)
-    first = run.apply("generate_from", first_rng_key, memories, num_samples=num_samples)
+    memories = run.write_episodes(write_rng_key, written)
+    first = run.sample_episodes("read_at_random", first_rng_key, num_samples, memories)
     return [first.mean, *reading.repeat(run, read_rng_key, memories, first.sample, num_iterations)]
 
 
@@ -100,16 +113,19 @@ def _from_vae(
 ) -> list[chex.Array]:
     """Figure 8: a VAE's samples, encoded and decoded again and again; Gaussian ones as means."""
     num_images = shape[0] * shape[1]
-    generate = jax.jit(
-        jax.vmap(lambda rng_key: run.model.apply(run.variables, rng_key, None, method="generate"))
-    )
-    images = generate(jax.random.split(rng_key, num_images))
+    memory = run.write(rng_key, None)
+    images = run.sample("generate", rng_key, num_images, memory)
     steps = [images]
     for i in range(num_iterations):
         step_rng_key, sample_rng_key = jax.random.split(jax.random.fold_in(rng_key, i))
         queries = jnp.clip(steps[-1], 0.0, 1.0)
         if run.model.likelihood == "bernoulli":
             queries = jax.random.bernoulli(sample_rng_key, queries).astype(images.dtype)
-        explained = run.map("explain", step_rng_key, queries, None)
+        explained = run.map("explain", step_rng_key, queries, memory)
         steps.append(explained["reconstruction"])
     return [step.reshape(*shape, *step.shape[1:]) for step in steps]
+
+
+def _data_dir(run: Run) -> str:
+    config = run.experiment.config
+    return config.data_dir if config is not None else ""

@@ -1,13 +1,14 @@
 """Generated images without what the decoder's memories add; MEM-VAE's appendix C and figure 6."""
 
-from typing import Any
-
 import jax
 import numpy as np
 
+from memjax import models
 from memjax.errors import check_at_least_one
-from memjax.evaluation.preference import check_memory
-from memjax.evaluation.run import Report, Run
+from memjax.evaluation.report import Report
+from memjax.evaluation.run import Run
+
+NEEDS = models.HasLayerSlots
 
 _PICTURES = 10
 
@@ -26,25 +27,21 @@ def evaluate(run: Run, *, num_images: int = 100, seed: int = 0) -> Report:
     Raises:
       UserError: a model without slots, no images.
     """
-    check_memory(run, "disable_memory")
     check_at_least_one(num_images=num_images)
-    rng_keys = jax.random.split(jax.random.key(seed), num_images)
-    images = {"whole": _generate(run, rng_keys, 0)}
+
+    def generate(num_disabled: int) -> np.ndarray:
+        rng_key = jax.random.key(seed)
+        memory = run.write(rng_key, None)
+        options = {"num_disabled": num_disabled}
+        return np.asarray(run.sample("generate", rng_key, num_images, memory, **options))
+
+    images = {"whole": generate(0)}
     for layer, num_slots in enumerate(run.model.num_slots, 1):
         if num_slots:
             name = "without layer 1's" if layer == 1 else f"without 1 to {layer}'s"
-            images[name] = _generate(run, rng_keys, layer)
+            images[name] = generate(layer)
     table = [
         {"memories": name, "change": float(np.mean(np.abs(changed - images["whole"])))}
         for name, changed in images.items()
     ]
     return Report(table, {"disable_memory": {k: v[:_PICTURES] for k, v in images.items()}})
-
-
-def _generate(run: Run, rng_keys: jax.Array, num_disabled: int) -> np.ndarray:
-    @jax.jit
-    @jax.vmap
-    def generate(rng_key: jax.Array) -> Any:
-        return run.model.apply(run.variables, rng_key, num_disabled=num_disabled, method="generate")
-
-    return np.asarray(generate(rng_keys))

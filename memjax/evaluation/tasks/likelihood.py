@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import chex
 import jax
@@ -10,7 +11,10 @@ import numpy as np
 
 from memjax import data
 from memjax.errors import UserError
-from memjax.evaluation.run import Report, Run
+from memjax.evaluation.report import Report
+from memjax.evaluation.run import Run
+
+NEEDS = None
 
 _CHUNK = 100  # samples of each query that are held in memory at a time
 
@@ -59,38 +63,47 @@ def make_score(run: Run, num_samples: int) -> tuple[Score, int]:
     chunk_size = min(num_samples, _CHUNK)
     num_chunks = -(-num_samples // chunk_size)
 
+    def ask(rng_key: chex.PRNGKey, queries: chex.Array, support: chex.Array | None) -> tuple:
+        """A function that asks for log weights, and the metrics."""
+        write_rng_key = jax.random.fold_in(rng_key, num_chunks)
+        if queries.ndim == 5:
+            memory = run.write_episodes(write_rng_key, queries)
+            return partial(
+                run.map_episodes, "log_weights", queries=queries, memories=memory
+            ), run.score_episodes(rng_key, queries, memory)
+        memory = run.write(write_rng_key, support)
+        _, metrics = run.map("__call__", rng_key, queries, memory, train=False)
+        return partial(run.map, "log_weights", queries=queries, memory=memory), metrics
+
     def score(
         rng_key: chex.PRNGKey, queries: chex.Array, support: chex.Array | None
     ) -> dict[str, jax.Array]:
-        _, metrics = run.map("__call__", rng_key, queries, support, train=False)
+        log_weights_of, metrics = ask(rng_key, queries, support)
         total = jnp.full((), -jnp.inf)
         for i in range(num_chunks):
             chunk_rng_key = jax.random.fold_in(rng_key, i)
-            log_weights = run.map(
-                "log_weights", chunk_rng_key, queries, support, num_samples=chunk_size
-            )
+            log_weights = log_weights_of(rng_key=chunk_rng_key, num_samples=chunk_size)
             total = jnp.logaddexp(total, jax.nn.logsumexp(log_weights, axis=-1))
         nll = math.log(num_chunks * chunk_size) - total
-        # An episode's is the mean over its images, `[B, T]`.
-        return {"bound": metrics["nll"], **metrics, "nll": nll.reshape(len(queries), -1).mean(1)}
+        scores = {"bound": metrics["nll"], **metrics, "nll": nll}
+        # An episode's are the means over its images, `[B, T]`.
+        return {name: x.reshape(len(queries), -1).mean(1) for name, x in scores.items()}
 
     return score, num_chunks * chunk_size
 
 
 def _num_queries(run: Run, num_queries: int) -> int:
     """Those asked for, or as many as hold as many images as the split."""
-    episodes = run.experiment.config.eval.episodes
-    num_images = len(run.experiment.eval.arrays.images)
-    if episodes.name == "minibatch" and num_queries > num_images:
-        raise UserError(f"num_queries is {num_queries}; the split has {num_images} images")
-    return num_queries or -(-num_images // episodes.get("episode_length", 1))
+    if run.experiment.eval.is_iid and num_queries > run.num_images:
+        raise UserError(f"num_queries is {num_queries}; the split has {run.num_images} images")
+    return num_queries or -(-run.num_images // math.prod(run.eval_indices().query.shape[1:]))
 
 
 def _episodes(
     run: Run, num_queries: int, batch_size: int, rng_key: chex.PRNGKey
 ) -> Iterator[data.Episode]:
     stage = run.experiment.eval
-    if run.experiment.config.eval.episodes.name == "minibatch":
+    if stage.is_iid:
         for start in range(0, num_queries, batch_size):
             indices = np.arange(start, min(start + batch_size, num_queries))
             yield run.fetch(data.EpisodeIndices(jnp.asarray(indices)))

@@ -1,16 +1,19 @@
 """The memory's row covariance, full or diagonal, before and after a write: KM figure 10."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax.evaluation.run import Report, Run
+from memjax import models
+from memjax.evaluation.options import cut, up_to
+from memjax.evaluation.report import Report
+from memjax.evaluation.run import Run
+
+NEEDS = models.ReadsByWeights
 
 
 def evaluate(
-    run: Run, *, num_episodes: int = 16, episode_length: int = 32, seed: int = 0
+    run: Run, *, num_episodes: int = 16, episode_length: int = up_to(32), seed: int = 0
 ) -> Report:
     """Writes held-out episodes into the memory and looks at how its rows are correlated.
 
@@ -27,15 +30,14 @@ def evaluate(
     Raises:
       UserError: a model whose memory is no Gaussian.
     """
-    run.require("covariance", hasattr(run.model, "diagonal"), "a Kanerva Machine")
+    episode_length = cut(episode_length, run.num_images)
     draw_rng_key, write_rng_key = jax.random.split(jax.random.key(seed))
     images = run.draw_episodes(draw_rng_key, num_episodes, episode_length)
-    prior: Any = run.model.apply(run.variables, method="memory_prior")
-    posterior = run.apply("write", write_rng_key, images)
+    prior, posterior = run.write(write_rng_key, None), run.write_episodes(write_rng_key, images)
     table, panels = [], {}
     for name, memory in (("prior", prior), ("posterior", posterior)):
         row_cov = memory.row_cov
-        if run.model.diagonal:
+        if row_cov.ndim - (memory is posterior) == 1:  # of a diagonal
             row_cov = row_cov[..., None] * jnp.eye(row_cov.shape[-1])
         table.append({"memory": name} | _describe(row_cov))
         panels[f"{name}: row covariance"] = np.asarray(row_cov.reshape(-1, *row_cov.shape[-2:])[0])

@@ -3,8 +3,12 @@
 import jax
 import numpy as np
 
+from memjax import models
 from memjax.errors import UserError
-from memjax.evaluation.run import Report, Run
+from memjax.evaluation.report import Report
+from memjax.evaluation.run import Run
+
+NEEDS = models.HasFeatures
 
 
 def evaluate(run: Run, *, regularization: float = 1e-4, seed: int = 0) -> Report:
@@ -26,14 +30,12 @@ def evaluate(run: Run, *, regularization: float = 1e-4, seed: int = 0) -> Report
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import LinearSVC
 
-    run.require("probe", hasattr(run.model, "features"), "a model with recognition features")
     if not regularization > 0:
         raise UserError(f"regularization is {regularization}; it must be above 0")
     train, test = run.experiment.train.arrays, run.experiment.eval.arrays
     num_classes = len(train.class_sizes)
     if num_classes < 2:
-        name = run.experiment.config.dataset.name
-        raise UserError(f"task probe needs images of several classes; {name} has {num_classes}")
+        raise UserError(f"task probe needs images of several classes; these have {num_classes}")
     train_features, test_features = (
         run.map_images("features", jax.random.key(seed), arrays.images) for arrays in (train, test)
     )

@@ -11,8 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from memjax.errors import UserError, check_at_least_one
-from memjax.evaluation.run import Curves, Report, Run
+from memjax.evaluation.report import Curves, Report
+from memjax.evaluation.run import Run
+from memjax.evaluation.tasks.denoise import block_size
 from memjax.nets import check_images
+
+NEEDS = None
 
 _CHUNK = 500  # images that are imputed at a time
 _PICTURES = 10
@@ -21,7 +25,7 @@ _PICTURES = 10
 def evaluate(
     run: Run,
     *,
-    rect_size: int = 12,
+    rect_size: int = 0,
     drop_rate: float = 0.6,
     num_rounds: int = 100,
     num_queries: int = 0,
@@ -34,7 +38,7 @@ def evaluate(
 
     Args:
       run: the trained run of a model of single images.
-      rect_size: side of the square, in pixels.
+      rect_size: side of the square, in pixels; 0 for 12 of 28 of the height.
       drop_rate: the probability, between 0 and 1.
       num_rounds: of the Markov chain.
       num_queries: how many images; 0 for the whole split.
@@ -43,12 +47,13 @@ def evaluate(
     Raises:
       UserError: a model of other data, noise that hides nothing or everything.
     """
-    single = run.experiment.config.eval.episodes.name == "minibatch"
-    run.require("impute", single, "a model of single images")
+    if not run.experiment.eval.is_iid:
+        raise UserError("task impute needs a run of single images; this one draws episodes")
     arrays = run.experiment.eval.arrays
     images = np.asarray(arrays.images[: num_queries or None], np.float32) / 255
     mask_rng_key, chain_rng_key = jax.random.split(jax.random.key(seed))
     shape = (_, height, width) = images.shape[:3]
+    rect_size = rect_size or block_size(height)
     noises = {
         f"RECT-{rect_size}": np.broadcast_to(hide_rectangle(height, width, rect_size), shape),
         f"RAND-{drop_rate}": np.asarray(jax.random.bernoulli(mask_rng_key, drop_rate, shape)),
@@ -89,10 +94,12 @@ def impute(
     check_images(images)
     _check_noise("mask", hidden)
     check_at_least_one(num_rounds=num_rounds)
+    memory = run.write(rng_key, None)
     parts = [
         _chain(
             run.model,
             run.variables,
+            memory,
             jax.random.fold_in(rng_key, i),
             images[i : i + _CHUNK],
             hidden[i : i + _CHUNK, ..., None],
@@ -121,6 +128,7 @@ def hide_half(height: int, width: int) -> np.ndarray:
 def _chain(
     model: nn.Module,
     variables: Any,
+    memory: Any,
     rng_key: chex.PRNGKey,
     images: chex.Array,
     hidden: chex.Array,
@@ -130,7 +138,7 @@ def _chain(
 
     @jax.vmap
     def reconstruct(rng_key: chex.PRNGKey, image: chex.Array) -> Any:
-        pictures: Any = model.apply(variables, rng_key, image, None, method="explain")
+        pictures: Any = model.apply(variables, rng_key, image, memory, method="explain")
         return pictures["reconstruction"]
 
     def refine(current: chex.Array, rng_key: chex.PRNGKey) -> tuple[chex.Array, chex.Array]:

@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 
-from memjax.evaluation.few_shot import check_few_shot, few_shot_nll
-from memjax.evaluation.likelihood import make_score
-from memjax.evaluation.run import Curves, Report, Run, as_sequence
+from memjax.evaluation.few_shot import check_few_shot, few_shot_nll, limits
+from memjax.evaluation.options import as_sequence, up_to
+from memjax.evaluation.report import Curves, Report
+from memjax.evaluation.run import Run
+from memjax.evaluation.tasks.likelihood import make_score
+
+NEEDS = None
 
 
 def evaluate(
     run: Run,
     *,
-    num_classes: int | Sequence[int] = (1, 2, 4, 16),
-    num_shots: int | Sequence[int] = (1, 2, 3, 4, 5, 10, 19),
+    num_classes: int | Sequence[int] = up_to(1, 2, 4, 16),
+    num_shots: int | Sequence[int] = up_to(1, 2, 3, 4, 5, 10, 19),
     num_samples: int = 1000,
     num_queries: int = 256,
     seed: int = 0,
@@ -31,11 +35,12 @@ def evaluate(
     """
     check_few_shot(run, "table1")
     score = make_score(run, num_samples)[0]
-    shots = as_sequence(num_shots)
+    most_classes, most_shots = limits(run)
+    shots = as_sequence(num_shots, most_shots)
     table = []
-    for classes in as_sequence(num_classes):
+    for classes in as_sequence(num_classes, most_classes):
         nll = [few_shot_nll(run, score, classes, n, num_queries, seed)[0] for n in shots]
         table.append({"classes": classes} | {f"{n}": v for n, v in zip(shots, nll, strict=True)})
     lines = {f"{row['classes']} classes": (shots, [row[f"{n}"] for n in shots]) for row in table}
     panel = Curves("images of each class in memory", "NLL, nats", lines)
-    return Report(table, curves={"table1": {run.experiment.config.model.name: panel}})
+    return Report(table, curves={"table1": {run.experiment.name: panel}})

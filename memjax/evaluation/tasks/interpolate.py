@@ -1,15 +1,27 @@
 """Images between two images, by the weights that read them: Kanerva Machine figure 7."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from memjax import models
 from memjax.errors import UserError
-from memjax.evaluation.run import Report, Run
+from memjax.evaluation.options import cut, up_to
+from memjax.evaluation.report import Report
+from memjax.evaluation.run import Run
+
+NEEDS = models.ReadsByWeights
 
 
 def evaluate(
-    run: Run, *, num_pairs: int = 8, num_steps: int = 9, episode_length: int = 32, seed: int = 0
+    run: Run,
+    *,
+    num_pairs: int = 8,
+    num_steps: int = 9,
+    episode_length: int = up_to(32),
+    seed: int = 0,
 ) -> Report:
     """Reads at weights on the line between those of two written images.
 
@@ -26,19 +38,18 @@ def evaluate(
     Raises:
       UserError: a model that does not read by weights.
     """
-    run.require(
-        "interpolate", hasattr(run.model, "decode_weights"), "a model that reads by weights"
-    )
+    episode_length = cut(episode_length, run.num_images)
     for name, value in (("num_steps", num_steps), ("episode_length", episode_length)):
         if value < 2:
             raise UserError(f"{name} is {value}; it must be at least 2")
     draw_rng_key, write_rng_key, read_rng_key = jax.random.split(jax.random.key(seed), 3)
     images = run.draw_episodes(draw_rng_key, num_pairs, episode_length)
-    memories = run.apply("write", write_rng_key, images)
-    weights = run.apply("weights", read_rng_key, memories, images[:, :2])  # [pairs, 2, N]
+    memories = run.write_episodes(write_rng_key, images)
+    weights = run.map_episodes("weights", read_rng_key, images[:, :2], memories)  # [pairs, 2, N]
     share = jnp.linspace(0.0, 1.0, num_steps)[:, None]
     between = (1.0 - share) * weights[:, None, 0] + share * weights[:, None, 1]
-    rows = run.apply("decode_weights", read_rng_key, memories, between)
+    decode = partial(run.model.apply, run.variables, method="decode_weights")
+    rows = jax.jit(jax.vmap(jax.vmap(decode, (None, 0))))(memories, between)
     steps = _error(rows[:, 1:], rows[:, :-1])
     numbers = {
         "start": float(jnp.mean(_error(rows[:, 0], images[:, 0]))),

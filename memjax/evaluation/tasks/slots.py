@@ -2,12 +2,17 @@
 
 import numpy as np
 
+from memjax import models
 from memjax.errors import UserError
-from memjax.evaluation.preference import check_memory, class_preferences
-from memjax.evaluation.run import Report, Run
+from memjax.evaluation.options import cut, up_to
+from memjax.evaluation.report import Report
+from memjax.evaluation.run import Run
+from memjax.evaluation.tasks.preference import class_preferences
+
+NEEDS = models.HasLayerSlots
 
 
-def evaluate(run: Run, *, num_slots: int = 3, seed: int = 0) -> Report:
+def evaluate(run: Run, *, num_slots: int = up_to(3), seed: int = 0) -> Report:
     """For each class, the slots that are read most, and what each alone decodes to.
 
     Only a sum keeps a slot what it is: other compositions are refused, as in the paper.
@@ -21,13 +26,13 @@ def evaluate(run: Run, *, num_slots: int = 3, seed: int = 0) -> Report:
       UserError: a model without slots or with another composition, a data set without classes,
         more slots than there are.
     """
-    check_memory(run, "slots")
     if run.model.composition != "sum":
         raise UserError(
             f"task slots needs model.composition 'sum'; this run's is {run.model.composition!r}"
         )
     shares = class_preferences(run, "slots", seed)
     fewest = min(matrix.shape[1] for matrix in shares.values())
+    num_slots = cut(num_slots, fewest)
     if not 1 <= num_slots <= fewest:
         raise UserError(f"num_slots is {num_slots}; it must be between 1 and {fewest}")
     table, grids = [], {}

@@ -4,8 +4,13 @@ import jax
 import numpy as np
 import scipy.special
 
-from memjax.evaluation.few_shot import draw
-from memjax.evaluation.run import Curves, Report, Run
+from memjax import models
+from memjax.evaluation.few_shot import draw, limits
+from memjax.evaluation.options import cut, up_to
+from memjax.evaluation.report import Curves, Report
+from memjax.evaluation.run import Run
+
+NEEDS = models.AddressesSupport
 
 _TOP = 5
 
@@ -13,8 +18,8 @@ _TOP = 5
 def evaluate(
     run: Run,
     *,
-    num_classes: int = 8,
-    num_shots: int = 10,
+    num_classes: int = up_to(8),
+    num_shots: int = up_to(10),
     num_queries: int = 4,
     seed: int = 0,
 ) -> Report:
@@ -30,10 +35,12 @@ def evaluate(
     Raises:
       UserError: a model without addresses of the support, or an episode the data set can't fill.
     """
-    run.require_addresses("addresses")
     rng_key = jax.random.key(seed)
+    most_classes, most_shots = limits(run)
+    num_classes, num_shots = cut(num_classes, most_classes), cut(num_shots, most_shots)
     queries, support, labels, slot_labels = draw(run, rng_key, num_classes, num_shots)
-    logits = run.map("address_logits", rng_key, queries[:num_queries], support)
+    memory = run.write(rng_key, support)
+    logits = run.map("address_logits", rng_key, queries[:num_queries], memory)
     posterior = scipy.special.softmax(np.asarray(logits, np.float64), axis=1)
     table, panels, rows = [], {}, {}
     for i, probs in enumerate(posterior):

@@ -7,9 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax import data
+from memjax import data, models
 from memjax.errors import UserError
-from memjax.evaluation.run import Report, Run, as_sequence
+from memjax.evaluation.options import as_sequence, up_to
+from memjax.evaluation.report import Report
+from memjax.evaluation.run import Run
+
+NEEDS = models.AddressesSupport
 
 _CHUNK = 256  # queries that are asked at a time
 _PICTURES = 10
@@ -18,7 +22,7 @@ _PICTURES = 10
 def evaluate(
     run: Run,
     *,
-    num_slots: int | Sequence[int] = (256, 512, 1024, 2048),
+    num_slots: int | Sequence[int] = up_to(256, 512, 1024, 2048),
     num_memories: int = 4,
     seed: int = 0,
 ) -> Report:
@@ -36,9 +40,8 @@ def evaluate(
     Raises:
       UserError: a model that does not address the support, or a memory of a size not to be had.
     """
-    run.require_addresses("recall")
-    largest = len(run.experiment.eval.arrays.images)
-    sizes = as_sequence(num_slots)
+    largest = run.num_images
+    sizes = as_sequence(num_slots, largest)
     table = []
     for size in sizes:
         if not 1 <= size <= largest:
@@ -67,20 +70,20 @@ def lookup_table_nll(images: chex.Array) -> float:
 
 def _memory(run: Run, rng_key: chex.PRNGKey, num_slots: int) -> data.Episode:
     """A memory of distinct held-out images, all of them asked for."""
-    largest = len(run.experiment.eval.arrays.images)
-    support = data.sample_without_replacement(rng_key, largest, num_slots)
+    support = data.sample_without_replacement(rng_key, run.num_images, num_slots)
     return run.fetch(data.EpisodeIndices(support, support, jnp.arange(num_slots)))
 
 
 def _recall_all(run: Run, rng_key: chex.PRNGKey, num_slots: int) -> dict[str, float]:
     support_rng_key, model_rng_key = jax.random.split(rng_key)
     episode = _memory(run, support_rng_key, num_slots)
+    memory = run.write(model_rng_key, episode.support)
     chunks = []
     for start in range(0, num_slots, _CHUNK):
         queries = episode.query[start : start + _CHUNK]
         chunk_rng_key = jax.random.fold_in(model_rng_key, start)
-        _, metrics = run.map("__call__", chunk_rng_key, queries, episode.support, train=False)
-        logits = run.map("address_logits", chunk_rng_key, queries, episode.support)
+        _, metrics = run.map("__call__", chunk_rng_key, queries, memory, train=False)
+        logits = run.map("address_logits", chunk_rng_key, queries, memory)
         correct = jnp.argmax(logits, axis=1) == jnp.arange(start, start + len(queries))
         chunks.append(metrics | {"accuracy": correct})
     means = {name: float(np.mean(np.concatenate([c[name] for c in chunks]))) for name in chunks[0]}
@@ -90,5 +93,6 @@ def _recall_all(run: Run, rng_key: chex.PRNGKey, num_slots: int) -> dict[str, fl
 def _pictures(run: Run, rng_key: chex.PRNGKey, num_slots: int) -> dict[str, np.ndarray]:
     """Rows of images: queries, the slots retrieved for them, reconstructions."""
     episode = _memory(run, rng_key, num_slots)
-    rows = run.map("explain", rng_key, episode.query[:_PICTURES], episode.support)
+    memory = run.write(rng_key, episode.support)
+    rows = run.map("explain", rng_key, episode.query[:_PICTURES], memory)
     return {name: np.asarray(images) for name, images in rows.items()}

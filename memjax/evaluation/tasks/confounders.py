@@ -3,16 +3,20 @@
 import math
 from collections.abc import Sequence
 
-from memjax.evaluation.few_shot import check_few_shot, few_shot_nll
-from memjax.evaluation.likelihood import make_score
-from memjax.evaluation.run import Curves, Report, Run, as_sequence
+from memjax.evaluation.few_shot import check_few_shot, few_shot_nll, limits
+from memjax.evaluation.options import as_sequence, up_to
+from memjax.evaluation.report import Curves, Report
+from memjax.evaluation.run import Run
+from memjax.evaluation.tasks.likelihood import make_score
+
+NEEDS = None
 
 
 def evaluate(
     run: Run,
     *,
-    num_classes: int | Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 144),
-    num_shots: int | Sequence[int] = (1, 4, 8, 16, 18),
+    num_classes: int | Sequence[int] = up_to(1, 2, 4, 8, 16, 32, 64, 144),
+    num_shots: int | Sequence[int] = up_to(1, 4, 8, 16, 18),
     num_samples: int = 100,
     num_queries: int = 64,
     seed: int = 0,
@@ -34,16 +38,16 @@ def evaluate(
       UserError: a run of other episodes, or episodes that the data set can't fill.
     """
     check_few_shot(run, "confounders")
-    shots = run.experiment.config.eval.episodes.num_support
-    all_classes = len(run.experiment.eval.arrays.class_sizes)
+    shots = run.experiment.eval.sizes.get("num_support", 1)
+    all_classes, most_shots = limits(run)
     score = make_score(run, num_samples)[0]
 
     def row(classes: int, shots: int) -> dict[str, float | int]:
         nll, error = few_shot_nll(run, score, classes, shots, num_queries, seed)
         return {"classes": classes, "shots": shots, "nll": nll, "standard_error": error}
 
-    by_classes = [row(classes, shots) for classes in as_sequence(num_classes)]
-    by_shots = [row(all_classes, shots) for shots in as_sequence(num_shots)]
+    by_classes = [row(classes, shots) for classes in as_sequence(num_classes, all_classes)]
+    by_shots = [row(all_classes, shots) for shots in as_sequence(num_shots, most_shots)]
     fewest = min(by_classes, key=lambda entry: entry["classes"])
     one = fewest["nll"] - math.log(fewest["classes"])
     for entry in by_classes + by_shots:

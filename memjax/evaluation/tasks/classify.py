@@ -8,8 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
-from memjax.evaluation.few_shot import draw
-from memjax.evaluation.run import Report, Run, as_sequence
+from memjax import models
+from memjax.evaluation.few_shot import draw, limits
+from memjax.evaluation.options import as_sequence, up_to
+from memjax.evaluation.report import Report
+from memjax.evaluation.run import Run
+
+NEEDS = models.AddressesSupport
 
 _CHUNK = 5  # queries whose posterior over all addresses is held in memory at a time
 
@@ -17,8 +22,8 @@ _CHUNK = 5  # queries whose posterior over all addresses is held in memory at a 
 def evaluate(
     run: Run,
     *,
-    ways: int | Sequence[int] = (5, 20),
-    shots: int | Sequence[int] = (1, 5),
+    ways: int | Sequence[int] = up_to(5, 20),
+    shots: int | Sequence[int] = up_to(1, 5),
     num_queries: int = 1000,
     num_samples: int = 0,
     seed: int = 0,
@@ -40,10 +45,10 @@ def evaluate(
     Raises:
       UserError: a model without addresses of the support, or episodes the data set can't fill.
     """
-    run.require_addresses("classify")
+    most_classes, most_shots = limits(run)
     table: list[dict[str, float | int]] = []
-    for way in as_sequence(ways):
-        for shot in as_sequence(shots):
+    for way in as_sequence(ways, most_classes):
+        for shot in as_sequence(shots, most_shots):
             correct = _correct(run, way, shot, num_queries, num_samples, seed)
             accuracy = {f"accuracy by {name}": float(np.mean(c)) for name, c in correct.items()}
             queries = len(correct["q(a|x)"])
@@ -61,9 +66,10 @@ def _correct(
             jax.random.fold_in(jax.random.key(seed), i)
         )
         queries, support, labels, _ = draw(run, episode_rng_key, way, shot)
-        scores = {"q(a|x)": run.map("address_logits", sample_rng_key, queries, support)}
+        memory = run.write(sample_rng_key, support)
+        scores = {"q(a|x)": run.map("address_logits", sample_rng_key, queries, memory)}
         if num_samples:
-            scores["p(a|x)"] = log_joint(run, sample_rng_key, queries, support, num_samples)
+            scores["p(a|x)"] = log_joint(run, sample_rng_key, queries, memory, num_samples)
         for name, logits in scores.items():
             by_class = np.asarray(logits, np.float64).reshape(len(queries), way, shot)
             found = np.argmax(scipy.special.logsumexp(by_class, axis=2), axis=1)
@@ -71,14 +77,14 @@ def _correct(
     return {name: np.concatenate(parts) for name, parts in hits.items()}
 
 
-def log_joint(run: Run, rng_key, queries, support, num_samples: int) -> np.ndarray:
+def log_joint(run: Run, rng_key, queries, memory, num_samples: int) -> np.ndarray:
     """Estimates of log p(x, a) `[B, N]`."""
     chunks = []
     for start in range(0, len(queries), _CHUNK):
         total = jnp.full((), -jnp.inf)
         for i in range(num_samples):
             chunk_rng_key = jax.random.fold_in(jax.random.fold_in(rng_key, start), i)
-            inputs = (chunk_rng_key, queries[start : start + _CHUNK], support)
+            inputs = (chunk_rng_key, queries[start : start + _CHUNK], memory)
             total = jnp.logaddexp(total, run.map("address_log_weights", *inputs))
         chunks.append(total - math.log(num_samples))
     return np.concatenate(chunks)

@@ -4,13 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax.evaluation.run import Report, Run
+from memjax import models
+from memjax.evaluation.options import cut, up_to
+from memjax.evaluation.report import Report
+from memjax.evaluation.run import Run
+
+NEEDS = models.ReadsByWeights
 
 _PICTURES = 10
 
 
 def evaluate(
-    run: Run, *, num_episodes: int = 16, episode_length: int = 32, seed: int = 0
+    run: Run, *, num_episodes: int = 16, episode_length: int = up_to(32), seed: int = 0
 ) -> Report:
     """Writes held-out episodes and reads their images.
 
@@ -25,12 +30,12 @@ def evaluate(
     Raises:
       UserError: a model that does not read by weights.
     """
-    run.require("weights", hasattr(run.model, "decode_weights"), "a model that reads by weights")
+    episode_length = cut(episode_length, run.num_images)
     draw_rng_key, write_rng_key, read_rng_key = jax.random.split(jax.random.key(seed), 3)
     images = run.draw_episodes(draw_rng_key, num_episodes, episode_length)
-    memories = run.apply("write", write_rng_key, images)
-    weights = run.apply("weights", read_rng_key, memories, images)
-    read = run.apply("read", read_rng_key, memories, images).mean
+    memories = run.write_episodes(write_rng_key, images)
+    weights = run.map_episodes("weights", read_rng_key, images, memories)
+    read = run.map_episodes("read", read_rng_key, images, memories).mean
     used = jnp.square(jnp.sum(jnp.abs(weights), -1)) / jnp.sum(jnp.square(weights), -1)
     numbers = {
         "num_slots": weights.shape[-1],

@@ -5,8 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from memjax import models
 from memjax.evaluation import reading
-from memjax.evaluation.run import Curves, Report, Run
+from memjax.evaluation.options import cut, up_to
+from memjax.evaluation.report import Curves, Report
+from memjax.evaluation.run import Run
+
+NEEDS = models.WritesEpisodes
 
 _PICTURES = 10
 
@@ -16,7 +21,7 @@ def evaluate(
     *,
     num_images: int = 1000,
     num_iterations: int = 10,
-    episode_length: int = 32,
+    episode_length: int = up_to(32),
     flip_rate: float = 0.15,
     seed: int = 0,
 ) -> Report:
@@ -36,8 +41,8 @@ def evaluate(
     Raises:
       UserError: a model without a memory of episodes.
     """
-    run.require_episodes("denoise")
     rng_key = jax.random.key(seed)
+    episode_length = cut(episode_length, run.num_images)
     images = run.draw_episodes(rng_key, -(-num_images // episode_length), episode_length)
     side = block_size(images.shape[-3])
     corruptions = {
@@ -50,7 +55,7 @@ def evaluate(
             jax.random.fold_in(rng_key, i), 3
         )
         corrupted = corrupt(noise_rng_key)
-        memories = run.apply("write", write_rng_key, images)
+        memories = run.write_episodes(write_rng_key, images)
         steps = [
             corrupted,
             *reading.repeat(run, read_rng_key, memories, corrupted, num_iterations),

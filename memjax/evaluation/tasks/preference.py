@@ -3,8 +3,12 @@
 import jax
 import numpy as np
 
+from memjax import models
 from memjax.errors import UserError
-from memjax.evaluation.run import Report, Run
+from memjax.evaluation.report import Report
+from memjax.evaluation.run import Run
+
+NEEDS = models.HasLayerSlots
 
 
 def evaluate(run: Run, *, seed: int = 0) -> Report:
@@ -50,25 +54,14 @@ def class_preferences(run: Run, task: str, seed: int) -> dict[str, np.ndarray]:
     Raises:
       UserError: a model without slots, a data set without classes.
     """
-    check_memory(run, task)
     arrays = run.experiment.eval.arrays
     labels = np.asarray(arrays.labels)
     classes = np.unique(labels[labels >= 0])
     if len(classes) < 2:
-        name = run.experiment.config.dataset.name
-        raise UserError(f"task {task} needs images of several classes; {name} has {len(classes)}")
+        raise UserError(f"task {task} needs images of several classes; these have {len(classes)}")
     activations = run.map_images("slot_activations", jax.random.key(seed), arrays.images)
     means = {
         layer: np.stack([weights[labels == c].mean(axis=0) for c in classes])
         for layer, weights in activations.items()
     }
     return {layer: mean / mean.sum(axis=1, keepdims=True) for layer, mean in means.items()}
-
-
-def check_memory(run: Run, task: str) -> None:
-    """Refuses a model whose decoder has no slots."""
-    run.require(task, hasattr(run.model, "slot_activations"), "a decoder with memories")
-    if not any(run.model.num_slots):
-        raise UserError(
-            f"task {task} needs slots; this run's model.num_slots is {tuple(run.model.num_slots)}"
-        )
