@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 _ROOT = Path(__file__).parents[1]
 _PAGES = sorted((_ROOT / "docs").rglob("*.md"))
@@ -48,8 +50,9 @@ def test_no_block_is_left_out():
 
 
 @pytest.mark.parametrize("page", pages_with("python", quick=("index", "choosing")))
-def test_python_runs(page):
+def test_python_runs(page, tmp_path, monkeypatch):
     """The blocks of a page one after another; what they assert holds."""
+    monkeypatch.chdir(tmp_path)
     names = {"__name__": "page"}
     for _, code in blocks(page, "python"):
         exec(compile(code, str(page), "exec"), names)
@@ -59,6 +62,12 @@ def test_python_runs(page):
 def test_commands_run(page, tmp_path):
     for name in ("memjax", "experiments"):
         (tmp_path / name).symlink_to(_ROOT / name)
+    (tmp_path / "pictures").mkdir()
+    for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (400, 8, 8), np.uint8)):
+        Image.fromarray(image).save(tmp_path / f"pictures/{i}.png")
+    for title, code in blocks(page, "python"):
+        if title:
+            (tmp_path / title).write_text(code)
     for _, code in blocks(page, "sh"):
         finished = in_shell(tmp_path, code)
         assert finished.returncode == 0, finished.stderr
