@@ -53,6 +53,7 @@ def test_a_reading_asks_with_what_was_read_before(kanerva_run):
     assert np.any(other[0] != one[0])
 
 
+@pytest.mark.slow
 def test_generate_has_a_row_for_each_reading(kanerva_run, vae_run, tmp_path, monkeypatch):
     monkeypatch.setattr(generate, "load_run", lambda workdir, data_dir: vae_run)
     report = generate.evaluate(

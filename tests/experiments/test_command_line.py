@@ -42,7 +42,7 @@ def assert_refused(finished, *words):
     [
         slow([f"--config={_TINY}"], ["workdir"]),
         slow(["--workdir=W", "--config=nothing.py"], ["nothing.py"]),
-        (["--workdir=W", f"--config={_TINY}", "--config.training.num_stepz=1"], ["num_steps"]),
+        slow(["--workdir=W", f"--config={_TINY}", "--config.training.num_stepz=1"], ["num_steps"]),
         slow(["--workdir=W", f"--config={_TINY}", "--config.training.num_steps=many"], ["many"]),
         slow(["--workdir=W", f"--config={_TINY}", "--steps=1"], ["steps"]),
         slow(["--workdir=W", f"--config={_TINY}", "extra"], ["'extra'"]),
@@ -126,6 +126,7 @@ def test_evaluating_nothing_is_refused(tmp_path):
     assert_refused(finished, str(tmp_path), "no config.json")
 
 
+@pytest.mark.slow
 def test_preparing_an_unknown_set_is_refused(tmp_path):
     finished = run("prepare", "--name=mnits", f"--data_dir={tmp_path}")
     assert_refused(finished, "'mnits'")

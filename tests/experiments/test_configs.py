@@ -29,7 +29,23 @@ def load(name):
     return importlib.import_module(f"experiments.configs.{name}").get_config().lock()
 
 
-@pytest.mark.parametrize("name", _NAMES)
+# The same classes as another config's, of other sizes.
+_LIKE_OTHERS = {
+    "dnc_omniglot",
+    "kanerva_cifar10",
+    "kanerva_omniglot",
+    "mem_vae_frey_faces",
+    "mem_vae_mnist",
+    "vae_cifar10",
+    "vae_mnist",
+    "vma_mnist_recall",
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n in _LIKE_OTHERS)) for n in _NAMES],
+)
 def test_config_builds_a_step(name):
     config = load(name)
     experiment = training.build(config, random_images)

@@ -36,6 +36,7 @@ class _Process:
         self._process.join()
 
 
+@pytest.mark.slow  # what crashes in a quick test of the loop goes on alike
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path):
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload([__name__])
