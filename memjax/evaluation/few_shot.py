@@ -59,5 +59,5 @@ def limits(run: Run) -> tuple[int, int]:
 
 def check_few_shot(run: Run, task: str) -> None:
     """Refuses a run whose episodes have no support."""
-    if run.eval_indices().support is None:
+    if run.experiment.eval.indices.support is None:
         raise UserError(f"task {task} needs a run of episodes with a support, such as few_shot's")

@@ -181,11 +181,6 @@ class Run:
         stage = self.experiment.eval
         return self.fetch(_draw(stage.draw, rng_key, stage.arrays))
 
-    def eval_indices(self) -> data.EpisodeIndices:
-        """The shapes of an episode of the evaluation's sampler."""
-        stage = self.experiment.eval
-        return jax.eval_shape(stage.draw, jax.random.key(0), stage.arrays)
-
     def draw_episodes(
         self, rng_key: chex.PRNGKey, num_episodes: int, episode_length: int, num_classes: int = 0
     ) -> jax.Array:

@@ -21,9 +21,9 @@ from memjax.nets import (
     ImageEncoder,
     ImageFeatures,
     ImageLikelihood,
+    ImageOutputs,
     add_uniform_noise,
     as_floats,
-    decode_images,
     distributions,
 )
 
@@ -125,7 +125,9 @@ class EpisodicVAE(nn.Module):
             self.image_encoder: nn.Module = ImageFeatures(self.encoder, num_outputs)
         else:
             self.image_encoder = ImageEncoder(num_outputs, self.num_filters, hidden_sizes)
-        if self.decoder is None:
+        if self.decoder is not None:
+            self.image_decoder: nn.Module = ImageOutputs(self.decoder, self.image_shape)
+        else:
             sizes = hidden_sizes[::-1]
             self.image_decoder = ImageDecoder(self.image_shape, self.num_filters, sizes)
         self.pixels = ImageLikelihood(self.likelihood)
@@ -139,7 +141,7 @@ class EpisodicVAE(nn.Module):
         image = as_floats("image", image)
         if train and self.likelihood == "gaussian":
             image = add_uniform_noise(rng_key, image)
-        return Encoded(image, self.image_encoder(image))
+        return self._encoded("image", image)
 
     def write(self, rng_key: chex.PRNGKey, support: chex.Array | Encoded | None = None) -> Any:
         """The memory after an episode `[T, H, W, C]`; KM eq. 8, by one sample of y and z.
@@ -248,9 +250,7 @@ class EpisodicVAE(nn.Module):
         )
 
     def _decode(self, latent: chex.Array) -> dist.Distribution:
-        if self.decoder is None:
-            return self.pixels(self.image_decoder(latent))
-        return self.pixels(decode_images(self.decoder, latent, self.image_shape))
+        return self.pixels(self.image_decoder(latent))
 
     def _address_prior(self) -> dist.Distribution:
         """p(y) of one image."""

@@ -15,10 +15,10 @@ from memjax import estimators
 from memjax.errors import UserError, check_at_least_one
 from memjax.nets import (
     ImageFeatures,
+    ImageOutputs,
     MemoryLayer,
     as_floats,
     check_images,
-    decode_images,
     distributions,
     image_to_vector,
 )
@@ -82,7 +82,9 @@ class MemVAE(nn.Module):
             for size, num_slots in zip(self.hidden_sizes, self.num_slots, strict=True)
         ]
         if self.decoder is None:
-            self.pixels = nn.Dense(num_pixels, kernel_init=glorot)
+            self.pixels: nn.Module = nn.Dense(num_pixels, kernel_init=glorot)
+        else:
+            self.pixels = ImageOutputs(self.decoder, self.image_shape)
         if self.likelihood == "gaussian":
             self.pixel_log_scale = nn.Dense(num_pixels, kernel_init=glorot)
 
@@ -209,10 +211,7 @@ class MemVAE(nn.Module):
 
     def _likelihood(self, hidden: chex.Array) -> dist.Distribution:
         shape = (*hidden.shape[:-1], *self.image_shape)
-        if self.decoder is None:
-            outputs = self.pixels(hidden).reshape(shape)
-        else:
-            outputs = decode_images(self.decoder, hidden, self.image_shape)
+        outputs = self.pixels(hidden).reshape(shape)
         if self.likelihood == "bernoulli":
             return distributions.bernoulli_image(outputs)
         return distributions.gaussian_image(outputs, self.pixel_log_scale(hidden).reshape(shape))

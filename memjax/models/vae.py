@@ -18,11 +18,11 @@ from memjax.nets import (
     ImageEncoder,
     ImageFeatures,
     ImageLikelihood,
+    ImageOutputs,
     PyramidDecoder,
     PyramidEncoder,
     add_uniform_noise,
     as_floats,
-    decode_images,
     distributions,
 )
 
@@ -69,12 +69,13 @@ class VAE(nn.Module):
             self.image_encoder = PyramidEncoder(num_outputs, self.num_filters, hidden_sizes)
         else:
             self.image_encoder = ImageEncoder(num_outputs, self.num_filters, hidden_sizes)
-        if self.decoder is None:
-            self.image_decoder: nn.Module = (
-                PyramidDecoder(self.image_shape, self.num_filters)
-                if pyramid
-                else ImageDecoder(self.image_shape, self.num_filters, hidden_sizes[::-1])
-            )
+        if self.decoder is not None:
+            self.image_decoder: nn.Module = ImageOutputs(self.decoder, self.image_shape)
+        elif pyramid:
+            self.image_decoder = PyramidDecoder(self.image_shape, self.num_filters)
+        else:
+            sizes = hidden_sizes[::-1]
+            self.image_decoder = ImageDecoder(self.image_shape, self.num_filters, sizes)
         self.pixels = ImageLikelihood(self.likelihood)
 
     def write(self, rng_key: chex.PRNGKey, support: chex.Array | None = None) -> None:
@@ -134,6 +135,4 @@ class VAE(nn.Module):
         return distributions.diagonal_normal(self.image_encoder(query))
 
     def _decode(self, latent: chex.Array) -> dist.Distribution:
-        if self.decoder is None:
-            return self.pixels(self.image_decoder(latent))
-        return self.pixels(decode_images(self.decoder, latent, self.image_shape))
+        return self.pixels(self.image_decoder(latent))

@@ -13,7 +13,7 @@ from memjax.nets.image import (
     add_uniform_noise,
     check_images,
 )
-from memjax.nets.injected import ImageFeatures, decode_images
+from memjax.nets.injected import ImageFeatures, ImageOutputs
 from memjax.nets.inputs import as_floats
 from memjax.nets.memory_cells import CategoricalCell, CategoricalState, KanervaCell
 from memjax.nets.memory_layer import MemoryLayer
@@ -30,6 +30,7 @@ __all__ = [
     "ImageEncoder",
     "ImageFeatures",
     "ImageLikelihood",
+    "ImageOutputs",
     "KanervaCell",
     "MemoryLayer",
     "PyramidDecoder",
@@ -38,7 +39,6 @@ __all__ = [
     "add_uniform_noise",
     "as_floats",
     "check_images",
-    "decode_images",
     "distributions",
     "image_to_vector",
 ]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from memjax.nets import distributions
-from memjax.nets.injected import ImageFeatures, decode_images
+from memjax.nets.injected import ImageFeatures, ImageOutputs
 from memjax.nets.inputs import as_floats
 from memjax.nets.mlp import MLP, image_to_vector
 
@@ -56,7 +56,10 @@ class DenseConditionalNets(nn.Module):
         if self.encoder is not None:
             self.features = ImageFeatures(self.encoder)
         if self.decoder is None:
-            self.pixels = MLP(tuple(self.hidden_sizes)[::-1], math.prod(self.image_shape))
+            sizes = tuple(self.hidden_sizes)[::-1]
+            self.pixels: nn.Module = MLP(sizes, math.prod(self.image_shape))
+        else:
+            self.pixels = ImageOutputs(self.decoder, self.image_shape)
         if self.direct:
             self.log_gain = self.param("log_gain", nn.initializers.zeros, tuple(self.image_shape))
 
@@ -80,12 +83,8 @@ class DenseConditionalNets(nn.Module):
 
     def decode(self, features: DenseFeatures, latent: chex.Array) -> chex.Array:
         """What p(x|m, z) is made of, `[..., H, W, C]`, for latents `[..., latent_size]`."""
-        if self.decoder is None:
-            pixels = self.pixels(_vector(features), latent)
-            outputs = pixels.reshape(*pixels.shape[:-1], *self.image_shape)
-        else:
-            codes = jnp.concatenate([_vector(features), latent], axis=-1)
-            outputs = decode_images(self.decoder, codes, self.image_shape)
+        pixels = self.pixels(_vector(features), latent)
+        outputs = pixels.reshape(*latent.shape[:-1], *self.image_shape)
         if features.image is None or not self.direct:
             return outputs
         bernoulli = self.likelihood == "bernoulli"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import chex
 import flax.linen as nn
+import jax.numpy as jnp
 
 from memjax.errors import UserError
 from memjax.nets.inputs import as_floats
@@ -39,19 +40,31 @@ class ImageFeatures(nn.Module):
         return nn.Dense(self.output_size)(features) if self.output_size else features
 
 
-def decode_images(net: nn.Module, codes: chex.Array, image_shape: Sequence[int]) -> chex.Array:
-    """`[..., H, W, C]` of codes `[..., D]`, by a net `[B, D]` to `[B, H, W, C]`.
+class ImageOutputs(nn.Module):
+    """Codes `[..., D]` to `[..., H, W, C]`, by a net `[B, D]` to `[B, H, W, C]`.
 
-    Raises:
-      UserError: the net gives another shape.
+    Attributes:
+      net: the user's.
+      image_shape: (H, W, C).
     """
-    outputs = _on_batch("decoder", net, codes, 1)
-    shape = outputs.shape[codes.ndim - 1 :]
-    if shape != tuple(image_shape):
-        raise UserError(
-            f"decoder gives {list(shape)} for a code; it must give an image {list(image_shape)}"
-        )
-    return outputs
+
+    net: nn.Module
+    image_shape: Sequence[int]
+
+    def __call__(self, *codes: chex.Array) -> chex.Array:
+        """Decodes the concatenation of its inputs.
+
+        Raises:
+          UserError: the net gives another shape.
+        """
+        joined = jnp.concatenate(codes, axis=-1)
+        outputs = _on_batch("decoder", self.net, joined, 1)
+        shape, wanted = outputs.shape[joined.ndim - 1 :], tuple(self.image_shape)
+        if shape != wanted:
+            raise UserError(
+                f"decoder gives {list(shape)} for a code; it must give an image {list(wanted)}"
+            )
+        return outputs
 
 
 def _on_batch(field: str, net: nn.Module, inputs: chex.Array, ndim: int) -> chex.Array:

@@ -58,7 +58,7 @@ class Stage:
             images = np.where(images > 127, 255, 0).astype(np.uint8)
         arrays = data.ImageArrays.create(images, dataset.labels, dataset.ink)
         stage = cls(arrays, sampler, rng_key if binarization == "dynamic" else None)
-        assert stage.batch_size  # finds out here, not within a compiled step, what does not fit
+        _ = stage.indices  # finds out here, not within a compiled step, what does not fit
         return stage
 
     def gather(
@@ -68,16 +68,19 @@ class Stage:
         return data.gather(arrays, indices, self.binarize_rng_key, epoch)
 
     @cached_property
+    def indices(self) -> data.EpisodeIndices:
+        """The shapes of an episode's indices."""
+        return jax.eval_shape(self.draw, jax.random.key(0), self.arrays)
+
+    @property
     def batch_size(self) -> int:
         """Queries, or episodes, in a global batch: the axis that is split over devices."""
-        indices = jax.eval_shape(self.draw, jax.random.key(0), self.arrays)
-        return indices.query.shape[0]
+        return self.indices.query.shape[0]
 
-    @cached_property
+    @property
     def is_iid(self) -> bool:
         """Whether it draws single images, and no memory."""
-        indices = jax.eval_shape(self.draw, jax.random.key(0), self.arrays)
-        return indices.query.ndim == 1 and indices.support is None
+        return self.indices.query.ndim == 1 and self.indices.support is None
 
     @property
     def sizes(self) -> Mapping[str, Any]:

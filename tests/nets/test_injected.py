@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from memjax.errors import UserError
-from memjax.nets import ImageFeatures, decode_images
+from memjax.nets import ImageFeatures, ImageOutputs
 from tests.model_examples import Decoder, Encoder
 
 _SHAPE = (3, 2, 1)
@@ -29,7 +29,7 @@ def features(function, images=_IMAGES, **fields):
 
 
 def decoded(function, codes):
-    return jax.eval_shape(lambda: decode_images(Gives(function), codes, _SHAPE))
+    return jax.eval_shape(lambda: ImageOutputs(Gives(function), _SHAPE)(codes))
 
 
 @pytest.mark.parametrize("output_size", [0, 5])
@@ -43,7 +43,7 @@ def test_leading_axes_come_back(output_size):
     class Model(nn.Module):
         @nn.compact
         def __call__(self, codes):
-            return decode_images(Decoder(_SHAPE), codes, _SHAPE)
+            return ImageOutputs(Decoder(_SHAPE), _SHAPE)(codes)
 
     codes = np.random.default_rng(1).random((2, 4, 7)).astype(np.float32)
     found, variables = Model().init_with_output(jax.random.key(0), codes)

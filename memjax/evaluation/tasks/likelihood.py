@@ -96,7 +96,8 @@ def _num_queries(run: Run, num_queries: int) -> int:
     """Those asked for, or as many as hold as many images as the split."""
     if run.experiment.eval.is_iid and num_queries > run.num_images:
         raise UserError(f"num_queries is {num_queries}; the split has {run.num_images} images")
-    return num_queries or -(-run.num_images // math.prod(run.eval_indices().query.shape[1:]))
+    images_a_query = math.prod(run.experiment.eval.indices.query.shape[1:])
+    return num_queries or -(-run.num_images // images_a_query)
 
 
 def _episodes(
