@@ -57,7 +57,7 @@ class ImageOutputs(nn.Module):
         Raises:
           UserError: the net gives another shape.
         """
-        joined = jnp.concatenate(codes, axis=-1)
+        joined = jnp.concatenate([as_floats("codes", x) for x in codes], axis=-1)
         outputs = _on_batch("decoder", self.net, joined, 1)
         shape, wanted = outputs.shape[joined.ndim - 1 :], tuple(self.image_shape)
         if shape != wanted:

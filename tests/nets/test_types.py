@@ -10,7 +10,7 @@ import scipy.stats
 from memjax import nets
 from memjax.errors import UserError
 from memjax.nets import distributions
-from tests.model_examples import Encoder
+from tests.model_examples import Decoder, Encoder
 
 _SHAPE = (5, 5, 1)
 _NETS = {
@@ -25,6 +25,7 @@ _NETS = {
     nets.ConditionalNets: (nets.ConditionalNets(_SHAPE, 2, 2, (4,)), _SHAPE),
     nets.DenseConditionalNets: (nets.DenseConditionalNets(_SHAPE, 2, (4,)), _SHAPE),
     nets.ImageFeatures: (nets.ImageFeatures(Encoder(), 2), _SHAPE),
+    nets.ImageOutputs: (nets.ImageOutputs(Decoder(_SHAPE), _SHAPE), (6,)),
     nets.ImageLikelihood: (nets.ImageLikelihood("gaussian"), _SHAPE),
 }
 _CONDITIONAL = (nets.ConditionalNets, nets.DenseConditionalNets)
