@@ -52,10 +52,14 @@ class Report:
     ink: bool = False
 
     def write_files(self, folder: str | Path) -> None:
-        """Writes `files` into `folder`, over those that are there."""
-        for name, content in self.files.items():
-            path = Path(folder) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
+        """Writes `files` into `folder`, over those there; earlier pictures of a number go."""
+        paths = {Path(folder) / name: content for name, content in self.files.items()}
+        for parent in {path.parent for path in paths} - {Path(folder)}:
+            parent.mkdir(parents=True, exist_ok=True)
+            for path in parent.glob("[0-9]*.png"):
+                if path.stem.isdecimal() and path not in paths:
+                    path.unlink()
+        for path, content in paths.items():
             path.write_bytes(content)
 
 

@@ -30,9 +30,15 @@ class Checkpoints:
     """The checkpoints of one run, in `workdir/checkpoints`."""
 
     def __init__(self, workdir: str | Path, read_only: bool = False):
-        """Creates the folder if need be; `read_only` leaves all as it is, for a run may go on."""
+        """Creates the folder if need be; `read_only` leaves all as it is, for a run may go on.
+
+        Raises:
+          UserError: a folder without checkpoints, of which to read.
+        """
         self._workdir = Path(workdir).absolute()
         self._read_only = read_only
+        if read_only and not (self._workdir / "checkpoints").is_dir():
+            raise UserError(f"workdir {workdir} holds no checkpoint; train it first")
         self._manager = self._open()
 
     def save(self, state: TrainState) -> None:

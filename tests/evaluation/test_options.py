@@ -124,6 +124,10 @@ def test_images_as_files_are_read_as_data_again(tmp_path, own_run):
     for i, image in enumerate(rows):
         with Image.open(tmp_path / "samples" / f"000{i}.png") as picture:
             np.testing.assert_array_equal(np.asarray(picture) / 255.0, image[..., 0])
+    (tmp_path / "samples" / "mine.png").touch()
+    own_run.task("samples", num_rows=1, num_columns=2, save="png").write_files(tmp_path)
+    left = sorted(path.name for path in (tmp_path / "samples").iterdir())
+    assert left == ["0000.png", "0001.png", "mine.png"]
     assert own_run.task("samples", num_rows=2, num_columns=3).files == {}
 
 

@@ -1,12 +1,17 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import scipy.special
 
+from memjax import data
 from memjax.errors import UserError
 from memjax.evaluation import load_run
 from memjax.evaluation.tasks import recall
 from memjax.training import build, train
 from tests.conftest import make_vma_config
+from tests.evaluation.conftest import make_own_run
+from tests.evaluation.own_model import AddressedFlips
 
 
 def test_no_nll_below_that_of_a_lookup_table(own_recall_run):
@@ -20,6 +25,15 @@ def test_no_nll_below_that_of_a_lookup_table(own_recall_run):
     log_joint = flips * np.log(0.05) + (64 - flips) * np.log(0.95) - np.log(297)
     exact = -np.mean(scipy.special.logsumexp(log_joint, axis=1))
     assert all_images["nll"] == pytest.approx(exact, rel=1e-5)
+
+
+def test_a_density_has_no_floor():
+    class Density(AddressedFlips):
+        likelihood: str = "gaussian"
+
+    run = make_own_run(Density, partial(data.recall, num_slots=16, batch_size=8))
+    (row,) = run.task("recall", num_slots=4, num_memories=1).table
+    assert row.keys() & {"nll", "floor", "excess"} == {"nll"}
 
 
 @pytest.mark.slow

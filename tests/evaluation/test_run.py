@@ -177,6 +177,7 @@ def test_folders_without_a_run_are_refused(tmp_path, vae_run):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="holds no checkpoint; train it first"):
         load_run(tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_a_run_is_loaded_by_its_config_or_with_its_experiment(tmp_path):

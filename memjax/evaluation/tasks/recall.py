@@ -29,7 +29,8 @@ def evaluate(
     """Fills memories with held-out images and asks for every image that they hold.
 
     The NLL of a look-up table, log of the number of distinct images, is the least that any model
-    can reach on average over a memory; the table's `excess` is what lies above it.
+    can reach on average over a memory; the table's `excess` is what lies above it. A density, as
+    that of a Gaussian likelihood is, has no such floor.
 
     Args:
       run: the trained run of a model with the support as memory.
@@ -49,8 +50,10 @@ def evaluate(
         rng_keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), size), num_memories)
         memories = [_recall_all(run, rng_key, size) for rng_key in rng_keys]
         means = {name: float(np.mean([m[name] for m in memories])) for name in memories[0]}
-        row = {"num_slots": size, "nll": means["nll"], "floor": means["floor"]}
-        table.append(row | {"excess": means["nll"] - means["floor"]} | means)
+        row = {"num_slots": size, "nll": means["nll"]}
+        if "floor" in means:
+            row |= {"floor": means["floor"], "excess": means["nll"] - means["floor"]}
+        table.append(row | means)
     return Report(table, {"recall": _pictures(run, jax.random.key(seed), sizes[0])})
 
 
@@ -87,7 +90,9 @@ def _recall_all(run: Run, rng_key: chex.PRNGKey, num_slots: int) -> dict[str, fl
         correct = jnp.argmax(logits, axis=1) == jnp.arange(start, start + len(queries))
         chunks.append(metrics | {"accuracy": correct})
     means = {name: float(np.mean(np.concatenate([c[name] for c in chunks]))) for name in chunks[0]}
-    return means | {"floor": lookup_table_nll(episode.support)}
+    model = run.experiment.model
+    is_density = isinstance(model, models.HasLikelihood) and model.likelihood == "gaussian"
+    return means if is_density else means | {"floor": lookup_table_nll(episode.support)}
 
 
 def _pictures(run: Run, rng_key: chex.PRNGKey, num_slots: int) -> dict[str, np.ndarray]:
