@@ -40,7 +40,6 @@ _LARGEST_SCALE = {
 
 
 _SLOW_TWICE = [*SLOW, "LRUAMachine", "SoftMemory", *(n for n in NAMES if " " in n)]
-_UNDER_VMAP = ["KanervaMachine otherwise"]  # it solves for each query's weights
 
 # Whose pyramids see nothing of these images: `test_soft_memory` has others.
 _DEAD = ["MatchingNetwork"]
@@ -132,18 +131,11 @@ def split(variables):
     return variables["params"], others
 
 
-def marked(slow, failing=()):
-    def marks(name):
-        return [pytest.mark.slow] * (name in slow) + [_FAILS] * (name in failing)
-
-    return [pytest.param(name, marks=marks(name)) for name in NAMES]
+def marked(slow):
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in slow)) for name in NAMES]
 
 
-# `lax.cond` made by `_careful.choose`'s rule of `vmap`, in a second derivative of `checkpoint`.
-_FAILS = pytest.mark.xfail(strict=True, reason="Kanerva writes under vmap in jax.checkpoint")
-
-
-@pytest.mark.parametrize("name", marked(_SLOW_TWICE, _UNDER_VMAP))
+@pytest.mark.parametrize("name", marked(_SLOW_TWICE))
 def test_every_derivative_of_a_checkpointed_loss(name):
     """Forward, and forward over reverse, which a Hessian's product is."""
     model = MODELS[name]

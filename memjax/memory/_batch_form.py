@@ -68,14 +68,14 @@ def _solution(mean, row_cov, weights, codes, noise_var) -> _Solution:
 @_solution.defjvp
 @full_precision
 def _solution_jvp(primals, tangents):
-    """For second derivatives: those of the plain form."""
+    """For second derivatives: those of the plain form, of what was found by the right one."""
 
     def solve(mean, row_cov, weights, codes, noise_var):
         cross_cov = weights @ row_cov
         arguments = (mean, row_cov, weights, codes, noise_var)
         return _solve(*arguments, cross_cov, cross_cov @ weights.T)
 
-    return jax.jvp(solve, primals, tangents)
+    return _solution(*primals), jax.jvp(solve, primals, tangents)[1]
 
 
 def _solve(mean, row_cov, weights, codes, noise_var, cross_cov, inner) -> _Solution:

@@ -91,8 +91,10 @@ def condition(
 def choose(plain_is_right: chex.Array, plain: Callable, careful: Callable, *operands: Any) -> Any:
     """`plain(*operands)` if a scalar says so, else `careful(*operands)`; only one of them runs.
 
-    Under `vmap`, where `lax.cond` would run both, the plain one runs if it is right for all. Give
-    the same functions at every call: JAX compiles new ones anew.
+    Under `vmap`, where `lax.cond` would run both, the plain one runs if it is right for all; what
+    is found is batched, all of it, along the first axis. The rule of a `custom_jvp` must batch as
+    its function does, which under `jit` and `checkpoint` JAX does not look at: give back from it
+    what `choose` found. Give the same functions at every call: JAX compiles new ones anew.
     """
 
     @jax.custom_batching.custom_vmap

@@ -31,6 +31,7 @@ class _Solution(NamedTuple):
     moved: chex.Array  # [N, C]
     pull: chex.Array  # W' E [N, C]
     keep: chex.Array  # I - G W [N, N]
+    is_careful: chex.Array  # 1 where left is G' and right I, scaled is E and moved 0
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -88,16 +89,23 @@ def _ways(axis_name: str | None) -> tuple[Callable, Callable]:
 @_solution.defjvp
 @full_precision
 def _solution_jvp(axis_name, primals, tangents):
-    """For second derivatives: those of the plain form."""
+    """For second derivatives: those of the plain form, in the terms of what was found."""
+    found, total = _solution(axis_name, *primals), _total(axis_name)
 
     def solve(mean, row_cov, weights, codes, noise_var):
-        total = _total(axis_name)
         after = condition(axis_name, mean, row_cov, weights, codes, noise_var)
         left, scaled = weights / noise_var[:, None], codes / noise_var[:, None]
         precision, information = total((left.T @ weights, left.T @ codes))
-        return _describe(left, scaled, precision, information, after[0], after[1])
+        plain = _describe(left, scaled, precision, information, after[0], after[1])
+        careful = plain._replace(
+            left=plain.left @ plain.right.T,
+            right=jnp.eye(len(mean), dtype=mean.dtype),
+            scaled=plain.scaled - plain.left @ plain.moved,
+            moved=jnp.zeros_like(mean),
+        )
+        return jax.tree.map(partial(jnp.where, found.is_careful > 0), careful, plain)
 
-    return jax.jvp(solve, primals, tangents)
+    return found, jax.jvp(solve, primals, tangents)[1]
 
 
 def _solve(total, mean, row_cov, weights, codes, noise_var, factor, precision, inner) -> _Solution:
@@ -114,8 +122,17 @@ def _solve(total, mean, row_cov, weights, codes, noise_var, factor, precision, i
 def _describe(left, scaled, precision, information, mean_after, row_cov_after) -> _Solution:
     """What the derivative needs, by the definitions of G and E."""
     keep = jnp.eye(len(precision), dtype=precision.dtype) - row_cov_after @ precision
-    pull = information - precision @ mean_after
-    return _Solution(mean_after, row_cov_after, left, row_cov_after, scaled, mean_after, pull, keep)
+    return _Solution(
+        mean=mean_after,
+        row_cov=row_cov_after,
+        left=left,
+        right=row_cov_after,
+        scaled=scaled,
+        moved=mean_after,
+        pull=information - precision @ mean_after,
+        keep=keep,
+        is_careful=jnp.zeros((), keep.dtype),
+    )
 
 
 def _solve_carefully(total, mean, row_cov, weights, codes, noise_var, *plain) -> _Solution:
@@ -130,6 +147,7 @@ def _solve_carefully(total, mean, row_cov, weights, codes, noise_var, *plain) ->
         moved=jnp.zeros_like(mean),
         pull=found.pull,
         keep=found.keep,
+        is_careful=jnp.ones((), mean.dtype),
     )
 
 

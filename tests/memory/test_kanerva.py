@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from memjax.memory import conditioning, kanerva
+from memjax.memory import _careful, conditioning, kanerva
 from memjax.memory.kanerva import KanervaState
 from tests import oracles
 
@@ -115,9 +115,12 @@ def _derivatives(function, modes, *arguments):
     ]
 
 
-@pytest.mark.parametrize("method", _METHODS)
-def test_gradients_are_those_of_the_plain_formula(x64, method):
-    """In both modes, and twice."""
+@pytest.mark.parametrize("method", [*_METHODS, "batch carefully", "information carefully"])
+def test_gradients_are_those_of_the_plain_formula(x64, method, monkeypatch):
+    """In both modes, and twice; of the careful form, as if the noise were small, too."""
+    method, *carefully = method.split()
+    if carefully:
+        monkeypatch.setattr(_careful, "ACCURACY", 0.0)
     memory, *rest = episode(3, 5, 2)
     arguments = (memory.mean, memory.row_cov, *rest)
     expected, curvature = _derivatives(_plain, (jax.grad,), *arguments)
