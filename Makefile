@@ -8,7 +8,7 @@ DEMO_DIR ?= runs/demo
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: help setup demo test test-slow mutate colabs docs lint clean
+.PHONY: help setup demo test test-slow mutate colabs colab matrix wheel address docs lint clean
 
 help:
 	@echo "make demo       train each kind of model on scikit-learn's digits, in a few minutes"
@@ -16,6 +16,8 @@ help:
 	@echo "make mutate ARGS=FILE...  changes a source file here and there; do its tests notice?"
 	@echo "make reproduce-NAME ARGS=...  a table or figure of the papers; ARGS=--list lists them"
 	@echo "make colabs     runs all notebooks                 make docs       the documentation, into site/"
+	@echo "make wheel      builds and checks the package      make colab      tests beside Colab's versions"
+	@echo "make matrix     the tests on the oldest, locked and newest packages, Python 3.11 to 3.13"
 	@echo "make lint       ruff and mypy                      make clean      remove .venv and caches"
 
 # Most modules are never imported: those that are get compiled then.
@@ -53,6 +55,16 @@ reproduce-%: setup
 colabs: setup
 	$(BIN)/python -m pytest -n0 -m 'slow or not slow' tests/test_colabs.py
 
+# ARGS="tests/memory", for one, in the place of all quick tests.
+colab matrix wheel: setup
+	$(BIN)/python -m tests.environments $@ $(ARGS)
+
+# Writes the address in pyproject.toml wherever else ours stands.
+address:
+	owner=$$(sed -nE 's#^Repository = "https://github.com/([^/]+)/.*#\1#p' pyproject.toml) && \
+	  git grep -lE '(github|github\.com)/[^/"]+/memjax' | xargs sed -i -E \
+	  "s#(github|github\.com)/[A-Za-z0-9-]+/memjax\b#\1/$$owner/memjax#g"
+
 docs: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -64,4 +76,4 @@ lint: setup
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .jax_cache .pytest_cache .mypy_cache .ruff_cache *.egg-info site
+	rm -rf $(VENV) .jax_cache .pytest_cache .mypy_cache .ruff_cache build dist site

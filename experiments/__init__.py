@@ -1,1 +1,13 @@
 """Command lines: train, evaluate, quickstart; and the configs of what the papers report."""
+
+import sys
+
+from memjax.extras import MissingPackageError, needs
+
+try:
+    with needs("train"):
+        import absl.flags  # noqa: F401
+        import ml_collections  # noqa: F401
+except MissingPackageError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)

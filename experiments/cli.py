@@ -38,7 +38,9 @@ def exit_on_user_error() -> Iterator[None]:
         yield
     except (UserError, OSError) as error:
         _exit(str(error))
-    except Exception as error:  # JAX has no class of its own for it
+    except Exception as error:  # JAX has no classes of its own for these
+        if "Unable to initialize backend" in str(error):  # JAX_PLATFORMS names what is not there
+            _exit(str(error))
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         _exit(f"out of memory, smaller batches or models need less: {str(error)[:200]}")

@@ -1,30 +1,90 @@
-"""The wheel: what is in it, and that it stands alone."""
+"""What is installed, under which names and versions, and what is said where something lacks."""
 
-import os
+import ast
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
-import venv
-import zipfile
 from pathlib import Path
 
+import jax
 import pytest
+
+import memjax
 
 _ROOT = Path(__file__).parents[1]
 
 
+_CORE = ("memory", "estimators", "nets", "models")
+
+
+def read_project():
+    return tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
+
+
+def tracked_files():
+    """Path, mode and text of each file; None for what is no text."""
+    if not (_ROOT / ".git").exists():
+        pytest.skip("not a clone")
+    listing = subprocess.run(
+        ["git", "ls-files", "--stage", "-z"], cwd=_ROOT, capture_output=True, check=True
+    ).stdout.decode()
+    for entry in filter(None, listing.split("\0")):
+        path = _ROOT / entry.partition("\t")[2]
+        if path.exists():  # else it is about to be deleted
+            content = b"" if path.is_dir() else path.read_bytes()
+            yield path, entry.split()[0], None if b"\0" in content else content
+
+
 def test_one_version_and_one_licence_everywhere():
-    project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
-    version = project["version"]
-    assert f'__version__ = "{version}"' in (_ROOT / "memjax/__init__.py").read_text()
-    citation = (_ROOT / "CITATION.cff").read_text()
-    assert (
-        f"\nversion: {version}\n" in citation and f"\nlicense: {project['license']}\n" in citation
-    )
+    version, citation = memjax.__version__, (_ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {version}\n" in citation
+    assert f"\nlicense: {read_project()['license']}\n" in citation
     assert f"\n## {version}\n" in (_ROOT / "CHANGELOG.md").read_text()
     assert "Apache License\n" in (_ROOT / "LICENSE").read_text()
+
+
+def test_the_core_imports_what_is_installed_with_it():
+    """At most eight packages, and none that only training needs."""
+    core = {re.split("[<>=]", text)[0] for text in read_project()["dependencies"]}
+    assert len(core) <= 8
+    assert core == {"jax", "jaxlib", "numpy", "chex", "flax", "numpyro"}
+    imported = set()
+    for path in [p for floor in _CORE for p in (_ROOT / "memjax" / floor).rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module.partition(".")[0])
+    assert imported - set(sys.stdlib_module_names) - {"memjax"} <= core - {"jaxlib"}
+
+
+def test_the_floors_are_what_the_oldest_environment_has():
+    locked = dict(
+        line.split(" ;")[0].split("==")
+        for line in (_ROOT / "tests/environments/oldest.lock").read_text().splitlines()
+        if "python_full_version >= '3.14'" not in line
+    )
+    project = read_project()
+    extras = project["optional-dependencies"]
+    for text in [*project["dependencies"], *extras["train"], *extras["dev"]]:
+        name, _, floor = text.partition(">=")
+        if floor and name not in ("mypy", "pre-commit", "ruff"):
+            found = locked[name.lower().replace("_", "-")]
+            assert f"{found}.".startswith(re.sub(r"(\.0)+$", "", floor) + "."), text
+
+
+def test_one_address_everywhere():
+    address = read_project()["urls"]["Repository"]
+    owner = address.removeprefix("https://github.com/").removesuffix("/memjax")
+    wrong = [
+        f"{path.name}: {found.decode()}"
+        for path, _, content in tracked_files()
+        for found in re.findall(rb"github(?:\.com)?/[\w-]+/memjax\b", content or b"")
+        if found.split(b"/")[1] != owner.encode()
+    ]
+    assert not wrong, "make address"
+    assert owner != "OWNER"
 
 
 # Where files of one machine lie: those of a user, of a build, of a temporary folder.
@@ -34,61 +94,53 @@ _MACHINE_PATH = re.compile(
 
 
 def test_no_tracked_file_is_a_link_or_names_a_path_of_one_machine():
-    if not (_ROOT / ".git").exists():
-        pytest.skip("not a clone")
-    listing = subprocess.run(
-        ["git", "ls-files", "--stage", "-z"], cwd=_ROOT, capture_output=True, check=True
-    ).stdout.decode()
     found = []
-    for entry in filter(None, listing.split("\0")):
-        (mode, *_), name = entry.partition("\t")[0].split(), entry.partition("\t")[2]
-        path = _ROOT / name
+    for path, mode, content in tracked_files():
         if mode not in ("100644", "100755") or path.is_symlink():
-            found.append(f"{name} is a link or no file")
-        elif path.is_file():
-            lines = path.read_bytes().splitlines() if b"\0" not in path.read_bytes() else []
-            found += [f"{name}: {line[:99]!r}" for line in lines if _MACHINE_PATH.search(line)]
+            found.append(f"{path.name} is a link or no file")
+        lines = (content or b"").splitlines()
+        found += [f"{path.name}: {line[:99]!r}" for line in lines if _MACHINE_PATH.search(line)]
     assert not found
 
 
-@pytest.mark.slow
-def test_the_wheel_installs_and_imports_alone(tmp_path):
-    """In an environment of its own: the wheel is installed there, what it needs is looked up here.
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("import jax; jax.__version_info__ = (0, 7, 1); import memjax", "needs JAX 0.7.2 or newer"),
+        ("import sys; sys.modules['orbax'] = None; import memjax.training", "orbax is not inst"),
+        ("import sys; sys.modules['PIL'] = None; import memjax.plotting", "PIL is not installed"),
+    ],
+)
+def test_what_is_missing_or_too_old_is_named(program, message):
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    last = finished.stderr.splitlines()[-1]
+    assert message in last
+    assert "JAX" in message or last.endswith(": pip install 'memjax[train]'")
 
-    That the needed packages can be installed is what `make demo` on a fresh clone shows.
-    """
-    source = tmp_path / "source"  # a build leaves files behind
-    shutil.copytree(_ROOT / "memjax", source / "memjax")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(_ROOT / name, source)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    build = [*pip, "wheel", "--quiet", "--no-deps", f"--wheel-dir={tmp_path}", str(source)]
-    subprocess.run(build, check=True, capture_output=True, text=True)
-    (wheel,) = tmp_path.glob("memjax-*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"memjax"}
-    assert "memjax/memory/kanerva.py" in names
-    assert any(name.endswith("licenses/LICENSE") for name in names)
 
-    venv.create(tmp_path / "env", with_pip=False)
-    python = tmp_path / "env/bin/python"
-    target = next((tmp_path / "env/lib").glob("python*/site-packages"))
-    subprocess.run(
-        [*pip, "install", "--quiet", "--no-deps", f"--target={target}", str(wheel)],
-        check=True,
-        capture_output=True,
-    )
-    # The dependencies of this environment, without the repository itself.
-    (target / "here.pth").write_text(os.path.dirname(pytest.__path__[0]) + "\n")
+def test_the_commands_name_the_extra_in_one_line():
     program = (
-        "import memjax, pkgutil, importlib\n"
-        "for module in pkgutil.walk_packages(memjax.__path__, 'memjax.'):\n"
-        "    importlib.import_module(module.name)\n"
-        "print(memjax.__file__)\n"
+        "import runpy, sys; sys.modules['ml_collections'] = None;"
+        "runpy.run_module('experiments.train', run_name='__main__', alter_sys=True)"
     )
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    finished = subprocess.run(
-        [python, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stdout.strip().startswith(str(target))
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert finished.returncode == 2
+    line = "error: ml_collections is not installed: pip install 'memjax[train]'\n"
+    assert finished.stderr == line
+
+
+def test_memjax_says_what_it_runs_on(monkeypatch):
+    command = [sys.executable, "-m", "memjax"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert f"memjax {memjax.__version__} in " in told and f"jax {jax.__version__}" in told
+    assert "\nextra train: installed\n" in told and "\nextra cuda12: lacks " in told
+    monkeypatch.setenv("JAX_PLATFORMS", "tpu")
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 2 and len(finished.stderr.splitlines()) == 1
+    assert finished.stderr.startswith("error: Unable to initialize backend 'tpu'")
+
+
+@pytest.mark.slow
+def test_the_wheel_stands_alone():
+    command = [sys.executable, "-m", "tests.environments", "wheel"]
+    subprocess.run(command, cwd=_ROOT, check=True)

@@ -25,8 +25,8 @@ from memjax.errors import UserError
 _TIMEOUT_SECONDS = 10
 
 
-def prepare(name: str, tfds_folder: Path, manual_folder: Path) -> None:
-    """Prepares one of the sets below.
+def prepare(name: str, tfds_folder: Path, manual_folder: Path) -> Path:
+    """Prepares one of the sets below, and says in which folder.
 
     Args:
       name: of the set, as TFDS derives it from the class: `ocr_letters` or `frey_faces`.
@@ -48,6 +48,7 @@ def prepare(name: str, tfds_folder: Path, manual_folder: Path) -> None:
     except (OSError, tfds.download.DownloadError) as error:
         if not builder.is_prepared():  # by another process, meanwhile
             raise UserError(f"{name} cannot be prepared in {tfds_folder}: {error}") from error
+    return Path(builder.data_path)
 
 
 def is_reachable(url: str) -> bool:

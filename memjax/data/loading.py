@@ -14,6 +14,7 @@ from memjax.data import own, prepared, sources
 from memjax.data.dataset import Dataset
 from memjax.data.sources import Spec, Table
 from memjax.errors import UserError
+from memjax.extras import needs
 
 _LOG = logging.getLogger("memjax")
 
@@ -144,14 +145,6 @@ def find_folders(data_dir: str | os.PathLike | None = None) -> Folders:
     return Folders([data / "tfds", cache / "tfds"], data / "manual", [data / "cache", cache])
 
 
-def find_prepared(name: str, folders: Folders) -> Path | None:
-    """The first TFDS folder that holds the set `name`, if any does."""
-    for folder in folders.tfds:
-        if any((folder / name).glob("*/dataset_info.json")):
-            return folder
-    return None
-
-
 def first_writable(folders: Sequence[Path]) -> Path:
     """The first of `folders` that can be written, made if need be.
 
@@ -193,25 +186,19 @@ def _build(name: str, folders: Folders) -> Table:
     if spec.transform is not None:
         omniglot = _table("omniglot", folders)
         return omniglot._replace(images=spec.transform(omniglot.images))
-    try:
-        import tensorflow_datasets  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"{name} is not cached, and to read it needs TFDS: {error}") from error
-    folder = find_prepared(name, folders)
-    if folder is not None:
-        return sources.read_prepared(name, folder)
-    if not spec.has_own_builder:
-        data_dir = folders.manual.parent
-        raise UserError(
-            f"{name} is not in {folders.tfds[0]}: set data_dir or MEMJAX_DATA_DIR to the folder "
-            f"whose tfds/ holds it, or run python -m experiments.prepare --name={name} "
-            f"--data_dir={data_dir}"
-        )
-    from memjax.data import builders
-
-    folder = first_writable(folders.tfds)
-    builders.prepare(name, folder, folders.manual)
-    return sources.read_prepared(name, folder)
+    version = prepared.find_version(name, folders.tfds)
+    if version is None:
+        if not spec.has_own_builder:
+            raise UserError(
+                f"{name} is not in {folders.tfds[0]}: set data_dir or MEMJAX_DATA_DIR to the "
+                f"folder whose tfds/ holds it, or run python -m memjax.data {name} "
+                f"--data_dir={folders.manual.parent}"
+            )
+        with needs("train"):
+            from memjax.data import builders
+        folder = first_writable(folders.tfds)
+        version = builders.prepare(name, folder, folders.manual)
+    return sources.read_prepared(name, version)
 
 
 def _read_cache(path: Path, spec: Spec) -> Table:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from memjax.data import pictures
 from memjax.data.dataset import Dataset, from_arrays
 from memjax.errors import UserError
+from memjax.extras import needs
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core import DatasetBuilder
@@ -30,7 +31,7 @@ def find_splits(
         read without TensorFlow.
     """
     told, below = f"tfds:{name}", name.replace(":", "/")
-    version = next(filter(None, (find_version(folder / below) for folder in tfds_folders)), None)
+    version = find_version(below, tfds_folders)
     if version is None:
         folders = " and ".join(map(str, tfds_folders))
         infos = [path for folder in tfds_folders for path in folder.glob(f"{below}/*/*/{_INFO}")]
@@ -65,12 +66,15 @@ def _read_split(builder: "DatasetBuilder", told: str, split: str) -> Dataset:
         raise UserError(f"{told}: {error}") from error
 
 
-def find_version(folder: Path) -> Path | None:
-    """The folder itself if it holds a prepared set, or else its newest version, if it has any."""
-    if (folder / _INFO).exists():
-        return folder
-    versions = [path.parent for path in folder.glob(f"*/{_INFO}")]
-    return max(versions, key=_numbers, default=None)
+def find_version(name: str, tfds_folders: Sequence[Path]) -> Path | None:
+    """The folder of a set, at a version or else its newest, in the first that holds any."""
+    for folder in (tfds_folder / name for tfds_folder in tfds_folders):
+        if (folder / _INFO).exists():
+            return folder
+        versions = [path.parent for path in folder.glob(f"*/{_INFO}")]
+        if versions:
+            return max(versions, key=_numbers)
+    return None
 
 
 def open_builder(version_folder: Path) -> "DatasetBuilder":
@@ -79,10 +83,8 @@ def open_builder(version_folder: Path) -> "DatasetBuilder":
     Raises:
       UserError: if TFDS is not installed, or can't make sense of the folder.
     """
-    try:
+    with needs("train"):
         import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise UserError(f"to read {version_folder} takes TFDS: {error}") from error
     try:
         return tfds.builder_from_directory(version_folder)
     except Exception as error:  # Protobuf, JSON and TFDS each have errors of their own

@@ -15,6 +15,7 @@ import numpy as np
 from memjax.data import prepared
 from memjax.data.dataset import seeded_order
 from memjax.errors import UserError
+from memjax.extras import needs
 
 
 class Table(NamedTuple):
@@ -56,7 +57,8 @@ class Spec:
 
 def read_digits() -> Table:
     """scikit-learn's digits, which it ships; 0..16 is scaled to 0..255."""
-    from sklearn.datasets import load_digits
+    with needs("train"):
+        from sklearn.datasets import load_digits
 
     digits = load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
@@ -67,15 +69,14 @@ def read_digits() -> Table:
     return Table(images, digits.target.astype(np.int32), splits)
 
 
-def read_prepared(name: str, tfds_folder: Path) -> Table:
-    """Reads all splits of a prepared TFDS set.
+def read_prepared(name: str, version: Path) -> Table:
+    """Reads all splits of a TFDS set that is prepared in the folder `version`.
 
     Raises:
       UserError: if the set is damaged.
     """
     spec = SPECS[name]
     source_splits = ("train", "test") if name == "omniglot" else tuple(spec.split_sizes)
-    version = prepared.find_version(tfds_folder / name) or tfds_folder / name
     builder = prepared.open_builder(version)
     per_split = [prepared.read_examples(builder, split) for split in source_splits]
     examples = [example for split in per_split for example in split]
@@ -91,9 +92,7 @@ def read_prepared(name: str, tfds_folder: Path) -> Table:
     try:
         check_table(table, spec)
     except ValueError as error:
-        message = (
-            f"{tfds_folder / name} is not the whole set ({error}): delete and prepare it again"
-        )
+        message = f"{version.parent} is not the whole set ({error}): delete and prepare it again"
         raise UserError(message) from error
     return table
 

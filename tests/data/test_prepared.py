@@ -163,4 +163,5 @@ def test_a_damaged_set_is_told(data_dir, tmp_path):
 
 def test_without_tfds_the_message_says_so(data_dir, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    assert "takes TFDS" in refusal("tfds:unlabelled", "train", data_dir)
+    told = refusal("tfds:unlabelled", "train", data_dir)
+    assert told == "tensorflow_datasets is not installed: pip install 'memjax[train]'"

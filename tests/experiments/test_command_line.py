@@ -59,7 +59,7 @@ def test_wrong_flags_are_refused(tmp_path, arguments, words):
     ("field", "words"),
     [
         ("dataset.name=mnits", ["'mnits'", "digits, mnist"]),
-        ("dataset.name=mnist", ["mnist is not in", "experiments.prepare --name=mnist"]),
+        ("dataset.name=mnist", ["mnist is not in", "memjax.data mnist"]),
         ("episodes.num_slots=1501", ["num_slots is 1501", "1500"]),
     ],
 )
@@ -124,9 +124,3 @@ def test_another_config_leaves_the_run_as_it_is(tmp_path):
 def test_evaluating_nothing_is_refused(tmp_path):
     finished = run("evaluate", f"--workdir={tmp_path}", "--task=samples")
     assert_refused(finished, str(tmp_path), "no config.json")
-
-
-@pytest.mark.slow
-def test_preparing_an_unknown_set_is_refused(tmp_path):
-    finished = run("prepare", "--name=mnits", f"--data_dir={tmp_path}")
-    assert_refused(finished, "'mnits'")

@@ -51,11 +51,11 @@ def test_list_needs_no_other_flag_and_ends_well():
 @pytest.mark.parametrize(
     "command",
     [
-        *("train", "evaluate", "report", "compare", "sweep", "prepare", "quickstart"),
+        *("train", "evaluate", "report", "compare", "sweep", "quickstart"),
         *("playground", "reproduce"),
     ],
 )
 def test_help_shows_an_example_and_the_flags(command):
     finished = run(command, "--help")
     assert f"python -m experiments.{command}" in finished.stdout
-    assert "--workdir" in finished.stdout or command == "prepare"
+    assert "--workdir" in finished.stdout

@@ -54,7 +54,6 @@ _COMMANDS = {
     "evaluate": ("--workdir=run", "--task=samples", "--option=seed=1", "--data_dir=data"),
     "sweep": (*_RUN_FLAGS, "--vary=seed=0", "--config.training.num_steps=4"),
     "compare": ("--workdirs=a=run,run", "--output=out", "--task=recall"),
-    "prepare": ("--name=frey_faces", "--data_dir=data"),
 }
 _FIELDS = (
     *("seed", "data_dir", "dataset.name", "dataset.train_split", "dataset.eval_split"),

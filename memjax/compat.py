@@ -1,0 +1,38 @@
+"""What differs between the versions of JAX that memjax runs on; all of it is here.
+
+Each part says from which version on it can go.
+"""
+
+from typing import Any
+
+import chex
+import jax
+
+_OLDEST = (0, 7, 2)
+
+
+if jax.__version_info__ < _OLDEST:
+    _oldest = ".".join(map(str, _OLDEST))
+    raise ImportError(f"memjax needs JAX {_oldest} or newer; this is {jax.__version__}")
+
+
+def all_gather_invariant(arrays: Any, axis_name: str) -> Any:
+    """From all devices of a `shard_map`, along a new first axis, the same on each."""
+    if hasattr(jax.lax, "all_gather_invariant"):  # before JAX 0.8
+        return jax.lax.all_gather_invariant(arrays, axis_name)
+    return jax.lax.all_gather(arrays, axis_name, to="invarying")
+
+
+def varying_axes(array: chex.Array) -> frozenset:
+    """The axes of a `shard_map` that an array varies over."""
+    kind = jax.typeof(array)
+    if hasattr(kind, "manual_axis_type"):
+        return kind.manual_axis_type.varying
+    return kind.vma  # before JAX 0.10
+
+
+def vary_over(array: chex.Array, axes: tuple[str, ...]) -> chex.Array:
+    """The same array, which a `shard_map` then takes for one that varies over `axes`."""
+    if hasattr(jax.lax, "pcast"):
+        return jax.lax.pcast(array, axes, to="varying")
+    return jax.lax.pvary(array, axes)  # type: ignore[attr-defined]  # before JAX 0.8

@@ -1,0 +1,51 @@
+"""The versions of a stock Colab runtime, and memjax beside them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.environments.venvs import (
+    HERE,
+    ROOT,
+    Failed,
+    find_python,
+    install,
+    make,
+    normal,
+    pins,
+    run_tests,
+    versions,
+)
+
+# What the tests need and Colab lacks; no package of Colab's is among what these need newer.
+_TOOLS = ("bokeh", "flatbuffers", "hypothesis", "playwright", "pytest-xdist")
+
+
+def check(build: Path, for_pytest: Sequence[str]) -> int:
+    """Installs, compares, runs notebooks and quick tests.
+
+    Raises:
+      Failed: the environment can't be made.
+    """
+    python = find_python("3.13") or find_python("3.12")
+    if python is None:
+        raise Failed("there is no Python 3.13 or 3.12, and Colab has 3.13")
+    stock = pins((HERE / "colab.lock").read_text().splitlines())
+    # Of Colab's packages, those that memjax or its tests have to do with.
+    ours = pins((ROOT / "requirements.lock").read_text().splitlines())
+    wanted = [f"{name}=={version}" for name, version in stock.items() if name in ours]
+    own = make(build / "colab", python, [*wanted, "-c", str(HERE / "colab.lock")])
+    install(own, ["-e", ".[train]", *_TOOLS])
+    now = versions(own)
+    changed = {
+        name: f"{version} -> {now.get(name, 'gone')}"
+        for name, version in stock.items()
+        if name in map(normal, ours) and now.get(name) != version
+    }
+    print(f"{len(wanted)} of Colab's packages, {len(now)} in all; changed: {changed or 'none'}")
+    if changed:
+        return 1
+    notebooks = ["-n0", "-m", "slow or not slow", "tests/test_colabs.py"]
+    status = 0
+    for arguments in [for_pytest] if for_pytest else [notebooks, []]:
+        status |= run_tests(own, arguments, build / "colab")[0]
+    return status
