@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from memjax.estimators import multi_sample
-from memjax.memory import attention, dnc, kanerva, low_rank, lrua, sdm
+from memjax.memory import attention, causal, dnc, kanerva, low_rank, lrua, sdm
 
 _N, _C, _E, _T, _H, _L = 5, 3, 4, 2, 2, 4
 _INF = float("inf")
@@ -67,6 +67,18 @@ def low_rank_memory():
     return low_rank.LowRankState(numbers(_N, _C), 1.0 + shares(_N), factor)
 
 
+def causal_memory():
+    """One that something was written into."""
+    memory = kanerva_memory()
+    return causal.CausalState(
+        prior_mean=memory.mean,
+        prior_root=np.linalg.cholesky(memory.row_cov),
+        mean=numbers(_N, _C, seed=1),
+        root=np.eye(_N) - 0.125 * shares(_N, _N),
+        precision=memory.row_cov,
+    )
+
+
 def dnc_memory():
     return dnc.DNCState(
         contents=numbers(_N, _C),
@@ -109,6 +121,11 @@ _EPISODE = {
     "noise_var": np.array([0.5, 0.25]),
 }
 _WRITES = ("write_weights", "codes", "noise_var")
+_SEQUENCE = {
+    **_EPISODE,
+    "read_weights": numbers(_T, _N, seed=1),
+    "log_decay": np.array([-0.25, -1.0]),
+}
 _TABLE = {"query": numbers(_T, _E), "slot_embeddings": numbers(_N, _E)}
 _SAMPLES = {"log_weights": numbers(_L), "address_log_probs": -shares(_L)}
 _NO_WEIGHT = (
@@ -180,6 +197,19 @@ EXAMPLES = {
         {**_READ, "memory": low_rank_memory()}, leading=("read_weights",), wide=True
     ),
     "low_rank.to_dense": Example({"memory": low_rank_memory()}, wide=True),
+    "causal.begin": Example({"memory": kanerva_memory()}, wide=True),
+    "causal.begin diagonal": Example({"memory": kanerva_memory(True)}, wide=True),
+    "causal.posterior": Example({"memory": causal_memory()}, wide=True),
+    **{
+        f"causal.attend {method}": Example(
+            {**_SEQUENCE, "memory": causal_memory()},
+            {"method": method},
+            leading=tuple(_SEQUENCE.keys() - {"memory"}),
+            then=lambda result: result[:2],
+        )
+        for method in ("recurrent", "chunk")
+    },
+    "causal.attend state": Example(_SEQUENCE, wide=True, then=lambda result: result[2]),
     **{
         f"addressing.similarity {kind}": Example(
             _TABLE, {"kind": kind}, edges=({"query": np.zeros((_T, _E))},), leading=("query",)

@@ -50,7 +50,9 @@ def attend(
     size = max(1, math.isqrt(length))
     blocks = jax.tree.map(lambda x: _in_blocks(x, size), steps)
     step = partial(_step, prior, _carry(start), inclusive)
-    run_block = jax.checkpoint(lambda carry, block: jax.lax.scan(step, carry, block))
+    run_block = jax.checkpoint(
+        lambda carry, block: jax.lax.scan(step, carry, block), prevent_cse=False
+    )
     carry, (means, variances) = jax.lax.scan(run_block, _carry(held), blocks)
     means, variances = (x.reshape(-1, *x.shape[2:])[:length] for x in (means, variances))
     held = carry.held if steps.log_decay is None else _catch_up(carry).held
@@ -66,7 +68,7 @@ def _in_blocks(array: chex.Array, size: int) -> chex.Array:
 
 def _carry(held: Held) -> _Carry:
     zeros = jax.tree.map(jnp.zeros_like, held)
-    return _Carry(held, jnp.ones((), held.mean.dtype), zeros.mean, zeros.root)
+    return _Carry(held, jnp.ones_like(held.mean[0, 0]), zeros.mean, zeros.root)
 
 
 def _step(prior: Prior, start: _Carry, inclusive: bool, carry: _Carry, raw: Steps) -> Any:

@@ -8,6 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from memjax import compat
 from memjax.memory import _careful
 from memjax.memory._linalg import (
     cholesky,
@@ -152,4 +153,4 @@ def _solve_carefully(total, mean, row_cov, weights, codes, noise_var, *plain) ->
 
 
 def _total(axis_name: str | None) -> Callable:
-    return (lambda x: x) if axis_name is None else partial(jax.lax.psum, axis_name=axis_name)
+    return (lambda x: x) if axis_name is None else partial(compat.psum, axis_name=axis_name)

@@ -52,17 +52,17 @@ class CausalState:
 
 
 @full_precision
-def begin(prior: KanervaState) -> CausalState:
+def begin(memory: KanervaState) -> CausalState:
     """A memory that nothing was written into yet: the first state of a decoder's cache.
 
     Args:
-      prior: with a row_cov `[N, N]`; or `[N]`, which is a diagonal one, and nothing of what is
+      memory: with a row_cov `[N, N]`; or `[N]`, which is a diagonal one, and nothing of what is
         written into it is dropped.
 
     Raises:
       ValueError: shapes that do not fit.
     """
-    fields = checks.fields("memory", prior, KanervaState)
+    fields = checks.fields("memory", memory, KanervaState)
     (mean, row_cov), _ = checks.reals(**fields)
     checks.num_axes("memory.mean", mean, "[N, C]")
     if row_cov.ndim == 1:

@@ -19,6 +19,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from memjax import compat
+
 Score = Callable[[chex.Array, chex.Array], chex.Array]  # ([B, E], [n, E]) -> logits [B, n]
 
 
@@ -169,26 +171,9 @@ def align(*arrays: chex.Array) -> list[chex.Array]:
     return list(arrays)
 
 
-def gather(arrays: Any, axis_name: str) -> Any:
-    """From all devices, along a new first axis, the same on each."""
-    if hasattr(jax.lax, "all_gather_invariant"):  # its name before jax 0.8
-        return jax.lax.all_gather_invariant(arrays, axis_name)
-    return jax.lax.all_gather(arrays, axis_name, to="invarying")
-
-
 def _vary_as(array: chex.Array, other: chex.Array) -> chex.Array:
-    axes = tuple(_varying(other) - _varying(array))
-    if not axes:
-        return array
-    if hasattr(jax.lax, "pcast"):
-        return jax.lax.pcast(array, axes, to="varying")
-    return jax.lax.pvary(array, axes)  # type: ignore[attr-defined]  # its name before jax 0.8
-
-
-def _varying(array: chex.Array) -> frozenset:
-    """The axes of a `shard_map` that an array varies over."""
-    kind = jax.typeof(array)
-    return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
+    axes = tuple(compat.varying_axes(other) - compat.varying_axes(array))
+    return compat.vary_over(array, axes) if axes else array
 
 
 def _logits(
