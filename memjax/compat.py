@@ -16,11 +16,16 @@ if jax.__version_info__ < _OLDEST:
     raise ImportError(f"memjax needs JAX {_oldest} or newer; this is {jax.__version__}")
 
 
-def all_gather_invariant(arrays: Any, axis_name: str) -> Any:
+def all_gather(arrays: Any, axis_name: str) -> Any:
     """From all devices of a `shard_map`, along a new first axis, the same on each."""
     if hasattr(jax.lax, "all_gather_invariant"):  # before JAX 0.8
         return jax.lax.all_gather_invariant(arrays, axis_name)
     return jax.lax.all_gather(arrays, axis_name, to="invarying")
+
+
+def psum(arrays: Any, axis_name: str) -> Any:
+    """`jax.lax.psum`, leaf by leaf: before JAX 0.8 one of several can't be transposed in a part."""
+    return jax.tree.map(lambda array: jax.lax.psum(array, axis_name), arrays)
 
 
 def varying_axes(array: chex.Array) -> frozenset:

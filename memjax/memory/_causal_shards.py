@@ -15,7 +15,7 @@ from memjax.memory._causal_steps import Held, Prior, Steps, new_root, prior_coor
 def held_before(axis_name: str, prior: Prior, start: Held, steps: Steps) -> Held:
     """What is held before this device's steps, if `start` is before the first device's."""
     own = _statistics(prior, start, steps)
-    shares, precisions, informations = compat.all_gather_invariant(own, axis_name)
+    shares, precisions, informations = compat.all_gather(own, axis_name)
     place = jax.lax.axis_index(axis_name)
     precision = start.precision
     information = start.mean + start.precision @ start.mean

@@ -146,16 +146,14 @@ def sample_streaming(
     first_slot = _place(axis_name) * len(slot_embeddings)
     if axis_name is not None:
         addresses = addresses + first_slot
-        perturbed, addresses = compat.all_gather_invariant((race.perturbed, addresses), axis_name)
+        perturbed, addresses = compat.all_gather((race.perturbed, addresses), axis_name)
         winner = jnp.argmax(perturbed, axis=0)
         addresses = jnp.take_along_axis(addresses, winner[None], axis=0)[0]
     chosen = (addresses - first_slot, race.log_normalizer)
     logits, log_normalizer = streaming.attach(score, chunk_size, *chosen, *table)
     if axis_name is not None:
         logits = jax.lax.psum(logits, axis_name)
-        log_normalizer = jax.nn.logsumexp(
-            compat.all_gather_invariant(log_normalizer, axis_name), axis=0
-        )
+        log_normalizer = jax.nn.logsumexp(compat.all_gather(log_normalizer, axis_name), axis=0)
     shape = (*query.shape[:-1], num_samples)
     log_probs = (logits - log_normalizer[:, None]).astype(dtype)
     return addresses.reshape(shape), log_probs.reshape(shape)

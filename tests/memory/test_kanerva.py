@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from functools import partial
 
 import hypothesis
@@ -60,7 +61,10 @@ def test_auto_is_the_form_that_is_cheaper_there(x64, shape, method):
         str(jax.make_jaxpr(partial(kanerva.write, method=m))(*episode(*shape)))
         for m in ("auto", method)
     ]
-    assert programs[0] == programs[1]
+    first, second = (
+        re.sub("0x[0-9a-f]+", "", program) for program in programs
+    )  # places of objects
+    assert first == second
 
 
 def test_operations_are_counted():
