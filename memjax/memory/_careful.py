@@ -103,9 +103,6 @@ def choose(plain_is_right: chex.Array, plain: Callable, careful: Callable, *oper
 
     @chosen.def_vmap
     def chosen_for_all(axis_size, in_batched, plain_is_right, *operands):
-        if not any(in_batched[1:]):
-            operands = tuple(jnp.broadcast_to(x, (axis_size, *x.shape)) for x in operands)
-            in_batched = (in_batched[0], *(True for _ in operands))
         axes = tuple(0 if batched else None for batched in in_batched[1:])
         both = (jax.vmap(function, axes, axis_size=axis_size) for function in (plain, careful))
         results = choose(jnp.all(plain_is_right), *both, *operands)

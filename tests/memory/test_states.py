@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib
+import importlib.util
 import pickle
 import pkgutil
 import sys
@@ -93,6 +94,18 @@ def test_flax_may_be_imported_later(monkeypatch):
     assert finder not in sys.meta_path
     value = example(KanervaState)
     assert_equal(again.from_bytes(value, again.to_bytes(value)), value)
+
+
+def test_a_program_without_flax_gets_the_finder_first(monkeypatch):
+    """Other finders would find Flax before it; and it finds nothing where there is no Flax."""
+    monkeypatch.delitem(sys.modules, "flax.serialization")
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    spec = importlib.util.spec_from_file_location("states_anew", states.__file__)
+    anew = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(anew)
+    assert isinstance(sys.meta_path[0], anew._RegisterOnceImported)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert sys.meta_path[0].find_spec("flax.serialization") is None
 
 
 def test_what_does_not_fit_is_refused():
