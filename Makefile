@@ -8,7 +8,7 @@ DEMO_DIR ?= runs/demo
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: help setup demo test test-slow mutate colabs colab matrix wheel address docs lint clean
+.PHONY: help setup demo test test-slow mutate colabs outputs colab matrix wheel address docs lint clean
 
 help:
 	@echo "make demo       train each kind of model on scikit-learn's digits, in a few minutes"
@@ -16,6 +16,7 @@ help:
 	@echo "make mutate ARGS=FILE...  changes a source file here and there; do its tests notice?"
 	@echo "make reproduce-NAME ARGS=...  a table or figure of the papers; ARGS=--list lists them"
 	@echo "make colabs     runs all notebooks                 make docs       the documentation, into site/"
+	@echo "make outputs    runs all notebooks and stores what they show"
 	@echo "make wheel      builds and checks the package      make colab      tests beside Colab's versions"
 	@echo "make matrix     the tests on the oldest, locked and newest packages, Python 3.11 to 3.13"
 	@echo "make lint       ruff and mypy                      make clean      remove .venv and caches"
@@ -54,6 +55,9 @@ reproduce-%: setup
 
 colabs: setup
 	$(BIN)/python -m pytest -n0 -m 'slow or not slow' tests/test_colabs.py
+
+outputs: setup
+	$(BIN)/python -m tests.store_outputs $(ARGS)
 
 # ARGS="tests/memory", for one, in the place of all quick tests.
 colab matrix wheel: setup

@@ -36,7 +36,7 @@ class MetricWriter:
             initial=start_step,
             unit="step",
             dynamic_ncols=True,
-            disable=not sys.stderr.isatty(),
+            disable=not (sys.stderr.isatty() or _in_notebook()),
         )
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -74,6 +74,11 @@ class MetricWriter:
             self._tensorboard.close()
         with contextlib.suppress(OSError):
             self._lines.close()
+
+
+def _in_notebook() -> bool:
+    """Whether what is printed goes to a page, which draws a line anew as a terminal does."""
+    return type(sys.stderr).__module__.startswith("ipykernel.")
 
 
 class _TensorBoard:

@@ -1,5 +1,9 @@
 """The versions of a stock Colab runtime, and memjax beside them."""
 
+import json
+import subprocess
+import tempfile
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +38,8 @@ def check(build: Path, for_pytest: Sequence[str]) -> int:
     ours = pins((ROOT / "requirements.lock").read_text().splitlines())
     wanted = [f"{name}=={version}" for name, version in stock.items() if name in ours]
     own = make(build / "colab", python, [*wanted, "-c", str(HERE / "colab.lock")])
-    install(own, ["-e", ".[train]", *_TOOLS])
+    _install_by_notebook(own)
+    install(own, _TOOLS)
     now = versions(own)
     changed = {
         name: f"{version} -> {now.get(name, 'gone')}"
@@ -49,3 +54,21 @@ def check(build: Path, for_pytest: Sequence[str]) -> int:
     for arguments in [for_pytest] if for_pytest else [notebooks, []]:
         status |= run_tests(own, arguments, build / "colab")[0]
     return status
+
+
+def _install_by_notebook(python: Path) -> None:
+    """Runs the cell with which every notebook begins, in a folder such as Colab's: the last commit.
+
+    Raises:
+      Failed: it does not end well.
+    """
+    notebook = json.loads(sorted((ROOT / "colabs").glob("*.ipynb"))[0].read_text())
+    address = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+    cell = "".join(notebook["cells"][1]["source"]).replace(address, ROOT.as_uri())
+    program = f"import sys; sys.modules['google.colab'] = sys\n{cell}\nprint('it ended well')"
+    with tempfile.TemporaryDirectory() as folder:
+        command = [python, "-m", "IPython", "--colors=NoColor", "-c", program]
+        finished = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    print(finished.stdout, end="")
+    if "it ended well" not in finished.stdout:
+        raise Failed(f"the first cell: {(finished.stdout + finished.stderr).splitlines()[-1]}")

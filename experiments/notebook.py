@@ -1,0 +1,48 @@
+"""What every notebook begins with: it says what it runs on, and how long each cell took."""
+
+import os
+import time
+from typing import Any
+
+import jax
+from IPython import get_ipython
+
+import memjax
+
+_ACCELERATORS = {"GPU": "/dev/nvidia0", "TPU": "/dev/accel0"}
+
+
+def begin() -> None:
+    """Shows figures in the page, says what there is, and times the cells from the next one on."""
+    shell = get_ipython()
+    shell.run_line_magic("matplotlib", "inline")
+    print(describe())
+    started = [0.0]
+
+    def begin_cell(info: Any) -> None:
+        started[0] = time.monotonic()
+
+    def end_cell(result: Any) -> None:
+        if started[0]:
+            print(f"({time.monotonic() - started[0]:.1f} s)")
+
+    shell.events.register("pre_run_cell", begin_cell)
+    shell.events.register("post_run_cell", end_cell)
+
+
+def describe() -> str:
+    """One line on memjax, JAX and its devices.
+
+    Raises:
+      SystemExit: JAX_PLATFORMS names a device that is not there.
+    """
+    try:
+        devices = jax.devices()
+    except RuntimeError as error:
+        raise SystemExit(" ".join(str(error).split())) from None
+    line = f"memjax {memjax.__version__}, JAX {jax.__version__}: {len(devices)} x "
+    line += devices[0].device_kind
+    for name, path in _ACCELERATORS.items():
+        if devices[0].platform == "cpu" and os.path.exists(path):
+            line += f"; there is a {name}, which this JAX cannot use"
+    return line
