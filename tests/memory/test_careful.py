@@ -24,11 +24,11 @@ def episode(rank):
     return rng.normal(size=(4, 2)), root @ root.T, rng.normal(size=(3, 4)), rng.normal(size=(3, 2))
 
 
-@pytest.mark.parametrize("rank", [4, 1])
-def test_what_is_found_is_what_its_names_say(rank):
+@pytest.mark.parametrize(("rank", "scale"), [(4, 1.0), (1, 1.0), (1, 1e4)])
+def test_what_is_found_is_what_its_names_say(rank, scale):
     """Of a singular row_cov too, and of weights that go where it has no variance."""
     mean, row_cov, weights, codes = episode(rank)
-    noise = np.array([0.5, 1.0, 2.0])
+    row_cov, noise = scale * row_cov, scale * np.array([0.5, 1.0, 2.0])
     found = _condition(mean, row_cov, weights, codes, noise)
     expected = oracles.kanerva_posterior(mean, row_cov, weights, codes, noise)[:2]
     gain = expected[1] @ weights.T / noise
@@ -37,7 +37,7 @@ def test_what_is_found_is_what_its_names_say(rank):
     for a, b in zip(found, (*expected, gain, residual, pull, keep), strict=True):
         if rank == 1 and b is pull:  # of directions without variance it is not asked
             a, b = row_cov @ a, row_cov @ b
-        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=scale * 1e-10)
 
 
 def test_no_noise_counts_as_the_least_that_can_be_told_from_it():

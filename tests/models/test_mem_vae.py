@@ -1,3 +1,4 @@
+import functools
 from functools import partial
 
 import jax
@@ -241,6 +242,19 @@ def test_a_slots_image_is_decoded_from_it_alone():
 def test_parameters_of_mnist_are_as_many_as_in_table_3(num_slots, hidden_sizes, thousands):
     model = MemVAE((28, 28, 1), hidden_sizes, num_slots=num_slots)
     assert round(count_parameters(model) / 1_000) == thousands
+
+
+def test_parameters_of_mnist_are_the_defaults():
+    model, named = MemVAE((28, 28, 1)), MemVAE((28, 28, 1), (500, 500), num_slots=(70, 30))
+    assert shapes(model) == shapes(named)
+
+
+@pytest.mark.parametrize("sizes", [(1,), (5, 4, 1)])
+def test_features_are_the_last_layers(sizes):
+    model = tiny(hidden_sizes=sizes, num_slots=(0,) * len(sizes))
+    features = functools.partial(model.apply, method="features")
+    found = jax.eval_shape(features, shapes(model), jax.random.key(0), queries()[0])
+    assert found.shape == sizes[-1:]
 
 
 @pytest.mark.parametrize(("num_slots", "count"), [((70, 30), 207_528), ((0, 0), 163_828)])

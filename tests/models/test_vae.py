@@ -13,6 +13,7 @@ from tests.models.common import (
     assert_refused,
     initialize,
     inputs,
+    shapes,
 )
 
 _SHAPE = (3, 3, 1)
@@ -80,6 +81,12 @@ def test_elbo_is_reconstruction_and_kl():
 )
 def test_every_parameter_learns(fields):
     assert_every_parameter_learns(tiny(**fields))
+
+
+def test_the_decoders_hidden_sizes_are_the_encoders_in_reverse():
+    decoder = shapes(tiny(hidden_sizes=(6, 4, 5)))["params"]["image_decoder"]
+    kernels = [leaf.shape for leaf in jax.tree.leaves(decoder) if leaf.ndim == 2]
+    assert {(1, 5), (5, 4), (4, 6)} <= set(kernels)
 
 
 def test_generated_and_explained_images():
