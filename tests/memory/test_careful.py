@@ -54,7 +54,7 @@ def test_the_plain_one_is_chosen_where_it_is_right_for_all():
         return _careful.choose(is_right, lambda x: (x, -x), lambda x: (3.0 * x, x), number)
 
     assert choose(True, 2.0) == (2.0, -2.0) and choose(False, 2.0) == (6.0, 2.0)
-    numbers = jnp.arange(2.0)
+    numbers = jnp.arange(6.0).reshape(2, 3)
     for is_right, scale in (([True, True], 1.0), ([True, False], 3.0), ([False, False], 3.0)):
         found = jax.vmap(choose, (0, None))(jnp.array(is_right), 1.0)
         np.testing.assert_array_equal(found[0], [scale, scale])

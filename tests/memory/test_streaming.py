@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from memjax.memory import addressing
+from memjax.memory import addressing, streaming
 from tests import oracles
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
@@ -117,6 +117,28 @@ def test_boundaries(size):
         )
         np.testing.assert_array_equal(addresses, dominant)
         np.testing.assert_array_equal(log_probs, 0.0)
+
+
+def test_what_another_device_holds_is_0_here_and_moves_nothing():
+    """Addresses just below and just above those of this part of the table."""
+    queries, slots, addresses = normal(0, 1, 2), normal(1, 5, 2), jnp.array([[-1, 0, 4, 5]])
+
+    @jax.jit
+    def attach(queries, slots, cotangent):
+        def logits_of(queries, slots):
+            zero = jnp.zeros(1)
+            return streaming.attach(lambda q, s: q @ s.T, 2, addresses, zero, queries, slots)[0]
+
+        logits, pull_back = jax.vjp(logits_of, queries, slots)
+        return logits, *pull_back(cotangent)
+
+    logits, d_queries, d_slots = attach(queries, slots, jnp.array([[10.0, 1.0, 2.0, 10.0]]))
+    inner = np.asarray(queries @ slots.T)[0]
+    np.testing.assert_allclose(logits, [[0.0, inner[0], inner[4], 0.0]], rtol=1e-6)
+    np.testing.assert_allclose(d_queries[0], slots[0] + 2 * slots[4], rtol=1e-6)
+    expected = np.zeros((5, 2), np.float32)
+    expected[0], expected[4] = queries[0], 2 * queries[0]
+    np.testing.assert_allclose(d_slots, expected, rtol=1e-6)
 
 
 def test_working_memory_does_not_grow_with_the_table():

@@ -18,6 +18,7 @@ from tests.models.common import (
     assert_refused,
     initialize,
     inputs,
+    one_query,
 )
 
 _SHAPE = (3, 3, 1)
@@ -199,11 +200,36 @@ def test_every_option_has_finite_values_and_gradients_everywhere(fields):
     assert_every_parameter_learns(tiny(**fields).clone(image_shape=shape))
 
 
-def test_the_prior_covariance_is_positive_definite_and_its_own():
-    model = tiny()
-    row_cov = apply(model, initialize(model), method="memory_prior").row_cov
-    assert np.linalg.eigvalsh(np.asarray(row_cov, np.float64)).min() > 0
+def test_the_prior_covariance_is_by_its_cholesky_factor():
+    variables, params = initialize(tiny()), initialize(tiny())["params"]
+    row_cov = apply(tiny(), variables, method="memory_prior").row_cov
+    scales = np.exp(params["memory_log_scale"])
+    factor = np.tril(params["memory_factor"], -1) + np.diag(scales)
+    np.testing.assert_allclose(row_cov, factor @ factor.T, rtol=1e-5)
     np.testing.assert_array_equal(row_cov, row_cov.T)
+    variances = apply(tiny(diagonal=True), variables, method="memory_prior").row_cov
+    np.testing.assert_allclose(variances, scales**2, rtol=1e-5)
+
+
+def test_first_values():
+    """A key's weights are not all alike, the memory is nearly empty, q(y|x) as narrow as named."""
+
+    def draw(rng_key, **fields):
+        model = KanervaMachine((2, 2, 1), num_filters=0, hidden_sizes=(4,), **fields)
+        query, support = inputs(model)
+        return model.init(rng_key, rng_key, query, support, method=one_query)["params"]
+
+    @jax.jit
+    def draw_both(rng_key):
+        params = draw(rng_key)
+        other = draw(rng_key, addressing="least_squares", address_scale=0.3)
+        return params["address_matrix"], params["memory_mean"], other["address_log_scale"]
+
+    address_matrix, memory_mean, log_scale = draw_both(jax.random.key(0))
+    assert address_matrix.shape == (64, 50) and memory_mean.shape == (64, 100)
+    np.testing.assert_allclose(np.std(address_matrix), 1.0, atol=0.05)
+    np.testing.assert_allclose(np.std(memory_mean), 0.1, atol=0.005)
+    np.testing.assert_allclose(log_scale, np.log(0.3), rtol=1e-6)
 
 
 def test_warm_up_scales_the_objective_and_not_the_metrics():
