@@ -19,12 +19,14 @@ from memjax.nets.memory_cells import CategoricalCell, CategoricalState, KanervaC
 from memjax.nets.memory_layer import MemoryLayer
 from memjax.nets.mlp import MLP, image_to_vector
 from memjax.nets.pyramid import ConditionalNets, PyramidDecoder, PyramidEncoder, SlotFeatures
+from memjax.nets.sequence_layers import DeltaLayer, KanervaLayer, LinearAttentionLayer
 
 __all__ = [
     "MLP",
     "CategoricalCell",
     "CategoricalState",
     "ConditionalNets",
+    "DeltaLayer",
     "DenseConditionalNets",
     "ImageDecoder",
     "ImageEncoder",
@@ -32,6 +34,8 @@ __all__ = [
     "ImageLikelihood",
     "ImageOutputs",
     "KanervaCell",
+    "KanervaLayer",
+    "LinearAttentionLayer",
     "MemoryLayer",
     "PyramidDecoder",
     "PyramidEncoder",

@@ -1,0 +1,179 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memjax import nets
+from memjax.errors import UserError
+from memjax.memory import causal
+
+_LAYERS = (nets.KanervaLayer, nets.DeltaLayer, nets.LinearAttentionLayer)
+_FIELDS = {"num_heads": 2, "key_size": 4, "code_size": 3}
+_LENGTH = 6
+_INPUTS = np.random.default_rng(0).normal(size=(2, _LENGTH, 5)).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=_LAYERS, ids=lambda cls: cls.__name__)
+def layer(request):
+    return request.param(7, **_FIELDS)
+
+
+@pytest.fixture(scope="module")
+def variables(layer):
+    return jax.jit(layer.init)(jax.random.key(1), _INPUTS)
+
+
+@pytest.fixture(scope="module")
+def apply(layer):
+    """Compiled once for each combination of what is given."""
+    return jax.jit(layer.apply)
+
+
+@pytest.fixture(scope="module")
+def whole(apply, variables):
+    return apply(variables, _INPUTS)
+
+
+def assert_same(found, wanted, atol):
+    """What memories hold; a root of a covariance is one of many."""
+    if isinstance(found, causal.CausalState):
+        found, wanted = (
+            (m.mean, m.precision, m.root @ jnp.swapaxes(m.root, -1, -2)) for m in (found, wanted)
+        )
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(one, other, atol=atol)
+
+
+def test_a_step_reads_what_stands_up_to_it(apply, variables, whole):
+    outputs, _ = whole
+    assert outputs.shape == (2, _LENGTH, 7)
+    changed = _INPUTS.copy()
+    changed[:, 3] += 1.0
+    other, _ = apply(variables, changed)
+    np.testing.assert_array_equal(other[:, :3], outputs[:, :3])
+    assert np.abs(other[:, 3:] - outputs[:, 3:]).max(axis=(0, 2)).min() > 1e-4
+
+
+def test_token_by_token_is_the_whole(layer, apply, variables, whole):
+    memory, outputs = layer.initial_memory((2,)), []
+    for t in range(_LENGTH):
+        output, memory = apply(variables, _INPUTS[:, t : t + 1], memory)
+        outputs.append(output)
+    np.testing.assert_allclose(np.concatenate(outputs, axis=1), whole[0], atol=2e-5)
+    assert_same(memory, whole[1], 2e-5)
+
+
+def test_padding_changes_nothing_whatever_stands_in_it(layer, apply, variables):
+    mask = np.arange(_LENGTH) < 4
+    padded = np.where(mask[:, None], _INPUTS, np.nan)
+    masks = np.broadcast_to(mask, padded.shape[:2])
+    outputs, memory = apply(variables, padded, mask=masks)
+    alone, memory_alone = apply(variables, np.where(mask[:, None], _INPUTS, 0.0), mask=masks)
+    np.testing.assert_array_equal(outputs, alone)
+    assert not outputs[:, 4:].any()
+    short, memory_short = apply(variables, _INPUTS[:, :4])
+    np.testing.assert_allclose(outputs[:, :4], short, atol=1e-6)
+    for one, other in zip(jax.tree.leaves(memory), jax.tree.leaves(memory_alone), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert_same(memory, memory_short, 1e-6)
+
+    def loss(variables, inputs):
+        return jnp.sum(jnp.sin(layer.apply(variables, inputs, mask=masks)[0]))
+
+    gradients, in_inputs = jax.jit(jax.grad(loss, (0, 1)))(variables, padded)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradients))
+    assert not in_inputs[:, 4:].any() and np.abs(in_inputs[:, :4]).min(axis=(0, 2)).min() > 0
+
+
+def test_packed_sequences_are_separate_ones(apply, variables):
+    ids = np.broadcast_to([0, 0, 3, 3, 3, 5], (2, _LENGTH))
+    packed, memory = apply(variables, _INPUTS, segment_ids=ids)
+    first, _ = apply(variables, _INPUTS[:, :2])
+    last, memory_last = apply(variables, _INPUTS[:, 5:])
+    np.testing.assert_allclose(packed[:, :2], first, atol=1e-6)
+    np.testing.assert_allclose(packed[:, 5:], last, atol=1e-6)
+    assert_same(memory, memory_last, 1e-6)
+
+
+def test_low_precision_keeps_its_memory_wide(layer):
+    narrow = layer.clone(dtype=jnp.bfloat16, param_dtype=jnp.bfloat16)
+    inputs = jnp.asarray(_INPUTS, jnp.bfloat16)
+    (outputs, memory), variables = jax.eval_shape(
+        lambda: narrow.init_with_output(jax.random.key(0), inputs)
+    )
+    assert outputs.dtype == jnp.bfloat16
+    assert {x.dtype for x in jax.tree.leaves(memory)} == {jnp.dtype(jnp.float32)}
+    assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype(jnp.bfloat16)}
+
+
+def steps_of_a_head(params):
+    """Keys, codes, gates and decays of the second head, first sequence, in NumPy."""
+
+    def dense(name):
+        return _INPUTS[0] @ np.asarray(params[name]["kernel"]) + np.asarray(params[name]["bias"])
+
+    keys = dense("key").reshape(_LENGTH, 2, 4)[:, 1]
+    keys = keys / np.linalg.norm(keys, axis=-1, keepdims=True)
+    codes = dense("code").reshape(_LENGTH, 2, 3)[:, 1]
+    gates, decays = (1 / (1 + np.exp(-dense(name)[:, 1])) for name in ("write_gate", "decay_gate"))
+    return zip(keys, codes, gates, decays, strict=True)
+
+
+@pytest.mark.parametrize("kind", _LAYERS, ids=lambda cls: cls.__name__)
+def test_memories_follow_their_rules(kind):
+    """One head's memory after the last step, in NumPy."""
+    layer = kind(7, **_FIELDS)
+    variables = jax.jit(layer.init)(jax.random.key(1), _INPUTS)
+    _, memory = jax.jit(layer.apply)(variables, _INPUTS)
+    held, precision = np.zeros((4, 3)), np.eye(4)
+    for key, code, gate, decay in steps_of_a_head(variables["params"]):
+        if kind is nets.KanervaLayer:  # ridge regression, by its normal equations
+            information = decay * (precision @ held) + np.outer(key, code) * gate / 0.1
+            precision = (
+                np.eye(4) + decay * (precision - np.eye(4)) + np.outer(key, key) * gate / 0.1
+            )
+            held = np.linalg.solve(precision, information)
+            continue
+        held = decay * held
+        held += gate * np.outer(key, code - key @ held if kind is nets.DeltaLayer else code)
+    found = memory.mean if kind is nets.KanervaLayer else memory
+    np.testing.assert_allclose(found[0, 1], held, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"mask": np.ones((2, 5), bool)}, r"mask is bool\[2, 5\]; it must be bool\[2, 6\]"),
+        ({"mask": np.ones((2, 6))}, r"mask is float32\[2, 6\]; it must be bool\[2, 6\]"),
+        ({"segment_ids": np.zeros((2, 6))}, "segment_ids is float"),
+        ({"segment_ids": np.tile([0, 1, 1, 0, 2, 2], (2, 1))}, "segment_ids go back after 1"),
+        ({"inputs": _INPUTS[0, 0]}, r"inputs has shape \[5\]; it must be \[..., T, D\]"),
+    ],
+)
+def test_what_does_not_fit_is_refused(given, message):
+    layer = nets.DeltaLayer(7, **_FIELDS)
+    with pytest.raises(UserError, match=message):
+        layer.init(jax.random.key(0), **({"inputs": _INPUTS} | given))
+    with pytest.raises(UserError, match="num_heads is 0"):
+        nets.KanervaLayer(7, num_heads=0).initial_memory()
+
+
+def test_it_stands_in_nnx_models():
+    from flax import nnx
+
+    layer = nnx.bridge.ToNNX(nets.KanervaLayer(7, **_FIELDS), rngs=nnx.Rngs(0))
+    layer.lazy_init(_INPUTS)
+    outputs, _ = layer(_INPUTS)
+    assert outputs.shape == (2, _LENGTH, 7)
+
+
+def test_a_stack_of_them_is_a_model():
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, inputs):
+            hidden, _ = nets.KanervaLayer(5, **_FIELDS, decays=False)(inputs)
+            return nets.LinearAttentionLayer(3, **_FIELDS)(hidden)[0]
+
+    shape = jax.eval_shape(lambda: Model().init_with_output(jax.random.key(0), _INPUTS[0])[0]).shape
+    assert shape == (_LENGTH, 3)
