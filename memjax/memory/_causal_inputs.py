@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,20 +26,30 @@ def take_steps(
     checks.episode(held.mean, weights, codes, noise_vars)
     checks.shape("read_weights", reads, weights.shape, "[T, N]")
     length = len(codes)
-    steps = Steps(weights, codes, reads, jnp.broadcast_to(noise_vars, (length,)), None, None)
+    active = jnp.ones(length, bool) if mask is None else _booleans("mask", mask, length)
+
+    def take(array):
+        array = array.astype(wide)
+        return (
+            array
+            if mask is None
+            else jnp.where(jnp.expand_dims(active, range(1, array.ndim)), array, 0)
+        )
+
     if log_decay is not None:
         checks.shape("log_decay", decay[0], (length,), "[T]")
-        steps = steps._replace(log_decay=decay[0])
-    steps = jax.tree.map(lambda x: x.astype(wide), steps)
-    if mask is not None:
-        keep = _booleans("mask", mask, length)
-        steps = jax.tree.map(
-            lambda x: jnp.where(keep.reshape(-1, *[1] * (x.ndim - 1)), x, 0), steps
-        )
-    _refuse("noise_var", steps.noise_vars, lambda x: x < 0, "not be negative")
+    _refuse("noise_var", noise_var, mask, lambda x: x < 0, "not be negative")
     if log_decay is not None:
-        _refuse("log_decay", steps.log_decay, lambda x: x > 0, "be at most 0")
-    return steps._replace(reset=None if reset is None else _booleans("reset", reset, length))
+        _refuse("log_decay", log_decay, mask, lambda x: x > 0, "be at most 0")
+    return Steps(
+        weights=take(weights),
+        codes=take(codes),
+        reads=take(reads),
+        noise_vars=take(jnp.broadcast_to(noise_vars, (length,))),
+        active=active,
+        log_decay=None if log_decay is None else take(decay[0]),
+        reset=None if reset is None else _booleans("reset", reset, length),
+    )
 
 
 def _booleans(name: str, value: Any, length: int) -> jax.Array:
@@ -54,9 +63,11 @@ def _booleans(name: str, value: Any, length: int) -> jax.Array:
     return array
 
 
-def _refuse(name: str, value: chex.Array, is_wrong: Callable, wanted: str) -> None:
-    """Refuses numbers that are wrong, if they are known while tracing."""
-    if not isinstance(value, jax.core.Tracer):
-        wrong = np.asarray(value)[is_wrong(np.asarray(value))]
-        if wrong.size:
-            raise ValueError(f"{name} has {wrong[0]}; it must {wanted}")
+def _refuse(name: str, value: Any, mask: Any, is_wrong: Callable, wanted: str) -> None:
+    """Refuses numbers that are wrong and not masked, if they are known while tracing."""
+    if isinstance(value, jax.core.Tracer) or isinstance(mask, jax.core.Tracer):
+        return
+    wrong = is_wrong(np.asarray(value)) & (True if mask is None else np.asarray(mask))
+    if np.any(wrong):
+        worst = np.broadcast_to(value, wrong.shape)[wrong][0]
+        raise ValueError(f"{name} has {worst}; it must {wanted}")

@@ -76,9 +76,12 @@ def _step(prior: Prior, start: _Carry, inclusive: bool, carry: _Carry, raw: Step
     step, prior_read = prior_coordinates(prior, raw)
     if step.reset is not None:
         carry = jax.tree.map(partial(jnp.where, step.reset), start, carry)
+    before = carry
     if step.log_decay is not None:
         carry = _decay(carry, jnp.exp(step.log_decay))
     after = _write(carry, step.weights, step.codes)
+    # A write of nothing would change the last bits.
+    after = jax.tree.map(partial(jnp.where, step.active), after, before)
     mean, variance = _read(after if inclusive else carry, step.reads, step.log_decay is not None)
     return after, (prior_read + mean, variance)
 

@@ -36,6 +36,7 @@ class Steps(NamedTuple):
     codes: chex.Array  # [T, C]
     reads: chex.Array  # [T, N]
     noise_vars: chex.Array  # [T]
+    active: chex.Array  # bool [T]; what is not has weights of 0 and does not decay
     log_decay: chex.Array | None  # [T]; None: nothing decays
     reset: chex.Array | None  # [T]; None: nothing is reset
 
