@@ -16,6 +16,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from memjax.memory import streaming
 from memjax.memory._causal_steps import (
     Held,
     Prior,
@@ -55,7 +56,7 @@ def attend(
     changes = steps.log_decay is not None or steps.reset is not None
     steps, prior_reads = prior_coordinates(prior, steps)
     chunks = jax.tree.map(lambda x: _in_chunks(x, min(chunk_size, max(length, 1))), steps)
-    chunks = jax.vmap(_describe)(chunks)
+    chunks = _Chunk(*streaming.align(*jax.vmap(_describe)(chunks)))
     held, begins = jax.lax.scan(partial(_advance, start, changes), held, chunks)
     read = partial(_read, start, changes, inclusive, num_iterations)
     means, variances, residuals = jax.vmap(read)(begins, chunks)

@@ -158,13 +158,13 @@ def attend(
     dtype = checks.reals(integers=("write_weights", "read_weights"), **arrays)[1]
     steps = _causal_inputs.take_steps(held, arrays, noise_var, log_decay, mask, reset)
     prior, held = jax.tree.map(lambda x: x.astype(steps.codes.dtype), (prior, held))
-    prior, held, steps = _align(prior, held, steps)
+    own_prior, held, steps = _align(prior, held, steps)
     begins = held
     if axis_name is not None:
-        begins = _causal_shards.held_before(axis_name, prior, held, steps)
+        begins = _causal_shards.held_before(axis_name, own_prior, held, steps)
     if method == "auto":
         method = _faster(len(steps.codes), chunk_size, log_decay is not None)
-    ways = (prior, held, begins, steps, inclusive)
+    ways = (own_prior, held, begins, steps, inclusive)
     if method == "recurrent":
         means, variances, after = _causal_recurrent.attend(*ways)
         residual = jnp.zeros((), means.dtype)

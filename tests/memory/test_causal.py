@@ -223,41 +223,50 @@ def _padded(places, tree, value):
     return jax.tree.map(pad, tree)
 
 
-@pytest.mark.parametrize("method", _METHODS)
-@pytest.mark.parametrize("decays", [False, True])
-def test_masked_steps_do_nothing_whatever_stands_there(method, decays):
-    """Bit for bit where steps are taken one by one; their gradient is 0."""
+def _masked(decays):
+    """Steps, the same among masked ones that hold NaN, and where they stand there."""
     memory, *steps = as_type(np.float32, general(20))
-    if decays:
-        steps.append(jnp.asarray(masks(20)["log_decay"], jnp.float32))
+    steps.append(jnp.asarray(masks(20)["log_decay"], jnp.float32) if decays else None)
     places = np.zeros(45, bool)
     places[np.random.default_rng(5).permutation(45)[:20]] = True
-    padded = _padded(places, jax.tree.map(np.asarray, steps), np.nan)
+    return memory, steps, _padded(places, jax.tree.map(np.asarray, steps), np.nan), places
+
+
+@pytest.mark.parametrize("decays", [False, True])
+def test_masked_steps_change_no_bit(decays):
+    """Where steps are taken one by one."""
+    memory, (*steps, log_decay), (*padded, padded_decay), places = _masked(decays)
+    means, variances, after = attend(
+        memory, *padded, log_decay=padded_decay, mask=places, method="recurrent"
+    )
+    alone = attend(memory, *steps, log_decay=log_decay, method="recurrent")
+    found = means[places], variances[places], after
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.any(means[~places]) and not np.any(variances[~places])
+
+
+@pytest.mark.parametrize("method", _METHODS)
+def test_masked_steps_get_no_gradient(method):
+    """Whatever stands there; and in chunks, those that are not masked give what they give alone."""
+    memory, steps, padded, places = _masked(True)
 
     @partial(jax.jit, static_argnames="is_padded")
-    def run(steps, is_padded):
+    def gradient(steps, is_padded):
         def loss(steps):
-            *given, decay = [*steps, None][:5]
+            *given, log_decay = steps
             mask = places if is_padded else None
-            options = {"log_decay": decay, "mask": mask, "method": method, "chunk_size": 8}
-            found = causal.attend(memory, *given, **options)
-            return jnp.sum(jnp.sin(found[0])) + jnp.sum(found[1] ** 2), found
+            options = {"log_decay": log_decay, "mask": mask, "method": method, "chunk_size": 8}
+            means, variances, _ = causal.attend(memory, *given, **options)
+            return jnp.sum(jnp.sin(means)) + jnp.sum(variances**2)
 
-        return jax.grad(loss, has_aux=True)(steps)
+        return jax.value_and_grad(loss)(steps)
 
-    gradients, (means, variances, after) = run(padded, True)
-    alone, (own_means, own_variances, own_after) = run(steps, False)
-    same = np.testing.assert_array_equal
-    if method == "chunk":
-        same = partial(np.testing.assert_allclose, rtol=1e-4, atol=2e-6)
-    pairs = [(means[places], own_means), (variances[places], own_variances)]
-    pairs += zip(jax.tree.leaves(after), jax.tree.leaves(own_after), strict=True)
-    for found, expected in pairs:
-        same(found, expected)
-    for found, expected in zip(gradients, alone, strict=True):
+    (value, gradients), (own_value, own) = gradient(padded, True), gradient(steps, False)
+    np.testing.assert_allclose(value, own_value, rtol=1e-5)
+    for found, expected in zip(gradients, own, strict=True):
         assert not np.any(found[~places])
         np.testing.assert_allclose(found[places], expected, rtol=1e-4, atol=1e-5)
-    assert not np.any(means[~places]) and not np.any(variances[~places])
 
 
 @pytest.mark.parametrize("method", _METHODS)
