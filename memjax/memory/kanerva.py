@@ -84,6 +84,9 @@ def write(
     the posterior leaves unexplained of the codes, in units of the noise: rounding the weights to
     float32 moves the exact posterior by as much. Where s is large, a slower form runs.
 
+    The gradient is as exact as that. Second derivatives are those of the plain formulas, which lose
+    digits as the noise gets small: at 1e-7 v in float32 they may be NaN.
+
     Noise of zero is the limit of small noise: codes are then stored exactly, to eps^1.25 v
     (float32: 2e-9 v), and those that contradict each other are averaged. Noise of inf writes
     nothing.
