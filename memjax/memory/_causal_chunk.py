@@ -21,10 +21,12 @@ from memjax.memory._causal_steps import (
     Held,
     Prior,
     Steps,
+    add,
     keeps_much,
     new_root,
     prior_coordinates,
 )
+from memjax.memory._linalg import cholesky, solve_left
 
 
 class _Chunk(NamedTuple):
@@ -57,7 +59,7 @@ def attend(
     steps, prior_reads = prior_coordinates(prior, steps)
     chunks = jax.tree.map(lambda x: _in_chunks(x, min(chunk_size, max(length, 1))), steps)
     chunks = _Chunk(*streaming.align(*jax.vmap(_describe)(chunks)))
-    held, begins = jax.lax.scan(partial(_advance, start, changes), held, chunks)
+    held, begins = (partial(_pass, start) if changes else _add_up)(held, chunks)
     read = partial(_read, start, changes, inclusive, num_iterations)
     means, variances, residuals = jax.vmap(read)(begins, chunks)
     means, variances = (x.reshape(-1, *x.shape[2:])[:length] for x in (means, variances))
@@ -94,23 +96,44 @@ def _describe(steps: Steps) -> _Chunk:
     return _Chunk(steps.weights, steps.codes, steps.reads, shares, held, start)
 
 
-def _advance(start: Held, changes: bool, held: Held, chunk: _Chunk) -> Any:
-    """What is held after a chunk, from what was before it, which is handed out too."""
+def _add_up(held: Held, chunks: _Chunk) -> tuple[Held, Held]:
+    """What is held after all chunks, and before each, where nothing is lost.
+
+    By Andrews' update of the root, Potter's for several writes (Andrews, AIAA Journal, 1968). What
+    rounding takes from the sums is carried along.
+    """
+
+    def advance(carry: Any, chunk: _Chunk) -> Any:
+        (mean, root, precision), lost_mean, lost_root = carry
+        rooted, innovations = chunk.weights @ root, chunk.codes - chunk.weights @ mean
+        identity = jnp.eye(len(rooted), dtype=root.dtype)
+        factor = cholesky(rooted @ rooted.T + identity)
+        gain = root @ solve_left(factor, rooted).T
+        mean, lost_mean = add(mean, lost_mean, gain @ solve_left(factor, innovations))
+        root, lost_root = add(root, lost_root, -gain @ solve_left(factor + identity, rooted))
+        precision = precision + chunk.weights.T @ chunk.weights
+        return (Held(mean, root, precision), lost_mean, lost_root), carry[0]
+
+    start: Any = held, jnp.zeros_like(held.mean), jnp.zeros_like(held.root)
+    (held, *_), begins = jax.lax.scan(advance, start, chunks)
+    return held, begins
+
+
+def _pass(start: Held, held: Held, chunks: _Chunk) -> tuple[Held, Held]:
+    """What is held after all chunks, and before each, where decays or resets change all of it."""
+    return jax.lax.scan(partial(_advance, start), held, chunks)
+
+
+def _advance(start: Held, held: Held, chunk: _Chunk) -> Any:
     root_share = jnp.sqrt(chunk.shares[-1])[:, None]
     weights = root_share * chunk.weights
-    pull = weights.T @ (root_share * (chunk.codes - chunk.weights @ held.mean))
-    rooted = weights @ held.root
-    relative, added = rooted.T @ rooted, weights.T @ weights
-    identity = jnp.eye(len(held.root), dtype=held.root.dtype)
-    if not changes:
-        precision = held.precision + added
-        root = new_root(held.root, jnp.bool_(True), identity + relative, precision)
-        mean = held.mean + root @ (root.T @ pull)
-        return Held(mean, root, precision), held
     kept, put_back = chunk.held[-1], chunk.start[-1]
-    precision = kept * held.precision + put_back * start.precision + added
-    relative = relative + kept * identity + (1.0 - kept) * (held.root.T @ held.root)
+    precision = kept * held.precision + put_back * start.precision + weights.T @ weights
+    rooted = weights @ held.root
+    identity = jnp.eye(len(held.root), dtype=held.root.dtype)
+    relative = kept * identity + (1.0 - kept) * (held.root.T @ held.root) + rooted.T @ rooted
     root = new_root(held.root, keeps_much(kept, held.precision), relative, precision)
+    pull = weights.T @ (root_share * (chunk.codes - chunk.weights @ held.mean))
     moved = start.mean + start.precision @ (start.mean - held.mean)
     pull = pull - (1.0 - kept) * held.mean + put_back * moved
     mean = held.mean + root @ (root.T @ pull)

@@ -22,6 +22,7 @@ from memjax.memory._causal_steps import (
     Held,
     Prior,
     Steps,
+    add,
     keeps_much,
     new_root,
     prior_coordinates,
@@ -114,17 +115,10 @@ def _write(carry: _Carry, weight: chex.Array, code: chex.Array) -> _Carry:
     total = 1.0 + jnp.sum(jnp.square(rooted))
     gain, innovation = root @ rooted, scale * (code - weight @ mean)
     shrink = rooted / (total + jnp.sqrt(total))
-    mean, lost_mean = _add(mean, carry.lost_mean, jnp.outer(gain, innovation / total))
-    root, lost_root = _add(root, carry.lost_root, jnp.outer(gain, -shrink))
+    mean, lost_mean = add(mean, carry.lost_mean, jnp.outer(gain, innovation / total))
+    root, lost_root = add(root, carry.lost_root, jnp.outer(gain, -shrink))
     precision = precision + jnp.outer(weight, weight)
     return _Carry(Held(mean, root, precision), carry.share, lost_mean, lost_root)
-
-
-def _add(total: chex.Array, lost: chex.Array, more: chex.Array) -> tuple[chex.Array, chex.Array]:
-    """A sum, and what rounding took from it and from earlier ones; Kahan 1965."""
-    more = more - jax.lax.stop_gradient(lost)
-    after = total + more
-    return after, jax.lax.stop_gradient((after - total) - more)
 
 
 def _read(carry: _Carry, weight: chex.Array, decays: bool) -> tuple[chex.Array, chex.Array]:

@@ -81,3 +81,10 @@ def new_root(
     identity = jnp.eye(len(root), dtype=root.dtype)
     factor = cholesky(jnp.where(keeps, relative, identity + precision))
     return solve_left(factor, jnp.where(keeps, root, identity).T).T
+
+
+def add(total: chex.Array, lost: chex.Array, more: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """A sum, and what rounding took from it and from earlier ones; Kahan 1965."""
+    more = more - jax.lax.stop_gradient(lost)
+    after = total + more
+    return after, jax.lax.stop_gradient((after - total) - more)
