@@ -23,7 +23,7 @@ from memjax.memory import causal, kanerva
 _LENGTHS = flags.DEFINE_list("lengths", ["64", "256", "1024", "4096", "32768"], "T, each.")
 _HEADS = flags.DEFINE_integer("heads", 1, "Sequences at once.")
 _SIZE = flags.DEFINE_integer("size", 64, "N and C.")
-_ROUNDS = flags.DEFINE_integer("rounds", 3, "Calls; the median counts.")
+_CALLS = flags.DEFINE_integer("calls", 3, "Calls; the median counts.")
 _CHUNK, _ITERATIONS = 32, 32  # as `causal.attend` has them
 _LARGEST = {"write_prefix": 1_024, "softmax attention": 4_096}
 
@@ -109,7 +109,7 @@ def times(attend: Callable, length: int, decays: bool) -> tuple[float, float]:
         partial(jax.jit(function), *given)
         for function, given in ((forward, (*arguments, log_decay)), (pull_back, arguments))
     )
-    first, second = (milliseconds(call, _ROUNDS.value) for call in calls)
+    first, second = (milliseconds(call, _CALLS.value) for call in calls)
     return first, second
 
 
