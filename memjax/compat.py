@@ -3,10 +3,12 @@
 Each part says from which version on it can go.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import chex
 import jax
+import jax.numpy as jnp
 
 _OLDEST = (0, 7, 2)
 
@@ -23,8 +25,22 @@ def all_gather(arrays: Any, axis_name: str) -> Any:
     return jax.lax.all_gather(arrays, axis_name, to="invarying")
 
 
+def linear_scan(step: Callable, start: Any, linear: Any, others: Any) -> Any:
+    """What `jax.lax.scan` stacks, where `step` is linear in what it carries and in `linear`.
+
+    Before JAX 0.10 a scan could be transposed only where JAX had made it by differentiation.
+    """
+
+    def run(start: Any, linear: Any) -> Any:
+        return jax.lax.scan(step, start, (linear, others))[1]
+
+    if jax.__version_info__ >= (0, 10):
+        return run(start, linear)
+    return jax.jvp(run, jax.tree.map(jnp.zeros_like, (start, linear)), (start, linear))[1]
+
+
 def psum(arrays: Any, axis_name: str) -> Any:
-    """`jax.lax.psum`, leaf by leaf: before JAX 0.8 one of several can't be transposed in a part."""
+    """`jax.lax.psum`, leaf by leaf: before JAX 0.9 one of several can't be transposed in a part."""
     return jax.tree.map(lambda array: jax.lax.psum(array, axis_name), arrays)
 
 

@@ -5,6 +5,7 @@ in float64, without silent broadcasting, and with NaNs looked for.
 """
 
 import inspect
+import re
 
 import jax
 import jax.numpy as jnp
@@ -166,10 +167,12 @@ def test_low_precision_is_rounded_once(name):
         assert_close(a, b, max(2e-6, float(jnp.finfo(a.dtype).eps)))
 
 
+@pytest.mark.skipif(jax.__version_info__ < (0, 8), reason="equal programs print differently")
 @with_arguments
 def test_float16_is_computed_as_bfloat16_is(name):
     of = case(name)
     programs = [str(of.low.trace(of.arguments(t)).jaxpr) for t in (jnp.float16, jnp.bfloat16)]
+    programs = [re.sub("0x[0-9a-f]+", "", program) for program in programs]  # where objects lie
     half, brain = (program.replace("bf", "f").replace("bfloat", "float") for program in programs)
     assert half.split() == brain.split()
 
@@ -243,6 +246,7 @@ def test_empty_batches(name):
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
 
+@pytest.mark.skipif(jax.__version_info__ < (0, 8), reason="JAX did not map all of its functions")
 @with_arguments
 def test_meshes_of_explicit_axes(name):
     """A batch over two devices, each element with its own memory, forward and backward."""

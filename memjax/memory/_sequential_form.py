@@ -9,6 +9,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from memjax import compat
 from memjax.memory import _careful
 from memjax.memory._linalg import epsilon, full_precision, symmetrize
 
@@ -45,7 +46,7 @@ def _condition_each_jvp(primals, tangents):
     steps = _steps(*primals)
 
     def step(carried, inputs):
-        (d_mean, d_row_cov), (step, weight, (d_weight, d_code, d_noise)) = carried, inputs
+        (d_mean, d_row_cov), ((d_weight, d_code, d_noise), (step, weight)) = carried, inputs
         gain, residual = step.gain, step.residual
         back, through = d_row_cov @ weight, step.row_cov @ d_weight
         pushed = back - (weight @ back) * gain  # P dU w'
@@ -56,8 +57,7 @@ def _condition_each_jvp(primals, tangents):
         return (d_mean, d_row_cov), (d_mean, d_row_cov)
 
     start = (tangents[0], symmetrize(tangents[1]))
-    inputs = (steps, primals[2], tangents[2:])
-    return steps[:2], jax.lax.scan(step, start, inputs)[1]
+    return steps[:2], compat.linear_scan(step, start, tangents[2:], (steps, primals[2]))
 
 
 @jax.custom_jvp
