@@ -45,7 +45,7 @@ def psum(arrays: Any, axis_name: str) -> Any:
 
 
 def varying_axes(array: chex.Array) -> frozenset:
-    """The axes of a `shard_map` that an array varies over."""
+    """The axes of a `shard_map` that an array `[...]` varies over."""
     kind = jax.typeof(array)
     if hasattr(kind, "manual_axis_type"):
         return kind.manual_axis_type.varying
@@ -53,7 +53,7 @@ def varying_axes(array: chex.Array) -> frozenset:
 
 
 def vary_over(array: chex.Array, axes: tuple[str, ...]) -> chex.Array:
-    """The same array, which a `shard_map` then takes for one that varies over `axes`."""
+    """The same array `[...]`, which a `shard_map` then takes for one that varies over `axes`."""
     if hasattr(jax.lax, "pcast"):
         return jax.lax.pcast(array, axes, to="varying")
     return jax.lax.pvary(array, axes)  # type: ignore[attr-defined]  # before JAX 0.8

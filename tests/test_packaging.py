@@ -1,6 +1,7 @@
 """What is installed, under which names and versions, and what is said where something lacks."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import jax
 import pytest
 
 import memjax
+import memjax.__main__
 
 _ROOT = Path(__file__).parents[1]
 
@@ -103,19 +105,28 @@ def test_no_tracked_file_is_a_link_or_names_a_path_of_one_machine():
     assert not found
 
 
-@pytest.mark.parametrize(
-    ("program", "message"),
-    [
-        ("import jax; jax.__version_info__ = (0, 7, 1); import memjax", "needs JAX 0.7.2 or newer"),
-        ("import sys; sys.modules['orbax'] = None; import memjax.training", "orbax is not inst"),
-        ("import sys; sys.modules['PIL'] = None; import memjax.plotting", "PIL is not installed"),
-    ],
-)
-def test_what_is_missing_or_too_old_is_named(program, message):
-    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    last = finished.stderr.splitlines()[-1]
-    assert message in last
-    assert "JAX" in message or last.endswith(": pip install 'memjax[train]'")
+def test_what_is_missing_or_too_old_is_named():
+    program = """
+import importlib, sys
+import jax
+version, jax.__version_info__ = jax.__version_info__, (0, 7, 1)
+for module, lacks in (("", "nothing"), ("training", "orbax"), ("plotting", "PIL")):
+    sys.modules[lacks] = None
+    try:
+        importlib.import_module(f"memjax.{module}".rstrip("."))
+    except ImportError as error:
+        print(error)
+    jax.__version_info__ = version
+    for name in [n for n in sys.modules if n.startswith("memjax") or n == lacks]:
+        del sys.modules[name]
+"""
+    command = [sys.executable, "-c", program]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert told == [
+        f"memjax needs JAX 0.7.2 or newer; this is {jax.__version__}",
+        "orbax is not installed: pip install 'memjax[train]'",
+        "PIL is not installed: pip install 'memjax[train]'",
+    ]
 
 
 def test_the_commands_name_the_extra_in_one_line():
@@ -129,13 +140,20 @@ def test_the_commands_name_the_extra_in_one_line():
     assert finished.stderr == line
 
 
-def test_memjax_says_what_it_runs_on(monkeypatch):
-    command = [sys.executable, "-m", "memjax"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def test_memjax_says_what_it_runs_on(capsys):
+    assert memjax.__main__.main() == 0
+    told = capsys.readouterr().out
     assert f"memjax {memjax.__version__} in " in told and f"jax {jax.__version__}" in told
     assert "\nextra train: installed\n" in told and "\nextra cuda12: lacks " in told
-    monkeypatch.setenv("JAX_PLATFORMS", "tpu")
-    finished = subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_device_that_is_not_there_is_one_line():
+    finished = subprocess.run(
+        [sys.executable, "-m", "memjax"],
+        env=os.environ | {"JAX_PLATFORMS": "tpu"},
+        capture_output=True,
+        text=True,
+    )
     assert finished.returncode == 2 and len(finished.stderr.splitlines()) == 1
     assert finished.stderr.startswith("error: Unable to initialize backend 'tpu'")
 

@@ -19,7 +19,8 @@ def test_the_example_runs_and_reaches_its_bound():
 def test_its_links_and_files_exist():
     text = _README.read_text()
     names = re.findall(r"\]\((?!http)([^)]+)\)", text)
-    names += re.findall(r"experiments/configs/\w+\.py|memjax/\w+(?:\.py)?|tests/\w+\.py", text)
+    files = r"experiments/configs/\w+\.py|(?<![\w/])memjax/\w+(?:\.py)?|tests/\w+\.py"
+    names += re.findall(files, text)
     assert len(names) > 10
     for name in names:
         assert (_README.parent / name).exists(), name

@@ -112,6 +112,7 @@ def test_covariance_is_described_by_correlation_and_variance(num_slots, diagonal
     np.testing.assert_allclose(shown["posterior: row covariance"], posterior[0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_capacity_is_the_mean_over_episodes():
     def metrics(rng_key, query, memory, train):
         number = 1.0 * number_of(query)

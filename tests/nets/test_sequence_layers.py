@@ -159,6 +159,7 @@ def test_what_does_not_fit_is_refused(given, message):
         nets.KanervaLayer(7, num_heads=0).initial_memory()
 
 
+@pytest.mark.slow
 def test_it_stands_in_nnx_models():
     from flax import nnx
 

@@ -82,9 +82,8 @@ def _load(workdir):
 @pytest.mark.parametrize(
     "models",
     [
-        _MODELS,
-        pytest.param(("mem_vae", "kanerva"), marks=pytest.mark.slow),
-        pytest.param(("normalized",), marks=pytest.mark.slow),
+        ("normalized",),
+        pytest.param(("vma", "mem_vae", "kanerva"), marks=pytest.mark.slow),
     ],
 )
 def test_one_device_and_eight_give_the_same_parameters(tmp_path, models):
