@@ -24,6 +24,14 @@ from tests.environments.venvs import (
 _TOOLS = ("bokeh", "flatbuffers", "hypothesis", "playwright", "pytest-xdist")
 
 
+# As much of Colab's own module as JAX looks for.
+_COLAB = """
+import sys, types
+sys.modules["google.colab"] = types.ModuleType("google.colab")
+sys.modules["google.colab"].output = None
+"""
+
+
 def check(build: Path, for_pytest: Sequence[str]) -> int:
     """Installs, compares, runs notebooks and quick tests.
 
@@ -65,7 +73,7 @@ def _install_by_notebook(python: Path) -> None:
     notebook = json.loads(sorted((ROOT / "colabs").glob("*.ipynb"))[0].read_text())
     address = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
     cell = "".join(notebook["cells"][1]["source"]).replace(address, ROOT.as_uri())
-    program = f"import sys; sys.modules['google.colab'] = sys\n{cell}\nprint('it ended well')"
+    program = f"{_COLAB}\n{cell}\nprint('it ended well')"
     with tempfile.TemporaryDirectory() as folder:
         command = [python, "-m", "IPython", "--colors=NoColor", "-c", program]
         finished = subprocess.run(command, cwd=folder, capture_output=True, text=True)
