@@ -2,6 +2,7 @@
 
 import sys
 
+from memjax.errors import print_error
 from memjax.extras import MissingPackageError, needs
 
 try:
@@ -9,5 +10,5 @@ try:
         import absl.flags  # noqa: F401
         import ml_collections  # noqa: F401
 except MissingPackageError as error:
-    print(f"error: {error}", file=sys.stderr)
+    print_error(error)
     sys.exit(2)

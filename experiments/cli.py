@@ -12,7 +12,7 @@ from typing import Any
 from absl import app, flags
 from absl import logging as absl_logging
 
-from memjax.errors import UserError
+from memjax.errors import UserError, print_error
 
 _CONFIG_ERROR = "Configuration is not available because of an earlier failure to load: "
 
@@ -105,7 +105,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _exit(message: str):
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    print_error(message)
     sys.exit(2)
 
 

@@ -8,6 +8,7 @@ import jax
 from IPython import get_ipython
 
 import memjax
+from memjax.errors import one_line
 
 _ACCELERATORS = {"GPU": "/dev/nvidia0", "TPU": "/dev/accel0"}
 
@@ -39,7 +40,7 @@ def describe() -> str:
     try:
         devices = jax.devices()
     except RuntimeError as error:
-        raise SystemExit(" ".join(str(error).split())) from None
+        raise SystemExit(one_line(error)) from None
     line = f"memjax {memjax.__version__}, JAX {jax.__version__}: {len(devices)} x "
     line += devices[0].device_kind
     for name, path in _ACCELERATORS.items():

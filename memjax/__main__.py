@@ -9,6 +9,7 @@ import jax
 
 import memjax
 from memjax import extras
+from memjax.errors import print_error
 
 
 def main() -> int:
@@ -16,7 +17,7 @@ def main() -> int:
     try:
         devices = jax.devices()
     except RuntimeError as error:  # JAX_PLATFORMS names what is not there
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        print_error(error)
         return 2
     versions = [f"{name} {metadata.version(name)}" for name in ("jax", "jaxlib", "flax", "numpy")]
     print(f"memjax {memjax.__version__} in {Path(memjax.__file__).parent}")

@@ -1,5 +1,6 @@
 """The one exception for what its caller can mend, and the checks that most of it takes."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,16 @@ class UserError(ValueError):
     Command lines print the message and exit with status 2; anything else is a bug and keeps its
     traceback.
     """
+
+
+def one_line(error: Exception | str) -> str:
+    """A message without its line breaks."""
+    return " ".join(str(error).split())
+
+
+def print_error(error: Exception | str) -> None:
+    """How a command line tells of an error, before it ends with status 2."""
+    print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
 
 
 def check_at_least_one(**fields: Any) -> None:

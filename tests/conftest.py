@@ -1,5 +1,8 @@
 import dataclasses
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -73,6 +76,21 @@ def simulated_devices(count):
     """The environment of a process that sees so many CPU devices."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
     return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+
+
+def saved_on_devices(count, path, module, *arguments):
+    """The arrays that `python -m MODULE PATH ARGUMENTS` saves as .npz, on so many CPU devices."""
+    finished = subprocess.run(
+        [sys.executable, "-m", module, str(path), *arguments],
+        env=simulated_devices(count),
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
 
 
 def assert_states_equal(left, right):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from memjax.data import loading, prepared, sources
-from memjax.errors import UserError
+from memjax.errors import UserError, print_error
 from memjax.extras import needs
 
 # The sets whose official TFDS builders prepare them, and where those download from.
@@ -37,7 +37,7 @@ def main() -> int:
     try:
         print(prepare(arguments.name, arguments.data_dir))
     except (UserError, OSError) as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        print_error(error)
         return 2
     return 0
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from memjax.data import pictures
 from memjax.data.dataset import Dataset, from_arrays
-from memjax.errors import UserError
+from memjax.errors import UserError, one_line
 
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 _SPLIT_FOLDERS = {"train", "validation", "val", "test"}
@@ -66,7 +66,7 @@ def _opened(path: Path) -> Iterator:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except Exception as error:  # zip, zlib and NumPy name damage in many ways
-        why = " ".join(str(error).split())
+        why = one_line(error)
         if "pickle" in why:
             why = "it holds pickled objects, which are never loaded, or is not a file of NumPy's"
         raise UserError(f"{path} cannot be read ({why}): save plain arrays there") from error

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memjax.errors import UserError
+from memjax.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -61,8 +61,9 @@ def _read_one(name: str, file: Path | bytes) -> np.ndarray:
     except UserError:
         raise
     except Exception as error:  # PIL's readers name damage in many ways
-        why = " ".join(str(error).split())
-        raise UserError(f"{name} cannot be read as a picture ({why}): mend or remove it") from error
+        raise UserError(
+            f"{name} cannot be read as a picture ({one_line(error)}): mend or remove it"
+        ) from error
     return image if image.ndim == 3 else image[..., None]
 
 

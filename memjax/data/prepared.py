@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from memjax.data import pictures
 from memjax.data.dataset import Dataset, from_arrays
-from memjax.errors import UserError
+from memjax.errors import UserError, one_line
 from memjax.extras import needs
 
 if TYPE_CHECKING:
@@ -118,8 +118,7 @@ def read_examples(builder: "DatasetBuilder", split: str) -> list[Any]:
 
 def damaged(folder: Path, error: Exception) -> str:
     """The message about a prepared set that can't be read, in one line."""
-    why = " ".join(str(error).split())
-    return f"{folder} cannot be read ({why}): delete it and prepare it again"
+    return f"{folder} cannot be read ({one_line(error)}): delete it and prepare it again"
 
 
 def _numbers(version: Path) -> list[int]:

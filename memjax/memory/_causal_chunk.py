@@ -22,8 +22,10 @@ from memjax.memory._causal_steps import (
     Prior,
     Steps,
     add,
+    in_blocks,
     keeps_much,
     new_root,
+    out_of_blocks,
     prior_coordinates,
 )
 from memjax.memory._linalg import cholesky, solve_left
@@ -57,20 +59,13 @@ def attend(
     length = len(steps.codes)
     changes = steps.log_decay is not None or steps.reset is not None
     steps, prior_reads = prior_coordinates(prior, steps)
-    chunks = jax.tree.map(lambda x: _in_chunks(x, min(chunk_size, max(length, 1))), steps)
+    chunks = jax.tree.map(lambda x: in_blocks(x, min(chunk_size, max(length, 1))), steps)
     chunks = _Chunk(*streaming.align(*jax.vmap(_describe)(chunks)))
     held, begins = (partial(_pass, start) if changes else _add_up)(held, chunks)
     read = partial(_read, start, changes, inclusive, num_iterations)
     means, variances, residuals = jax.vmap(read)(begins, chunks)
-    means, variances = (x.reshape(-1, *x.shape[2:])[:length] for x in (means, variances))
+    means, variances = (out_of_blocks(x, length) for x in (means, variances))
     return prior_reads + means, variances, held, jnp.max(residuals, initial=0.0)
-
-
-def _in_chunks(array: chex.Array, size: int) -> chex.Array:
-    """`[T, ...]` as `[chunks, size, ...]`; zeros are added, which as steps do nothing."""
-    missing = -len(array) % size
-    padded = jnp.pad(array, ((0, missing), *((0, 0),) * (array.ndim - 1)))
-    return padded.reshape(-1, size, *array.shape[1:])
 
 
 def _describe(steps: Steps) -> _Chunk:

@@ -23,8 +23,10 @@ from memjax.memory._causal_steps import (
     Prior,
     Steps,
     add,
+    in_blocks,
     keeps_much,
     new_root,
+    out_of_blocks,
     prior_coordinates,
 )
 from memjax.memory._linalg import cholesky, solve_left
@@ -49,22 +51,15 @@ def attend(
     """
     length = len(steps.codes)
     size = max(1, math.isqrt(length))
-    blocks = jax.tree.map(lambda x: _in_blocks(x, size), steps)
+    blocks = jax.tree.map(lambda x: in_blocks(x, size), steps)
     step = partial(_step, prior, _carry(start), inclusive)
     run_block = jax.checkpoint(
         lambda carry, block: jax.lax.scan(step, carry, block), prevent_cse=False
     )
     carry, (means, variances) = jax.lax.scan(run_block, _carry(held), blocks)
-    means, variances = (x.reshape(-1, *x.shape[2:])[:length] for x in (means, variances))
+    means, variances = (out_of_blocks(x, length) for x in (means, variances))
     held = carry.held if steps.log_decay is None else _catch_up(carry).held
     return means, variances, held
-
-
-def _in_blocks(array: chex.Array, size: int) -> chex.Array:
-    """`[T, ...]` as `[blocks, size, ...]`; zeros are added, which as steps do nothing."""
-    missing = -len(array) % size
-    padded = jnp.pad(array, ((0, missing), *((0, 0),) * (array.ndim - 1)))
-    return padded.reshape(-1, size, *array.shape[1:])
 
 
 def _carry(held: Held) -> _Carry:

@@ -41,6 +41,18 @@ class Steps(NamedTuple):
     reset: chex.Array | None  # [T]; None: nothing is reset
 
 
+def in_blocks(array: chex.Array, size: int) -> chex.Array:
+    """`[T, ...]` as `[blocks, size, ...]`; zeros are added, which as steps do nothing."""
+    missing = -len(array) % size
+    padded = jnp.pad(array, ((0, missing), *((0, 0),) * (array.ndim - 1)))
+    return padded.reshape(-1, size, *array.shape[1:])
+
+
+def out_of_blocks(blocks: chex.Array, length: int) -> chex.Array:
+    """`[blocks, size, ...]` as `[T, ...]` again, of T steps."""
+    return blocks.reshape(-1, *blocks.shape[2:])[:length]
+
+
 def prior_coordinates(prior: Prior, steps: Steps) -> tuple[Steps, chex.Array]:
     """The steps in the prior's coordinates, and what their reads give of the prior's mean.
 

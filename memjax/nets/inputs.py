@@ -1,8 +1,10 @@
-"""What a net is given, as arrays that it can compute with."""
+"""What a net is given: as arrays that it can compute with, over the axes that they have."""
 
+from collections.abc import Callable
 from typing import Any
 
 import chex
+import jax
 
 from memjax.errors import UserError
 from memjax.memory import checks
@@ -21,3 +23,10 @@ def as_floats(name: str, value: Any) -> chex.Array:
     except ValueError as error:
         raise UserError(str(error)) from error
     return array
+
+
+def over_axes(function: Callable, count: int) -> Callable:
+    """`jax.vmap` of a function, so many times: over that many leading axes of its arguments."""
+    for _ in range(count):
+        function = jax.vmap(function)
+    return function

@@ -6,7 +6,6 @@ memory of its own, and any floating-point type. What is kept and what comes out 
 the carry keeps its type.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -19,7 +18,7 @@ from memjax.errors import UserError, check_at_least_one
 from memjax.memory import addressing, kanerva
 from memjax.memory.kanerva import KanervaState
 from memjax.memory.states import state
-from memjax.nets.inputs import as_floats
+from memjax.nets.inputs import as_floats, over_axes
 
 
 @state
@@ -84,7 +83,7 @@ class KanervaCell(nn.RNNCellBase):
             after = kanerva.write(memory, *written, self.noise_var, method="online")
             return jax.tree.map(lambda new, old: new.astype(old.dtype), after, memory), found
 
-        memory, found = _over_leading_axes(read_and_write, inputs)(
+        memory, found = over_axes(read_and_write, inputs.ndim - 1)(
             memory, read_weights, root_gate * write_weights, root_gate * code
         )
         return memory, nn.Dense(self.features, name="output")(found.astype(inputs.dtype))
@@ -164,7 +163,7 @@ class CategoricalCell(nn.RNNCellBase):
                 found,
             )
 
-        memory, found = _over_leading_axes(read_and_write, inputs)(
+        memory, found = over_axes(read_and_write, inputs.ndim - 1)(
             memory, query, key, code, log_gate
         )
         return memory, nn.Dense(self.features, name="output")(found.astype(inputs.dtype))
@@ -194,9 +193,3 @@ def _check_carry(*arrays: chex.Array) -> None:
     for array in arrays:
         if not jnp.issubdtype(array.dtype, jnp.floating) or jnp.finfo(array.dtype).bits < 32:
             raise UserError(f"memory is {array.dtype}; it must be float32 or wider")
-
-
-def _over_leading_axes(function: Callable, inputs: chex.Array) -> Callable:
-    for _ in range(inputs.ndim - 1):
-        function = jax.vmap(function)
-    return function

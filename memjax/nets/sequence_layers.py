@@ -18,7 +18,7 @@ import numpy as np
 
 from memjax.errors import UserError, check_at_least_one
 from memjax.memory import causal, kanerva
-from memjax.nets.inputs import as_floats
+from memjax.nets.inputs import as_floats, over_axes
 
 
 class _Steps(NamedTuple):
@@ -99,10 +99,7 @@ class _SequenceLayer(nn.Module):
             mask=_for_heads(mask, self.num_heads),
             reset=_for_heads(reset, self.num_heads),
         )
-        mix = self._mix
-        for _ in range(len(batch) + 1):
-            mix = jax.vmap(mix)
-        found, memory = mix(memory, steps)
+        found, memory = over_axes(self._mix, len(batch) + 1)(memory, steps)
         found = jnp.moveaxis(found, -3, -2).reshape(*batch, length, -1)
         found = nn.RMSNorm(dtype=self.dtype, param_dtype=self.param_dtype)(found)
         found = found * nn.silu(self._dense("output_gate", inputs, found.shape[-1]))
@@ -116,8 +113,9 @@ class _SequenceLayer(nn.Module):
             num_heads=self.num_heads, key_size=self.key_size, code_size=self.code_size
         )
         shape = (*batch, self.num_heads)
-        memory = jax.tree.map(lambda x: jnp.broadcast_to(x, shape + x.shape), self._empty())
-        return jax.tree.map(lambda x: x.astype(dtype), memory)
+        return jax.tree.map(
+            lambda x: jnp.broadcast_to(x.astype(dtype), shape + x.shape), self._empty()
+        )
 
     def _dense(self, name: str, inputs: chex.Array, size: int) -> chex.Array:
         return nn.Dense(size, dtype=self.dtype, param_dtype=self.param_dtype, name=name)(inputs)

@@ -7,7 +7,6 @@ process everything here does nothing.
 import faulthandler
 import importlib.util
 import os
-import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from memjax.errors import UserError
+from memjax.errors import UserError, print_error
 
 _START_SECONDS = 120  # to wait for the others at the start
 _SILENCE_SECONDS = 30  # after which a process counts as lost, if no connection has told so before
@@ -126,7 +125,7 @@ def ending_together() -> Iterator[None]:
         else:
             traceback.print_exc()
             message, status = f"{place} failed: {type(error).__name__}", 1
-        print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
+        print_error(message)
         os._exit(status)
 
 

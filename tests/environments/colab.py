@@ -14,7 +14,6 @@ from tests.environments.venvs import (
     find_python,
     install,
     make,
-    normal,
     pins,
     run_tests,
     versions,
@@ -41,10 +40,11 @@ def check(build: Path, for_pytest: Sequence[str]) -> int:
     python = find_python("3.13") or find_python("3.12")
     if python is None:
         raise Failed("there is no Python 3.13 or 3.12, and Colab has 3.13")
-    stock = pins((HERE / "colab.lock").read_text().splitlines())
-    # Of Colab's packages, those that memjax or its tests have to do with.
     ours = pins((ROOT / "requirements.lock").read_text().splitlines())
-    wanted = [f"{name}=={version}" for name, version in stock.items() if name in ours]
+    # Of Colab's packages, those that memjax or its tests have to do with.
+    everything = pins((HERE / "colab.lock").read_text().splitlines())
+    stock = {name: version for name, version in everything.items() if name in ours}
+    wanted = [f"{name}=={version}" for name, version in stock.items()]
     own = make(build / "colab", python, [*wanted, "-c", str(HERE / "colab.lock")])
     _install_by_notebook(own)
     install(own, _TOOLS)
@@ -52,9 +52,9 @@ def check(build: Path, for_pytest: Sequence[str]) -> int:
     changed = {
         name: f"{version} -> {now.get(name, 'gone')}"
         for name, version in stock.items()
-        if name in map(normal, ours) and now.get(name) != version
+        if now.get(name) != version
     }
-    print(f"{len(wanted)} of Colab's packages, {len(now)} in all; changed: {changed or 'none'}")
+    print(f"{len(stock)} of Colab's packages, {len(now)} in all; changed: {changed or 'none'}")
     if changed:
         return 1
     notebooks = ["-n0", "-m", "slow or not slow", "tests/test_colabs.py"]

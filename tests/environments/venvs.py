@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -73,12 +74,9 @@ def versions(python: Path) -> dict[str, str]:
 def pins(lines: Sequence[str]) -> dict[str, str]:
     """The versions in lines NAME==VERSION, by name."""
     parts = [line.partition(";")[0].partition("==") for line in lines if "==" in line]
-    return {normal(name): version.strip() for name, _, version in parts}
-
-
-def normal(name: str) -> str:
-    """A package's name as pip compares names."""
-    return name.strip().lower().replace("_", "-").replace(".", "-")
+    return {
+        re.sub("[_.]", "-", name.strip().lower()): version.strip() for name, _, version in parts
+    }
 
 
 def run_tests(python: Path, arguments: Sequence[str], folder: Path) -> tuple[int, str]:

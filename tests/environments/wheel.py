@@ -10,12 +10,8 @@ from pathlib import Path
 from tests.environments.venvs import ROOT, install, make, versions
 from tests.test_docs import blocks
 
-_PAGES = (
-    "README.md",
-    "docs/functions.md",
-    "docs/choosing.md",
-    "docs/sequences.md",
-)  # which need no extra
+# Which need no extra.
+_PAGES = ("README.md", "docs/functions.md", "docs/choosing.md", "docs/sequences.md")
 _SMOKE = """
 import importlib, pathlib, pkgutil
 import memjax

@@ -3,34 +3,18 @@
 Of `addressing`, `streaming`, `kanerva` and its `_information_form`: what takes an `axis_name`.
 """
 
-import subprocess
-import sys
-from pathlib import Path
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from memjax.memory import kanerva
-from tests.conftest import simulated_devices
-
-_ROOT = Path(__file__).parents[2]
+from tests.conftest import saved_on_devices
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     path = tmp_path_factory.mktemp("sharded") / "results.npz"
-    finished = subprocess.run(
-        [sys.executable, "-m", "tests.memory.sharded_script", str(path)],
-        env=simulated_devices(8),
-        cwd=_ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    with np.load(path) as file:
-        return {name: file[name] for name in file.files}
+    return saved_on_devices(8, path, "tests.memory.sharded_script")
 
 
 @pytest.mark.parametrize(("name", "num_leaves"), [("read", 10), ("learn", 5), ("write", 4)])
