@@ -3,6 +3,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import optax
 import pytest
 import scipy.special
@@ -106,6 +107,21 @@ def test_the_divergence_is_told_where_the_memory_is_a_distribution():
         bound = model.bind(initialize(model))
         metrics = jax.eval_shape(lambda bound=bound: bound.memory_metrics(bound.memory_prior(), 4))
         assert ("kl_memory" in metrics) == (mode != "sample")
+
+
+def test_what_is_written_is_a_draw_or_the_codes_distribution(monkeypatch):
+    """A distribution goes in by its mean; its variance, averaged over the code, is noise."""
+    loc, scale = np.ones((2, 2), np.float32), np.array([[1, 2], [3, 3]], np.float32)
+    codes, address = dist.Normal(loc, scale).to_event(1), np.eye(2)
+    variables = initialize(tiny())
+    monkeypatch.setattr(KanervaMachine, "_weights", lambda self, address: address)
+    monkeypatch.setattr(kanerva, "write", lambda memory, *written: written)
+    for mode in ("mean", "distribution"):
+        model = tiny(memory_mode=mode, noise_var=0.5).bind(variables)
+        weights, latent, noise_var = model._write_codes(jax.random.key(0), None, address, codes)
+        np.testing.assert_array_equal(weights, address)
+        assert np.all(latent == loc) == (mode == "distribution")
+        np.testing.assert_allclose(noise_var, 0.5 if mode == "mean" else [3.0, 9.5])
 
 
 def test_a_donated_memory_leaves_the_parameters():

@@ -275,6 +275,7 @@ def count_parameters(model):
             r"num_slots is \(3,\); it must have one entry for each of the layers",
         ),
         ({"hidden_sizes": ()}, r"hidden_sizes is \(\); it must be sizes above 0"),
+        ({"hidden_sizes": (5, 0)}, r"hidden_sizes is \(5, 0\); it must be sizes above 0"),
         ({"likelihood": "beta"}, "likelihood is 'beta'; it must be one of bernoulli, gaussian"),
         ({"num_samples": 0}, "num_samples is 0; it must be at least 1"),
         ({"local_reconstruction": -1.0}, "local_reconstruction is -1.0; it must not be negative"),
