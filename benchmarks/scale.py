@@ -101,13 +101,23 @@ def measure_addresses() -> list[dict[str, Any]]:
             (NamedSharding(mesh, split), {f"sharded over {mesh.size}": sharded}),
         )
         for sharding, functions in groups:
-            arguments = (jax.random.key(0), jnp.ones(_EMBEDDING_SIZE), table(num_slots, sharding))
+            slots = table(num_slots, sharding)
+            arguments = (jax.random.key(0), jnp.ones(_EMBEDDING_SIZE), slots)
             calls = {name: partial(jax.jit(f), *arguments) for name, f in functions.items()}
+            if sharding is None:
+                slot_norms = jax.jit(addressing.slot_norms)(slots)
+                given = {"norms given": sample, "top 32": best}
+                calls |= {
+                    name: partial(jax.jit(f), *arguments, slot_norms=slot_norms)
+                    for name, f in given.items()
+                }
             row |= {f"{name} ms": value for name, value in fastest_each(calls).items()}
             row |= {f"{name} extra MB": extra_megabytes(call) for name, call in calls.items()}
-            del arguments, calls
+            del slots, arguments, calls
         row["streamed / floor"] = row["streamed ms"] / row["floor ms"]
         row["inner / floor"] = row["streamed, inner ms"] / row["floor ms"]
+        row["norms given / floor"] = row["norms given ms"] / row["floor ms"]
+        row["top 32 / floor"] = row["top 32 ms"] / row["floor ms"]
         rows.append(row)
     return rows
 
@@ -181,6 +191,12 @@ def kanerva_step(num_episodes: int) -> float:
     config = kanerva_digits.get_config()
     config.episodes.num_episodes = num_episodes
     return fastest_each({"": steps.compile_steps(training.build(config), 1)})[""]
+
+
+def best(rng_key: Any, query: Any, slots: Any, slot_norms: Any) -> Any:
+    """The 32 best slots."""
+    del rng_key
+    return addressing.top_k(query, slots, 32, chunk_size=1_250, slot_norms=slot_norms)
 
 
 def materialised(rng_key: Any, query: Any, slots: Any) -> Any:

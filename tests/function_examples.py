@@ -127,6 +127,11 @@ _SEQUENCE = {
     "log_decay": np.array([-0.25, -1.0]),
 }
 _TABLE = {"query": numbers(_T, _E), "slot_embeddings": numbers(_N, _E)}
+_PRODUCT = {
+    "query": numbers(_T, _E),
+    "first_keys": numbers(3, 1, seed=2),
+    "second_keys": numbers(_N, 3, seed=3),
+}
 _SAMPLES = {"log_weights": numbers(_L), "address_log_probs": -shares(_L)}
 _NO_WEIGHT = (
     {"log_weights": np.full(_L, -_INF)},
@@ -224,6 +229,21 @@ EXAMPLES = {
         leading=("query",),
         derivatives="reverse",
     ),
+    "addressing.sample_streaming norms": Example(
+        _TABLE | {"slot_norms": 1.0 + np.arange(_N)},
+        {"num_samples": _L, "chunk_size": 2},
+        leading=("query",),
+        derivatives="reverse",
+    ),
+    "addressing.top_k": Example(_TABLE, {"k": 2, "chunk_size": 2}, leading=("query",)),
+    "addressing.slot_norms": Example(
+        {"slot_embeddings": _TABLE["slot_embeddings"]},
+        edges=({"slot_embeddings": np.zeros((_N, _E))},),
+        leading=("slot_embeddings",),
+        wide=True,
+    ),
+    "product_keys.top_k": Example(_PRODUCT, {"k": 3}, leading=("query",)),
+    "product_keys.sample": Example(_PRODUCT | {"query": numbers(_E)}, {"num_samples": _L}),
     "addressing.lookup": Example(
         {"contents": {"image": numbers(_N, _C)}}, {"addresses": np.array([0, 2], np.int32)}
     ),

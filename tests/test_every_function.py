@@ -59,8 +59,17 @@ DEFAULTS = {
         "kind": "key_normalized",
         "chunk_size": 2048,
         "axis_name": None,
+        "slot_norms": None,
     },
-    "addressing.similarity": {"kind": "key_normalized"},
+    "addressing.top_k": {
+        "kind": "key_normalized",
+        "chunk_size": 2048,
+        "axis_name": None,
+        "slot_norms": None,
+    },
+    "product_keys.sample": {"kind": "inner"},
+    "product_keys.top_k": {"kind": "inner"},
+    "addressing.similarity": {"kind": "key_normalized", "slot_norms": None},
     "attention.attention_weights": {"bias": None, "kind": "softmax", "num_heads": 1},
     "causal.attend": {
         "log_decay": None,

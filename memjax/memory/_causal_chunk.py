@@ -60,7 +60,7 @@ def attend(
     changes = steps.log_decay is not None or steps.reset is not None
     steps, prior_reads = prior_coordinates(prior, steps)
     chunks = jax.tree.map(lambda x: in_blocks(x, min(chunk_size, max(length, 1))), steps)
-    chunks = _Chunk(*streaming.align(*jax.vmap(_describe)(chunks)))
+    chunks = streaming.align(jax.vmap(_describe)(chunks))
     held, begins = (partial(_pass, start) if changes else _add_up)(held, chunks)
     read = partial(_read, start, changes, inclusive, num_iterations)
     means, variances, residuals = jax.vmap(read)(begins, chunks)

@@ -18,7 +18,11 @@ KINDS = ("key_normalized", "inner", "cosine")
 
 
 def similarity(
-    query: chex.Array, slot_embeddings: chex.Array, kind: str = "key_normalized"
+    query: chex.Array,
+    slot_embeddings: chex.Array,
+    kind: str = "key_normalized",
+    *,
+    slot_norms: chex.Array | None = None,
 ) -> chex.Array:
     """Scores every slot for a query; VMA eqs. 4-6.
 
@@ -36,25 +40,43 @@ def similarity(
       query: `[..., E]`.
       slot_embeddings: `[N, E]`.
       kind: one of `KINDS`.
+      slot_norms: `[N]`, what the function of this name gave for these embeddings: with it a table
+        that is asked often is not measured each time. Gradients reach it.
 
     Returns:
       address_logits: `[..., N]`, in nats; q(a|x) is their softmax.
 
     Raises:
-      ValueError: an unknown kind, embeddings of different sizes, or of integers.
+      ValueError: an unknown kind, embeddings of different sizes, or of integers; norms that do not
+        fit, or of which the kind makes no use.
     """
-    checks.one_of("kind", kind, KINDS)
     (query, slot_embeddings), dtype = checks.reals(query=query, slot_embeddings=slot_embeddings)
-    checks.num_axes("slot_embeddings", slot_embeddings, "[N, E]")
-    checks.last_axis("query", query, "E", slot_embeddings.shape[1])
+    slot_norms = _check_slots(query, slot_embeddings, kind, slot_norms)
     if kind == "cosine":
-        query = query * jnp.expand_dims(_inverse_norm(query), -1)
+        query = query / jnp.expand_dims(_norm(query), -1)
     address_logits = query @ slot_embeddings.T
     if kind != "inner":
         # Scaling the table itself would make a copy of it.
-        inverse_norm = jnp.broadcast_to(_inverse_norm(slot_embeddings), address_logits.shape)
-        address_logits = address_logits * inverse_norm
+        inverse = 1.0 / (_norm(slot_embeddings) if slot_norms is None else slot_norms)
+        address_logits = address_logits * jnp.broadcast_to(inverse, address_logits.shape)
     return address_logits.astype(dtype)
+
+
+def slot_norms(slot_embeddings: chex.Array) -> chex.Array:
+    """What `similarity` divides the slots' logits by: `|e_a|`, or 1 where that is told from 0.
+
+    Args:
+      slot_embeddings: `[N, E]`.
+
+    Returns:
+      `[N]`, in float32 or wider. Under `jit`, nothing of the table's size is made.
+
+    Raises:
+      ValueError: embeddings of another shape, or of integers.
+    """
+    slot_embeddings = checks.real("slot_embeddings", slot_embeddings)
+    checks.num_axes("slot_embeddings", slot_embeddings, "[N, E]")
+    return _norm(slot_embeddings.astype(jnp.promote_types(slot_embeddings.dtype, jnp.float32)))
 
 
 def sample(
@@ -98,6 +120,7 @@ def sample_streaming(
     kind: str = "key_normalized",
     chunk_size: int = 2048,
     axis_name: str | None = None,
+    slot_norms: chex.Array | None = None,
 ) -> tuple[chex.Array, chex.Array]:
     """`sample` of `similarity`'s logits, exactly, for tables of millions of slots.
 
@@ -121,6 +144,7 @@ def sample_streaming(
       kind: one of `KINDS`.
       chunk_size: slots that are scored at a time; larger ones suit accelerators.
       axis_name: the mesh axis that the slots are divided over.
+      slot_norms: as `similarity`'s: "key_normalized" then takes the time of "inner".
 
     Returns:
       addresses: int32 `[..., L]`, among the slots of all devices.
@@ -128,22 +152,24 @@ def sample_streaming(
 
     Raises:
       ValueError: as `similarity` and `sample`; with `axis_name`, a device's slots that do not make
-        whole chunks.
+        whole chunks; without it, slots that are divided over devices, as far as JAX says so before
+        it compiles (under `jit` it may not, and gathers them).
     """
-    slot_embeddings = checks.real("slot_embeddings", slot_embeddings)  # widened chunk by chunk
-    dtype = jnp.result_type(checks.real("query", query), slot_embeddings)
-    query = checks.real("query", query).astype(jnp.promote_types(dtype, jnp.float32))
-    _check_table(query, slot_embeddings, num_samples, kind, chunk_size, axis_name)
-    chunk_size = min(chunk_size, len(slot_embeddings))
-    score = partial(similarity, kind=kind)
-    queries = query.reshape(-1, query.shape[-1])
+    checks.at_least("num_samples", num_samples)
+    table, shape, dtype, chunk_size = _table(
+        query, slot_embeddings, kind, chunk_size, axis_name, slot_norms
+    )
+    num_slots = len(table[1][0])
+    if axis_name is not None:
+        checks.divides("chunk_size", chunk_size, "slots on a device", num_slots)
     race_rng_key, draw_rng_key = jax.random.split(rng_key)
-    table = streaming.align(queries, slot_embeddings)
-    first_chunk = _place(axis_name) * streaming.num_chunks(len(slot_embeddings), chunk_size)
+    score = partial(_score, kind)
+    first_chunk = _place(axis_name) * streaming.num_chunks(num_slots, chunk_size)
+    table = streaming.align(table)
     fixed = jax.lax.stop_gradient(table)
     race = streaming.race(score, num_samples, chunk_size, race_rng_key, first_chunk, *fixed)
     addresses = streaming.draw_within(score, chunk_size, draw_rng_key, race.chunks, *fixed)
-    first_slot = _place(axis_name) * len(slot_embeddings)
+    first_slot = _place(axis_name) * num_slots
     if axis_name is not None:
         addresses = addresses + first_slot
         perturbed, addresses = compat.all_gather((race.perturbed, addresses), axis_name)
@@ -154,9 +180,63 @@ def sample_streaming(
     if axis_name is not None:
         logits = jax.lax.psum(logits, axis_name)
         log_normalizer = jax.nn.logsumexp(compat.all_gather(log_normalizer, axis_name), axis=0)
-    shape = (*query.shape[:-1], num_samples)
     log_probs = (logits - log_normalizer[:, None]).astype(dtype)
+    shape = (*shape, num_samples)
     return addresses.reshape(shape), log_probs.reshape(shape)
+
+
+def top_k(
+    query: chex.Array,
+    slot_embeddings: chex.Array,
+    k: int,
+    *,
+    kind: str = "key_normalized",
+    chunk_size: int = 2048,
+    axis_name: str | None = None,
+    slot_norms: chex.Array | None = None,
+) -> tuple[chex.Array, chex.Array]:
+    """The k slots of the largest logits, exactly, for tables of millions of slots.
+
+    One pass over the table in chunks, as `sample_streaming`'s. Only the slots that are found get a
+    gradient, and what is given for them is differentiable as `similarity` is.
+
+    Over devices it is called as `sample_streaming` is; each device sends k candidates a query and
+    what stands in the chosen slots.
+
+    Args:
+      query: `[..., E]`; the same on all devices.
+      slot_embeddings: `[N, E]`; with `axis_name`, this device's N of them.
+      k: from 1 to N.
+      kind: one of `KINDS`.
+      chunk_size: slots that are scored at a time.
+      axis_name: the mesh axis that the slots are divided over.
+      slot_norms: as `similarity`'s.
+
+    Returns:
+      addresses: int32 `[..., k]`, from the largest logit down; the lower one where two tie.
+      address_logits: `[..., k]`, in nats.
+
+    Raises:
+      ValueError: as `sample_streaming`; a k below 1 or above N.
+    """
+    (queries, slots), shape, dtype, chunk_size = _table(
+        query, slot_embeddings, kind, chunk_size, axis_name, slot_norms
+    )
+    checks.at_most("k", k, "N", len(slots[0]))
+    fixed = jax.lax.stop_gradient(streaming.align((queries, slots)))
+    logits, addresses = streaming.largest(partial(_score, kind), k, chunk_size, *fixed)
+    if axis_name is not None:
+        addresses = addresses + _place(axis_name) * len(slots[0])
+        found = compat.all_gather((logits, addresses), axis_name)
+        logits, addresses = streaming.merge_largest(
+            k, *(jnp.concatenate([*candidates], axis=1) for candidates in found)
+        )
+    chosen = lookup(slots, addresses, axis_name=axis_name)
+    again = jax.vmap(partial(_score, kind))(queries, chosen)
+    # The pass's own values, so that they fall as the addresses say; the gradient of a second look.
+    logits = logits + (again - jax.lax.stop_gradient(again))
+    shape = (*shape, k)
+    return addresses.reshape(shape), logits.astype(dtype).reshape(shape)
 
 
 def lookup(contents: Any, addresses: chex.Array, *, axis_name: str | None = None) -> Any:
@@ -222,25 +302,45 @@ def _take(slots: chex.Array, addresses: chex.Array) -> chex.Array:
     return jnp.take(wide, addresses, axis=0, mode="clip").astype(slots.dtype)
 
 
-def _inverse_norm(embeddings: chex.Array) -> chex.Array:
-    """1 / |e| `[...]` of `[..., E]`; 1 for zeros and for what is too short to divide by."""
+def _norm(embeddings: chex.Array) -> chex.Array:
+    """|e| `[...]` of `[..., E]`; 1 for zeros and for what is too short to divide by."""
     squared_norm = jnp.sum(jnp.square(embeddings), axis=-1)
     limits = jnp.finfo(embeddings.dtype)
     least = limits.tiny / limits.eps  # squares below `tiny` are lost
-    # Not `rsqrt`, whose derivative overflows at such norms.
-    return 1.0 / jnp.sqrt(jnp.where(squared_norm > least, squared_norm, 1.0))
+    return jnp.sqrt(jnp.where(squared_norm > least, squared_norm, 1.0))
 
 
 def _place(axis_name: str | None) -> chex.Numeric:
     return 0 if axis_name is None else jax.lax.axis_index(axis_name)
 
 
-def _check_table(query, slot_embeddings, num_samples, kind, chunk_size, axis_name) -> None:
+def _score(kind: str, queries: chex.Array, slots: streaming.Slots) -> chex.Array:
+    return similarity(queries, slots[0], kind, slot_norms=slots[1])
+
+
+def _table(query, slot_embeddings, kind, chunk_size, axis_name, slot_norms):
+    """Queries `[B, E]` and slots for `streaming`; the results' leading shape and type; chunks."""
+    slot_embeddings = checks.real("slot_embeddings", slot_embeddings)  # widened chunk by chunk
+    query = checks.real("query", query)
+    dtype = jnp.result_type(query, slot_embeddings)
+    query = query.astype(jnp.promote_types(dtype, jnp.float32))
+    slot_norms = _check_slots(query, slot_embeddings, kind, slot_norms)
+    checks.at_least("N", len(slot_embeddings))
+    checks.at_least("chunk_size", chunk_size)
+    if axis_name is None:
+        checks.not_divided("slot_embeddings", slot_embeddings)
+    table = query.reshape(-1, query.shape[-1]), (slot_embeddings, slot_norms)
+    return table, query.shape[:-1], dtype, min(chunk_size, len(slot_embeddings))
+
+
+def _check_slots(query, slot_embeddings, kind, slot_norms) -> chex.Array | None:
     checks.one_of("kind", kind, KINDS)
     checks.num_axes("slot_embeddings", slot_embeddings, "[N, E]")
-    checks.at_least("N", len(slot_embeddings))
     checks.last_axis("query", query, "E", slot_embeddings.shape[1])
-    checks.at_least("num_samples", num_samples)
-    checks.at_least("chunk_size", chunk_size)
-    if axis_name is not None:
-        checks.divides("chunk_size", chunk_size, "slots on a device", len(slot_embeddings))
+    if slot_norms is None:
+        return None
+    if kind == "inner":
+        raise ValueError('slot_norms are given, and kind "inner" makes no use of them')
+    slot_norms = checks.real("slot_norms", slot_norms)
+    checks.shape("slot_norms", slot_norms, slot_embeddings.shape[:1], "[N]")
+    return slot_norms

@@ -158,7 +158,8 @@ def attend(
     dtype = checks.reals(integers=("write_weights", "read_weights"), **arrays)[1]
     steps = _causal_inputs.take_steps(held, arrays, noise_var, log_decay, mask, reset)
     prior, held = jax.tree.map(lambda x: x.astype(steps.codes.dtype), (prior, held))
-    own_prior, held, steps = _align(prior, held, steps)
+    # Under `shard_map`, what is carried from step to step varies over one set of axes.
+    own_prior, held, steps = streaming.align((prior, held, steps))
     begins = held
     if axis_name is not None:
         begins = _causal_shards.held_before(axis_name, own_prior, held, steps)
@@ -187,12 +188,6 @@ def _faster(length: int, chunk_size: int, decays: bool) -> str:
 def _rooted(root: chex.Array, matrix: chex.Array) -> chex.Array:
     """F matrix, for a root F `[N]` or `[N, N]`."""
     return root[:, None] * matrix if root.ndim == 1 else root @ matrix
-
-
-def _align(*trees: Any) -> Any:
-    """Under `shard_map`, what is carried from step to step varies over one set of axes."""
-    leaves, structure = jax.tree.flatten(trees)
-    return jax.tree.unflatten(structure, streaming.align(*leaves))
 
 
 def _take_memory(memory: CausalState | KanervaState) -> tuple[Prior, Held]:

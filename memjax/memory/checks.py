@@ -30,6 +30,13 @@ def at_least(name: str, value: int, least: int = 1) -> None:
         raise ValueError(f"{name} is {value}; it must be at least {least}")
 
 
+def at_most(name: str, value: int, limit_name: str, limit: int) -> None:
+    """Refuses a number that is below 1 or above a limit."""
+    at_least(name, value)
+    if value > limit:
+        raise ValueError(f"{name} is {value}; it must be at most {limit_name} = {limit}")
+
+
 def divides(name: str, value: int, whole_name: str, whole: int) -> None:
     """Refuses a count that does not cut `whole` into equal parts."""
     if not isinstance(value, int | np.integer) or value < 1 or whole % value:
@@ -125,6 +132,17 @@ def whole(name: str, value: Any) -> jax.Array:
     return array if array.dtype.itemsize >= 4 else array.astype(jnp.int32)
 
 
+def booleans(name: str, value: Any, wanted: tuple[int, ...]) -> jax.Array | None:
+    """An array of bool of that shape; None stays None."""
+    if value is None:
+        return None
+    array = _as_array(name, value, "bool")
+    if array.dtype != bool or array.shape != wanted:
+        given = f"{array.dtype}{list(array.shape)}"
+        raise ValueError(f"{name} is {given}; it must be bool{list(wanted)}")
+    return array
+
+
 def slots(name: str, value: Any) -> jax.Array:
     """An array `[N, ...]` of any type, with N at least 1."""
     array = _as_array(name, value, "numbers")
@@ -155,6 +173,16 @@ def _as_array(name: str, value: Any, wanted: str) -> jax.Array:
         short = " ".join(repr(value).split())
         short = short if len(short) < 60 else type(value).__name__
         raise ValueError(f"{name} is {short}; it must be an array of {wanted}") from error
+
+
+def not_divided(name: str, array: jax.Array) -> None:
+    """Refuses an array that devices share along its first axis, if it is known while tracing."""
+    traced = isinstance(array, jax.core.Tracer)
+    sharding = jax.typeof(array).sharding if traced else array.sharding
+    if sharding.shard_shape(array.shape)[0] != len(array):
+        raise ValueError(
+            f"{name} is divided over devices; call this under shard_map, with axis_name"
+        )
 
 
 def draws(address_logits: chex.Array, num_samples: int) -> None:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from memjax.memory import addressing, kanerva
 
@@ -28,7 +28,10 @@ def read(axis_name, query, slots, contents):
     found = addressing.lookup(contents, addresses, axis_name=axis_name)
     far = addressing.lookup(contents, jnp.array([-1, 999]), axis_name=axis_name)
     loss = jnp.sum(jnp.sin(log_probs) * jnp.sum(jnp.square(found["code"]), axis=-1))
-    return loss, (addresses, log_probs, found, far)
+    best, best_logits = addressing.top_k(
+        query, slots, 5, chunk_size=4, axis_name=axis_name, slot_norms=addressing.slot_norms(slots)
+    )
+    return loss + jnp.sum(jnp.cos(best_logits)), (addresses, log_probs, found, far, best)
 
 
 def compare_reads():
@@ -51,6 +54,24 @@ def compare_reads():
         out_specs=(SAME, (SAME, SPLIT, SPLIT)),
     )
     return one, jax.jit(many)(*arguments, contents["code"])
+
+
+def refuse_divided():
+    """What a table says that is divided, where no axis is named: the lines, as a NumPy array."""
+    slots = jax.device_put(normal(1, 48, 4), NamedSharding(MESH, SPLIT))
+    rows = jax.device_put(normal(1, 4, 8), NamedSharding(MESH, PartitionSpec(None, "devices")))
+    lines = []
+    for table in (slots, rows):
+        for call in (
+            partial(addressing.sample_streaming, jax.random.key(2), num_samples=2),
+            partial(addressing.top_k, k=2),
+        ):
+            try:
+                call(query=jnp.ones(table.shape[1]), slot_embeddings=table)
+                lines.append("")
+            except ValueError as error:
+                lines.append(str(error))
+    return np.array(lines)
 
 
 def compare_learning():
@@ -117,7 +138,7 @@ def compare_writes():
 
 if __name__ == "__main__":
     pairs = {"read": compare_reads(), "learn": compare_learning(), "write": compare_writes()}
-    arrays = {}
+    arrays = {"refused": refuse_divided()}
     for name, pair in pairs.items():
         for side, tree in zip(("one", "many"), pair, strict=True):
             leaves, _ = jax.tree_util.tree_flatten_with_path(tree)

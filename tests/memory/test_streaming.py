@@ -126,8 +126,8 @@ def test_what_another_device_holds_is_0_here_and_moves_nothing():
     @jax.jit
     def attach(queries, slots, cotangent):
         def logits_of(queries, slots):
-            zero = jnp.zeros(1)
-            return streaming.attach(lambda q, s: q @ s.T, 2, addresses, zero, queries, slots)[0]
+            arguments = addresses, jnp.zeros(1), queries, (slots, None)
+            return streaming.attach(lambda q, s: q @ s[0].T, 2, *arguments)[0]
 
         logits, pull_back = jax.vjp(logits_of, queries, slots)
         return logits, *pull_back(cotangent)

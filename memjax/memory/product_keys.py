@@ -1,0 +1,99 @@
+"""Product keys: a table of R x S slots, addressed by R + S keys.
+
+Slot `i S + j` has the key that joins key i of the first set to key j of the second, so its logit is
+the sum of two. The k best of all slots are then among the k best of each set, and the softmax over
+all slots is the product of two. What stands in the slots is read by `addressing.lookup`.
+
+Source: Lample et al., Large Memory Layers with Product Keys, 2019.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from memjax.memory import addressing, checks
+
+
+def top_k(
+    query: chex.Array,
+    first_keys: chex.Array,
+    second_keys: chex.Array,
+    k: int,
+    *,
+    kind: str = "inner",
+) -> tuple[chex.Array, chex.Array]:
+    """The k slots of the largest logits, exactly; R + S scores rather than R x S.
+
+    Args:
+      query: `[..., E]`, the halves of which, of `E_1` and `E_2`, ask the two sets.
+      first_keys: `[R, E_1]`.
+      second_keys: `[S, E_2]`, with `E_1 + E_2 = E`.
+      k: from 1 to R S.
+      kind: one of `addressing.KINDS`, for each half.
+
+    Returns:
+      addresses: int32 `[..., k]` in [0, R S), from the largest logit down.
+      address_logits: `[..., k]`, in nats; differentiable.
+
+    Raises:
+      ValueError: sizes that do not fit, a k below 1 or above R S.
+    """
+    first, second, dtype = _logits(query, first_keys, second_keys, kind)
+    checks.at_most("k", k, "R S", first.shape[-1] * second.shape[-1])
+    rows, columns = (jax.lax.top_k(each, min(k, each.shape[-1])) for each in (first, second))
+    sums = rows[0][..., :, None] + columns[0][..., None, :]
+    addresses = rows[1][..., :, None] * second.shape[-1] + columns[1][..., None, :]
+    flat = (*sums.shape[:-2], sums.shape[-2] * sums.shape[-1])
+    address_logits, places = jax.lax.top_k(sums.reshape(flat), k)
+    addresses = jnp.take_along_axis(addresses.reshape(flat), places, axis=-1)
+    return addresses.astype(jnp.int32), address_logits.astype(dtype)
+
+
+def sample(
+    rng_key: chex.PRNGKey,
+    query: chex.Array,
+    first_keys: chex.Array,
+    second_keys: chex.Array,
+    num_samples: int,
+    *,
+    kind: str = "inner",
+) -> tuple[chex.Array, chex.Array]:
+    """Draws addresses from the softmax over all R x S slots, exactly: a row and a column.
+
+    Args:
+      rng_key: a JAX random key.
+      query: `[E]`; the rest as in `top_k`.
+      first_keys: `[R, E_1]`.
+      second_keys: `[S, E_2]`.
+      num_samples: L, at least 1.
+      kind: one of `addressing.KINDS`, for each half.
+
+    Returns:
+      addresses: int32 `[L]` in [0, R S).
+      address_log_probs: `[L]`, log q(a) in nats; differentiable.
+
+    Raises:
+      ValueError: sizes that do not fit, a batch of queries, `num_samples` below 1.
+    """
+    first, second, dtype = _logits(query, first_keys, second_keys, kind)
+    row_rng_key, column_rng_key = jax.random.split(rng_key)
+    rows, row_log_probs = addressing.sample(row_rng_key, first, num_samples)
+    columns, column_log_probs = addressing.sample(column_rng_key, second, num_samples)
+    log_probs = row_log_probs + column_log_probs
+    return rows * len(second) + columns, log_probs.astype(dtype)
+
+
+def _logits(query, first_keys, second_keys, kind):
+    """Of both sets, `[..., R]` and `[..., S]`, at least float32; and the results' type."""
+    arrays, dtype = checks.reals(query=query, first_keys=first_keys, second_keys=second_keys)
+    query, *keys = arrays
+    for name, array in (("first_keys", keys[0]), ("second_keys", keys[1])):
+        checks.num_axes(name, array, "[N, E]")
+        checks.at_least(f"the length of {name}", len(array))
+    size = keys[0].shape[1]
+    checks.last_axis("query", query, "E", size + keys[1].shape[1])
+    halves = query[..., :size], query[..., size:]
+    first, second = (
+        addressing.similarity(half, key, kind) for half, key in zip(halves, keys, strict=True)
+    )
+    return first, second, dtype
