@@ -23,6 +23,7 @@ class FakeModel:
         vars(self).update({"write": lambda rng_key, support: support} | methods)
 
     def apply(self, variables, *arguments, method, **options):
+        assert not options.get("train")  # no task trains
         return getattr(self, method)(*arguments, **options)
 
 

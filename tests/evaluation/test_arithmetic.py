@@ -179,6 +179,12 @@ def test_drawn_episodes_are_as_many_as_make_up_the_split():
     assert len(np.unique(numbers)) > 25  # each batch is another one
 
 
+def test_drawn_queries_that_are_episodes_hold_as_many_images_as_the_split():
+    run = likelihood_run(sampler=partial(data.unstructured, num_episodes=2, episode_length=5))
+    assert likelihood._num_queries(run, 0) == 10  # 48 images
+    assert likelihood._num_queries(run, 3) == 3
+
+
 def test_recall_counts_the_queries_that_find_their_own_slot(monkeypatch):
     monkeypatch.setattr(recall, "_CHUNK", 7)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from memjax.memory import _careful, conditioning, kanerva
+from memjax.memory import _batch_form, _careful, _information_form, conditioning, kanerva
 from memjax.memory.kanerva import KanervaState
 from tests import oracles
 
@@ -68,11 +68,22 @@ def test_auto_is_the_form_that_is_cheaper_there(x64, shape, method):
 
 
 def test_operations_are_counted():
-    """T = 2, N = 3, C = 5: the sums of the formulas' terms, by hand."""
-    assert conditioning.operations((2, 3), (3, 5)) == {
-        "batch": 6 * (30 + 15) + 4 * (15 + 10) + 2,
-        "information": 6 * (6 + 20) + 270 + 216,
+    """T = 4, N = 3, C = 5: the sums of the formulas' terms, by hand."""
+    assert conditioning.operations((4, 3), (3, 5)) == {
+        "batch": 12 * (30 + 15) + 16 * (15 + 10) + 21,
+        "information": 12 * (6 + 20) + 270 + 216,
     }
+
+
+def test_a_method_is_the_form_of_its_name(monkeypatch):
+    """All give the same: which one ran does not show in what it found."""
+    monkeypatch.setattr(_batch_form, "condition", lambda *given: ("batch", given))
+    monkeypatch.setattr(_information_form, "condition", lambda *given: ("information", given))
+    monkeypatch.setattr(conditioning, "_online", lambda *given: ("online", given))
+    for method in _METHODS:
+        axis = ("devices",) if method == "information" else ()
+        found = conditioning.condition(method, "devices", 1, 2, 3, 4, 5)
+        assert found == (method, (*axis, 1, 2, 3, 4, 5))
 
 
 def test_one_noise_is_as_much_for_each_write(x64):

@@ -1,4 +1,4 @@
-"""Importance weights of every model, term by term, against densities in float64 NumPy.
+"""Importance weights of every model, term by term, against densities in float64 NumPy; metrics too.
 
 The numbers that nets give are taken as they are; all that is added up is added up here.
 """
@@ -16,6 +16,7 @@ from memjax.memory import addressing
 from memjax.models import VAE, VMA, KanervaMachine, MemVAE, SoftMemory
 from memjax.models.episodic import EpisodicVAE
 from tests import model_examples as every
+from tests import oracles
 
 _L = 3
 
@@ -123,6 +124,7 @@ def added_up(query, priors, posteriors, pixels):
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in every.SLOW)) for n in every.NAMES]
 )
 def test_log_weights_are_the_sum_of_their_terms(name):
+    """And the metrics of as many samples are means over them."""
     model = every.MODELS[name]
     parts = next((p for cls, p in _PARTS.items() if isinstance(model, cls)), None)
     assert parts, f"say in `_PARTS` what the weights of a {name} are made of"
@@ -133,10 +135,17 @@ def test_log_weights_are_the_sum_of_their_terms(name):
         memory = model.apply(variables, rng_key, support, method="write")
         given = rng_key, query, memory
         found = model.apply(variables, *given, num_samples=_L, method="log_weights")
-        return found, model.apply(variables, *given, method=parts), memory
+        metrics = {}
+        if hasattr(model, "num_samples"):
+            several = model.clone(num_samples=_L)
+            metrics = several.apply(variables, *given, train=False)[1]
+        return found, model.apply(variables, *given, method=parts), memory, metrics
 
-    found, (*terms, extra), memory = run(jax.random.key(1))
+    found, (*terms, extra), memory, metrics = run(jax.random.key(1))
     expected = added_up(query, *terms)
+    if metrics:
+        check_metrics(metrics, query, *terms)
+        np.testing.assert_allclose(-metrics["nll"], oracles.log_mean_exp(found), rtol=1e-5)
     if parts is of_an_address:
         addresses, *logits = (np.asarray(x) for x in extra)
         log_prior, log_posterior = (scipy.special.log_softmax(x)[addresses] for x in logits)
@@ -145,6 +154,18 @@ def test_log_weights_are_the_sum_of_their_terms(name):
         check_what_is_read(model, memory, extra, *terms[0][1][1])
     assert found.shape == expected.shape == (_L,)
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
+
+
+def check_metrics(metrics, query, priors, posteriors, pixels):
+    reconstruction = -np.mean(log_likelihood(query, pixels))
+    np.testing.assert_allclose(metrics["reconstruction"], reconstruction, rtol=1e-4)
+    (_, prior), (_, posterior) = priors[-1], posteriors[-1]
+    (loc_p, scale_p), (loc_q, scale_q) = (
+        [np.asarray(x, np.float64) for x in parameters] for parameters in (prior, posterior)
+    )
+    squares = (scale_q**2 + (loc_q - loc_p) ** 2) / scale_p**2
+    kl = (0.5 * (squares - 1) - np.log(scale_q / scale_p)).sum(-1).mean()
+    np.testing.assert_allclose(metrics["kl_latent"], kl, rtol=1e-3, atol=1e-4)
 
 
 def check_what_is_read(model, memory, weights, loc, scale):

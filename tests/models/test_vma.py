@@ -242,6 +242,7 @@ def test_a_memory_of_one_slot_costs_no_address():
 def test_generated_and_explained_images(num_slots):
     model = tiny(num_slots=num_slots)
     variables, (query, support) = initialize(model), inputs(model)
+    assert ("log_gain" in variables["params"]["nets"]) == (num_slots == 0)  # a path from images
 
     @jax.jit
     def draw(rng_key):
