@@ -1,6 +1,7 @@
 # Each target works as the first command on a fresh clone: it needs make and Python 3.11 or newer only.
 PYTHON ?= python3
 VENV ?= .venv
+OLDEST ?= build/oldest
 BIN := $(VENV)/bin
 DEMO_DIR ?= runs/demo
 
@@ -8,7 +9,7 @@ DEMO_DIR ?= runs/demo
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: help setup demo test test-slow mutate colabs outputs colab matrix wheel address docs lint clean
+.PHONY: help setup demo test test-slow oldest mutate colabs outputs colab matrix wheel address docs lint clean
 
 help:
 	@echo "make demo       train each kind of model on scikit-learn's digits, in a few minutes"
@@ -35,11 +36,25 @@ demo: setup
 	$(BIN)/python -m experiments.quickstart --workdir=$(DEMO_DIR)
 
 # Tests compile much and compute little: the compiler's costlier passes are left out.
-# XLA ends a process at a flag that it does not know: these are of the JAX in requirements.lock.
-test mutate: export XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
-  --xla_cpu_use_fusion_emitters=false
-test: setup lint
+# XLA ends a process at a flag that it does not know: the last is of the JAX in requirements.lock.
+OF_OLD := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
+test mutate: export XLA_FLAGS ?= $(OF_OLD) --xla_cpu_use_fusion_emitters=false
+# To install and to lint keeps one core busy: the other tries the oldest packages meanwhile.
+test:
+	+$(MAKE) --no-print-directory -j2 lint oldest
 	$(BIN)/python -m pytest
+
+# On the oldest packages: what differs between JAX's versions, and a run.
+$(OLDEST)/.ready: pyproject.toml tests/environments/oldest.lock
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
+	  -c tests/environments/oldest.lock -e '.[train]' hypothesis pytest
+	@touch $@
+oldest: $(OLDEST)/.ready
+	XLA_FLAGS="$(OF_OLD)" JAX_COMPILATION_CACHE_DIR=$(CURDIR)/$(OLDEST)/jax_cache \
+	  $(OLDEST)/bin/python -m pytest --override-ini=addopts= -q -p no:cacheprovider -m 'not slow' \
+	  tests/memory/test_sharded.py tests/memory/test_causal_sharded.py tests/memory/test_second_derivatives.py \
+	  tests/training/test_loop.py::test_a_run_leaves_what_the_contract_says
 
 test-slow: setup
 	$(BIN)/python -m pytest -m 'slow or not slow'
