@@ -33,7 +33,7 @@ def tiny(model_class, **overrides):
     ],
 )
 def test_weights_average_to_the_exact_likelihood(model_class, likelihood):
-    model = tiny(model_class, likelihood=likelihood)
+    model = tiny(model_class, likelihood=likelihood, num_samples=4_000)
     variables, (query, support) = initialize(model), inputs(model)
 
     @jax.jit
@@ -44,10 +44,12 @@ def test_weights_average_to_the_exact_likelihood(model_class, likelihood):
         mixture, context = bound._read(grid, slots)
         outputs = bound.nets.decode(bound.nets.image_features(mixture), grid, *context)
         log_weights = bound.log_weights(rng_key, query, slots, 4_000)
-        return log_weights, prior.mean, prior.variance, outputs
+        objective, _ = bound(rng_key, query, slots, train=False)
+        return objective, log_weights, prior.mean, prior.variance, outputs
 
     found = (np.asarray(x, np.float64) for x in run(jax.random.key(3)))
-    log_weights, mean, variance, outputs = found
+    objective, log_weights, mean, variance, outputs = found
+    np.testing.assert_allclose(objective, oracles.log_mean_exp(log_weights), rtol=1e-5)
     if likelihood == "gaussian":
         scale = np.exp(float(variables["params"]["pixels"]["log_scale"]))
         log_pixels = scipy.stats.norm.logpdf(query, outputs, scale)
@@ -86,13 +88,22 @@ def test_the_order_of_the_support_does_not_matter():
     @jax.jit
     def ask(support):
         bound = model.bind(variables)
-        return bound._ask(question, bound.write(jax.random.key(0), support))
+        slots = bound.write(jax.random.key(0), support)
+        basic = model.clone(num_hops=0).bind(variables)
+        return bound._ask(question, slots), basic._ask(question, slots)[1]
 
-    mixture, (context,) = ask(support)
-    other_mixture, (other_context,) = ask(support[::-1])
+    (mixture, (context,)), (unchanged,) = ask(support)
+    (other_mixture, (other_context,)), _ = ask(support[::-1])
+    np.testing.assert_array_equal(unchanged, question)
     np.testing.assert_allclose(mixture, other_mixture, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(context, other_context, rtol=1e-4, atol=1e-6)
     assert np.ptp(context - question) > 1e-3  # the hops did something
+
+
+def test_the_prior_begins_by_reading_all_slots_alike():
+    model = tiny(MatchingNetwork, embedding_size=100)
+    drawn = model.init(jax.random.key(0), method=lambda bound: bound.prior_question)
+    np.testing.assert_allclose(np.std(drawn["params"]["prior_question"]), 0.01, rtol=0.3)
 
 
 @pytest.mark.parametrize("model_class", [SoftMemory, MatchingNetwork])

@@ -159,6 +159,14 @@ def sizes(tree):
     return sorted(leaf.shape for leaf in jax.tree.leaves(tree))
 
 
+def test_first_values():
+    """p(a) is nearly flat, slots have the size of a signal."""
+    model = tiny(embedding_size=100, num_slots=10, slot_size=10)
+    params = model.init(jax.random.key(0), method=lambda bound: bound.memory)["params"]
+    np.testing.assert_allclose(np.std(params["prior_query"]), 0.01, rtol=0.3)
+    np.testing.assert_allclose(np.std(params["memory"]), 1.0, rtol=0.3)
+
+
 def test_no_bound_below_the_log_of_the_number_of_distinct_images():
     """p(x|M) sums to 1 over x: averaged over distinct x, -log p(x|M) is at least log N.
 
