@@ -12,7 +12,14 @@ import pytest
 import scipy.stats
 from hypothesis import strategies
 
-from memjax.memory import _careful, kanerva, low_rank
+from memjax.memory import (
+    _batch_form,
+    _careful,
+    _information_form,
+    _sequential_form,
+    kanerva,
+    low_rank,
+)
 from memjax.memory.kanerva import KanervaState
 from tests import oracles
 
@@ -186,6 +193,28 @@ def test_the_slower_form_runs_only_where_it_is_needed(method, monkeypatch):
         return jnp.any(jnp.isnan(kanerva.write(*arguments, method=method).mean))
 
     assert [bool(any_nan(noise)) for noise in (100.0, 1.0, 0.1, 1e-4)] == [False] * 3 + [True]
+
+
+def test_a_plain_form_is_right_up_to_its_bound(monkeypatch):
+    """Rounding times the largest eigenvalue, or what bounds it, of what is added to I or S / D."""
+    monkeypatch.setattr(_careful, "choose", lambda is_plain, *rest: is_plain)
+    weights = jnp.array([[1.0, 0.5], [0.5, 2.0], [0.2, 0.4]])
+    row_cov, ratios = jnp.diag(jnp.array([4.0, 1.0])), jnp.array([1.0, 4.0, 0.25])
+    whole = (weights / jnp.sqrt(ratios)[:, None]) @ jnp.diag(jnp.array([2.0, 1.0]))
+    sizes = {
+        _batch_form: np.abs(whole @ whole.T).sum(axis=1).max(),
+        _information_form: np.abs(whole.T @ whole).sum(axis=1).max(),
+        _sequential_form: 10.0 * np.square(whole).sum(axis=1).max(),
+    }
+    for form, size in sizes.items():
+        for excess in (0.95, 1.05):
+            noise = excess * ratios * _EPS * size / _careful.ACCURACY
+            arguments = jnp.zeros((2, 3)), row_cov, weights, jnp.zeros((3, 3)), noise
+            if form is _sequential_form:
+                found = form.condition(*arguments)
+            else:
+                found = form._solution(*([None] * (form is _information_form)), *arguments)
+            assert bool(found) == (excess > 1.0), form
 
 
 def test_an_eager_call_compiles_nothing_that_an_earlier_one_compiled(caplog):

@@ -12,6 +12,21 @@ def test_a_matrix_without_a_factor_is_no_fault():
     assert np.isnan(found[1]).any()
 
 
+def test_writes_of_any_size_are_whitened():
+    """Rows of unlike lengths, said twice, with little noise."""
+    rng = np.random.default_rng(0)
+    lengths = np.array([1e-3, 1.0, 1e3, 1e3, 1e-3, 1.0])
+    weights = np.tile(rng.normal(size=(3, 4)), (2, 1)) * lengths[:, None]
+    residual, noise = rng.normal(size=(6, 2)) * lengths[:, None], 1e-5 * lengths**2
+    weights, residual, noise = (x.astype(np.float32) for x in (weights, residual, noise))
+    _, half, log_det = jax.jit(_linalg.whiten)(weights, weights, noise, residual)
+    weights, residual, noise = (x.astype(np.float64) for x in (weights, residual, noise))
+    cov = weights @ weights.T + np.diag(noise)
+    np.testing.assert_allclose(log_det, np.linalg.slogdet(cov)[1], atol=1e-4)
+    misfit = np.sum(residual * np.linalg.solve(cov, residual))
+    np.testing.assert_allclose(np.sum(np.square(half)), misfit, rtol=1e-4)
+
+
 def test_small_parts():
     stack = np.arange(18.0, dtype=np.float32).reshape(2, 3, 3)
     expected = 0.5 * (stack + stack.transpose(0, 2, 1))
