@@ -83,6 +83,8 @@ DEFAULTS = {
         "return_residual": False,
     },
     "dnc.init": {"num_heads": 1},
+    "dnc.read": {"mask": None},
+    "dnc.write": {"mask": None, "reset": None},
     "estimators.exact": {"num_samples": 1},
     "estimators.gumbel_softmax": {"temperature": 1.0, "straight_through": False},
     "estimators.reinforce": {"baseline": 0.0},
@@ -94,8 +96,10 @@ DEFAULTS = {
     "low_rank.prior": {"scale": 1.0},
     "low_rank.read": {"noise_var": 0.0},
     "lrua.init": {"num_heads": 1},
-    "lrua.read": {"usage_decay": 0.95},
-    "sdm.read": {"num_iterations": 1},
+    "lrua.read": {"usage_decay": 0.95, "mask": None},
+    "lrua.write": {"mask": None, "reset": None},
+    "sdm.read": {"num_iterations": 1, "mask": None},
+    "sdm.write": {"mask": None, "reset": None},
 }
 
 

@@ -1,8 +1,10 @@
 """The memory of the Differentiable Neural Computer, as functions from state to state.
 
 One memory, H read heads, one write head; add batch axes with `jax.vmap`. What a controller emits
-comes in as arguments, already through its nonlinearity. Source: Graves et al., Hybrid computing
-using a neural network with dynamic external memory, 2016, Methods (DNC below).
+comes in as arguments, already through its nonlinearity. A step that is masked leaves the state as
+it was, whatever stands in its arguments, NaN included; they get a gradient of 0. Source: Graves et
+al., Hybrid computing using a neural network with dynamic external memory, 2016, Methods (DNC
+below).
 """
 
 import dataclasses
@@ -12,7 +14,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from memjax.memory import addressing, checks
+from memjax.memory import _masking, addressing, checks
 from memjax.memory.states import state
 
 
@@ -65,6 +67,8 @@ def write(
     free_gate: chex.Array,
     allocation_gate: chex.Numeric,
     write_gate: chex.Numeric,
+    mask: chex.Array | None = None,
+    reset: chex.Array | None = None,
 ) -> DNCState:
     """Frees what was read, chooses where to write, erases and adds, and links in temporal order.
 
@@ -80,18 +84,24 @@ def write(
       free_gate: `[H]` in [0, 1]: whether what each head read last may be overwritten.
       allocation_gate: scalar in [0, 1]: a free slot against one that holds something like the key.
       write_gate: scalar in [0, 1]: whether to write at all.
+      mask: bool scalar; False for a step of padding, which does nothing.
+      reset: bool scalar; True where a sequence begins again before this write, masked or not, with
+        an empty memory.
 
     Raises:
-      ValueError: shapes that do not fit, integers.
+      ValueError: shapes that do not fit, integers; masks and resets that are no bool.
     """
     vectors = {"code": code, "write_key": write_key, "erase": erase}
     gates = {"allocation_gate": allocation_gate, "write_gate": write_gate}
     scalars = {"write_strength": write_strength, **gates}
+    mask, reset = _masking.take(mask, reset)
     memory, arrays, dtype = _widen(memory, free_gate=free_gate, **vectors, **scalars)
-    free_gate, code, write_key, erase, write_strength, allocation_gate, write_gate = arrays
     num_slots, size = memory.contents.shape
     for name, array in zip((*vectors, *scalars), arrays[1:], strict=True):
         checks.shape(name, array, (size,) if name in vectors else (), "[C]")
+    memory = _masking.begin(reset, _masking.zeros_like, memory)
+    arrays = _masking.hide(mask, arrays)
+    free_gate, code, write_key, erase, write_strength, allocation_gate, write_gate = arrays
     usage = update_usage(memory, free_gate)
     content = content_weights(memory.contents, write_key[None], write_strength[None])[0]
     allocation = allocation_weights(usage)
@@ -108,6 +118,7 @@ def write(
         write_weights=weights,
         read_weights=memory.read_weights,
     )
+    state = _masking.keep(mask, state, memory)
     return jax.tree.map(lambda leaf: leaf.astype(dtype), state)
 
 
@@ -117,6 +128,7 @@ def read(
     read_keys: chex.Array,
     read_strengths: chex.Array,
     read_modes: chex.Array,
+    mask: chex.Array | None = None,
 ) -> tuple[chex.Array, DNCState]:
     """Reads by content, or what was written before or after what each head read last.
 
@@ -125,16 +137,18 @@ def read(
       read_keys: `[H, C]`.
       read_strengths: `[H]`, at least 1.
       read_modes: `[H, 3]`, each head's shares of backward, content and forward; they sum to 1.
+      mask: bool scalar; False for a step of padding, which does nothing and reads 0.
 
     Returns:
       What was read, `[H, C]`, and the state.
 
     Raises:
-      ValueError: shapes that do not fit, integers.
+      ValueError: shapes that do not fit, integers; a mask that is no bool.
     """
+    mask, _ = _masking.take(mask)
     given = {"read_keys": read_keys, "read_strengths": read_strengths, "read_modes": read_modes}
     memory, arrays, dtype = _widen(memory, **given)
-    read_keys, read_strengths, read_modes = arrays
+    read_keys, read_strengths, read_modes = _masking.hide(mask, arrays)
     num_heads, _ = memory.read_weights.shape
     checks.shape("read_keys", read_keys, (num_heads, memory.contents.shape[1]), "[H, C]")
     checks.shape("read_strengths", read_strengths, (num_heads,), "[H]")
@@ -143,7 +157,9 @@ def read(
     backward = memory.read_weights @ memory.link
     forward = memory.read_weights @ memory.link.T
     weights = jnp.einsum("hm,mhn->hn", read_modes, jnp.stack([backward, content, forward]))
-    result = weights @ memory.contents, dataclasses.replace(memory, read_weights=weights)
+    found = weights @ memory.contents
+    after = dataclasses.replace(memory, read_weights=weights)
+    result = _masking.hide(mask, found), _masking.keep(mask, after, memory)
     return jax.tree.map(lambda leaf: leaf.astype(dtype), result)
 
 
@@ -191,6 +207,8 @@ def allocation_weights(usage: chex.Array) -> chex.Array:
     fixed = jax.lax.stop_gradient(usage)
     own, other = fixed[:, None], fixed[None, :]
     before = (other < own) | ((other == own) & jnp.tri(len(usage), k=-1, dtype=bool))
+    # A compiler may compute what stands in usage twice, and round it differently.
+    before &= ~jnp.eye(len(usage), dtype=bool)
     # A product as a sum of logarithms: no sort, no scatter. A factor of zero counts as this much
     # in the derivative, so that it is the product of the others, and as nothing in the value.
     least = float(jnp.finfo(usage.dtype).tiny) ** 0.5  # leaves as much room for the others

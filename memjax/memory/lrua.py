@@ -1,7 +1,9 @@
 """Least-recently-used access: the memory of memory-augmented meta-learning.
 
-One memory, H heads that read and write; add batch axes with `jax.vmap`. Source: Santoro et al.,
-Meta-Learning with Memory-Augmented Neural Networks, 2016, section 3.2 (LRUA below).
+One memory, H heads that read and write; add batch axes with `jax.vmap`. A step that is masked
+leaves the state as it was, whatever stands in its arguments, NaN included; they get a gradient of
+0. Source: Santoro et al., Meta-Learning with Memory-Augmented Neural Networks, 2016, section 3.2
+(LRUA below).
 """
 
 import dataclasses
@@ -11,7 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from memjax.memory import checks, dnc
+from memjax.memory import _masking, checks, dnc
 from memjax.memory.states import state
 
 
@@ -45,7 +47,14 @@ def init(num_slots: int, code_size: int, num_heads: int = 1) -> LRUAState:
     )
 
 
-def write(memory: LRUAState, codes: chex.Array, write_gate: chex.Array) -> LRUAState:
+def write(
+    memory: LRUAState,
+    codes: chex.Array,
+    write_gate: chex.Array,
+    *,
+    mask: chex.Array | None = None,
+    reset: chex.Array | None = None,
+) -> LRUAState:
     """Writes each head's code where it read last, or to a least used slot; LRUA eqs. 7-8.
 
         w_h = write_gate_h read_weights_h + (1 - write_gate_h) least_used_h
@@ -57,14 +66,20 @@ def write(memory: LRUAState, codes: chex.Array, write_gate: chex.Array) -> LRUAS
       memory: the state after the last read.
       codes: `[H, C]`.
       write_gate: `[H]` in [0, 1]; the sigmoid of the paper's alpha.
+      mask: bool scalar; False for a step of padding, which does nothing.
+      reset: bool scalar; True where a sequence begins again before this write, masked or not, with
+        an empty memory.
 
     Raises:
-      ValueError: shapes that do not fit, integers.
+      ValueError: shapes that do not fit, integers; masks and resets that are no bool.
     """
+    mask, reset = _masking.take(mask, reset)
     memory, (codes, write_gate), dtype = _widen(memory, codes=codes, write_gate=write_gate)
     num_heads, _ = memory.read_weights.shape
     checks.shape("codes", codes, (num_heads, memory.contents.shape[1]), "[H, C]")
     checks.shape("write_gate", write_gate, (num_heads,), "[H]")
+    memory = _masking.begin(reset, _masking.zeros_like, memory)
+    codes, write_gate = _masking.hide(mask, (codes, write_gate))
     least_used = least_used_weights(memory.usage_weights, num_heads)
     gate = write_gate[:, None]
     weights = gate * memory.read_weights + (1.0 - gate) * least_used
@@ -72,11 +87,16 @@ def write(memory: LRUAState, codes: chex.Array, write_gate: chex.Array) -> LRUAS
     state = dataclasses.replace(
         memory, contents=kept * memory.contents + weights.T @ codes, write_weights=weights
     )
+    state = _masking.keep(mask, state, memory)
     return jax.tree.map(lambda leaf: leaf.astype(dtype), state)
 
 
 def read(
-    memory: LRUAState, read_keys: chex.Array, usage_decay: chex.Numeric = 0.95
+    memory: LRUAState,
+    read_keys: chex.Array,
+    usage_decay: chex.Numeric = 0.95,
+    *,
+    mask: chex.Array | None = None,
 ) -> tuple[chex.Array, LRUAState]:
     """Reads by the softmax of cosine similarity, and ages the usage; LRUA eqs. 2-5.
 
@@ -84,15 +104,17 @@ def read(
       memory: the state after the last write.
       read_keys: `[H, C]`.
       usage_decay: gamma in [0, 1], the share of its usage that a slot keeps in a step.
+      mask: bool scalar; False for a step of padding, which does nothing and reads 0.
 
     Returns:
       What was read, `[H, C]`, and the state.
 
     Raises:
-      ValueError: keys that do not fit, integers.
+      ValueError: keys that do not fit, integers; a mask that is no bool.
     """
+    mask, _ = _masking.take(mask)
     memory, arrays, dtype = _widen(memory, read_keys=read_keys, usage_decay=usage_decay)
-    read_keys, usage_decay = arrays
+    read_keys, usage_decay = _masking.hide(mask, arrays)
     num_heads, _ = memory.read_weights.shape
     checks.shape("read_keys", read_keys, (num_heads, memory.contents.shape[1]), "[H, C]")
     checks.shape("usage_decay", usage_decay, ())
@@ -101,7 +123,8 @@ def read(
     state = dataclasses.replace(
         memory, usage_weights=usage_decay * memory.usage_weights + accessed, read_weights=weights
     )
-    result = weights @ memory.contents, state
+    found = weights @ memory.contents
+    result = _masking.hide(mask, found), _masking.keep(mask, state, memory)
     return jax.tree.map(lambda leaf: leaf.astype(dtype), result)
 
 

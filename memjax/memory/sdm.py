@@ -1,8 +1,8 @@
 """Kanerva's sparse distributed memory: fixed random addresses, counters that patterns are added to.
 
 Patterns are vectors of -1 and 1. Everything here takes one memory and one query; add batch axes
-with `jax.vmap`. Source: Kanerva, Sparse Distributed Memory, 1988, as in appendix B of Wu et al.
-2018.
+with `jax.vmap`. A step that is masked leaves the memory as it was, whatever stands in its pattern,
+NaN included. Source: Kanerva, Sparse Distributed Memory, 1988, as in appendix B of Wu et al. 2018.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax.memory import checks
+from memjax.memory import _masking, checks
 from memjax.memory.states import state
 
 
@@ -58,25 +58,44 @@ def select(memory: SparseState, query: chex.Array, radius: chex.Numeric) -> chex
     return _select(memory, query, radius)
 
 
-def write(memory: SparseState, pattern: chex.Array, radius: chex.Numeric) -> SparseState:
+def write(
+    memory: SparseState,
+    pattern: chex.Array,
+    radius: chex.Numeric,
+    *,
+    mask: chex.Array | None = None,
+    reset: chex.Array | None = None,
+) -> SparseState:
     """Adds a pattern to every slot that it selects.
 
     Args:
       memory: N slots.
       pattern: `[D]` of -1 and 1; for many, `jax.lax.scan` over them, in any order.
       radius: as in `select`.
+      mask: bool scalar; False for a step of padding, which does nothing.
+      reset: bool scalar; True where a sequence begins again before this write, masked or not, with
+        contents of zeros.
 
     Raises:
-      ValueError: a pattern that does not fit, or holds other numbers.
+      ValueError: a pattern that does not fit, or holds other numbers; masks and resets that are no
+        bool.
     """
-    memory, pattern, radius, dtype = _widen(memory, "pattern", pattern, radius)
+    mask, reset = _masking.take(mask, reset)
+    memory, pattern, radius, dtype = _widen(memory, "pattern", pattern, radius, mask)
+    contents = _masking.begin(reset, jnp.zeros_like, memory.contents)
     selected = _select(memory, pattern, radius).astype(pattern.dtype)
-    written = dataclasses.replace(memory, contents=memory.contents + jnp.outer(selected, pattern))
+    after = _masking.keep(mask, contents + jnp.outer(selected, pattern), contents)
+    written = dataclasses.replace(memory, contents=after)
     return jax.tree.map(lambda leaf: leaf.astype(dtype), written)
 
 
 def read(
-    memory: SparseState, query: chex.Array, radius: chex.Numeric, num_iterations: int = 1
+    memory: SparseState,
+    query: chex.Array,
+    radius: chex.Numeric,
+    num_iterations: int = 1,
+    *,
+    mask: chex.Array | None = None,
 ) -> chex.Array:
     """The sign of the sum over selected slots, fed back `num_iterations` times; eq. 14.
 
@@ -88,21 +107,24 @@ def read(
       query: `[D]` of -1 and 1.
       radius: as in `select`.
       num_iterations: at least 1.
+      mask: bool scalar; False for a step of padding, which reads 0.
 
     Returns:
       `[D]` of -1 and 1.
 
     Raises:
-      ValueError: a query that does not fit, or holds other numbers.
+      ValueError: a query that does not fit, or holds other numbers; a mask that is no bool.
     """
     checks.at_least("num_iterations", num_iterations)
-    memory, query, radius, dtype = _widen(memory, "query", query, radius)
+    mask, _ = _masking.take(mask)
+    memory, query, radius, dtype = _widen(memory, "query", query, radius, mask)
 
     def once(_, query: chex.Array) -> chex.Array:
         selected = _select(memory, query, radius).astype(query.dtype)
         return jnp.where(selected @ memory.contents > 0, 1.0, -1.0).astype(query.dtype)
 
-    return jax.lax.fori_loop(0, num_iterations, once, query).astype(dtype)
+    found = jax.lax.fori_loop(0, num_iterations, once, query)
+    return _masking.hide(mask, found).astype(dtype)
 
 
 def _select(memory: SparseState, query: chex.Array, radius: chex.Array) -> chex.Array:
@@ -111,7 +133,11 @@ def _select(memory: SparseState, query: chex.Array, radius: chex.Array) -> chex.
 
 
 def _widen(
-    memory: SparseState, name: str, pattern: chex.Array, radius: chex.Numeric
+    memory: SparseState,
+    name: str,
+    pattern: chex.Array,
+    radius: chex.Numeric,
+    mask: chex.Array | None = None,
 ) -> tuple[SparseState, jax.Array, jax.Array, Any]:
     """What comes in, as `checks.reals` gives it; patterns and counters may be integers."""
     is_unsigned = jnp.issubdtype(getattr(pattern, "dtype", float), jnp.unsignedinteger)
@@ -122,6 +148,8 @@ def _widen(
     checks.shape("memory.contents", memory.contents, memory.address_matrix.shape, "[N, D]")
     checks.shape(name, pattern, memory.address_matrix.shape[1:], "[D]")
     checks.shape("radius", radius, ())
+    if mask is not None:
+        pattern = jnp.where(mask, pattern, jnp.ones_like(pattern))  # one that may stand there
     is_known = not isinstance(pattern, jax.core.Tracer)
     if is_unsigned or (is_known and not np.all(np.abs(pattern) == 1)):
         raise ValueError(f"{name} holds other numbers than -1 and 1")
