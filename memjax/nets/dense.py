@@ -8,10 +8,11 @@ import chex
 import flax.linen as nn
 import jax.numpy as jnp
 import numpyro.distributions as dist
+from flax.linen.dtypes import promote_dtype
 
 from memjax.nets import distributions
 from memjax.nets.injected import ImageFeatures, ImageOutputs
-from memjax.nets.inputs import as_floats
+from memjax.nets.inputs import Net, as_reals
 from memjax.nets.mlp import MLP, image_to_vector
 
 
@@ -22,7 +23,7 @@ class DenseFeatures(NamedTuple):
     vector: chex.Array | None  # [..., D]; None for the image's pixels
 
 
-class DenseConditionalNets(nn.Module):
+class DenseConditionalNets(Net):
     """p(z|m), q(z|m, x) and p(x|m, z) by MLPs; VMA section 4.1.
 
     Where the slot m is an image, the decoder has a direct path from it to the pixels: a learned
@@ -51,26 +52,28 @@ class DenseConditionalNets(nn.Module):
 
     def setup(self):
         """Names the parameters."""
-        self.latent_prior = MLP(self.hidden_sizes, 2 * self.latent_size)
-        self.latent_posterior = MLP(self.hidden_sizes, 2 * self.latent_size)
+        types = self._types
+        self.latent_prior = MLP(self.hidden_sizes, 2 * self.latent_size, **types)
+        self.latent_posterior = MLP(self.hidden_sizes, 2 * self.latent_size, **types)
         if self.encoder is not None:
-            self.features = ImageFeatures(self.encoder)
+            self.features = ImageFeatures(self.encoder, **types)
         if self.decoder is None:
             sizes = tuple(self.hidden_sizes)[::-1]
-            self.pixels: nn.Module = MLP(sizes, math.prod(self.image_shape))
+            self.pixels: nn.Module = MLP(sizes, math.prod(self.image_shape), **types)
         else:
-            self.pixels = ImageOutputs(self.decoder, self.image_shape)
+            self.pixels = ImageOutputs(self.decoder, self.image_shape, **types)
         if self.direct:
-            self.log_gain = self.param("log_gain", nn.initializers.zeros, tuple(self.image_shape))
+            shape = tuple(self.image_shape)
+            self.log_gain = self.param("log_gain", nn.initializers.zeros, shape, self.param_dtype)
 
     def image_features(self, images: chex.Array) -> DenseFeatures:
         """Of slots that hold images `[..., H, W, C]`."""
-        images = as_floats("images", images)
+        images = as_reals("images", images, self.dtype)
         return DenseFeatures(images, None if self.encoder is None else self.features(images))
 
     def vector_features(self, vectors: chex.Array) -> DenseFeatures:
         """Of slots that hold vectors `[..., D]`."""
-        return DenseFeatures(None, as_floats("vectors", vectors))
+        return DenseFeatures(None, as_reals("vectors", vectors, self.dtype))
 
     def prior(self, features: DenseFeatures) -> dist.Distribution:
         """p(z|m)."""
@@ -89,7 +92,8 @@ class DenseConditionalNets(nn.Module):
             return outputs
         bernoulli = self.likelihood == "bernoulli"
         ink = 2.0 * features.image - 1.0 if bernoulli else features.image
-        return outputs + jnp.expand_dims(jnp.exp(self.log_gain), range(ink.ndim - 3)) * ink
+        outputs, ink, log_gain = promote_dtype(outputs, ink, self.log_gain, dtype=self.dtype)
+        return outputs + jnp.expand_dims(jnp.exp(log_gain), range(ink.ndim - 3)) * ink
 
 
 def _vector(features: DenseFeatures) -> chex.Array:

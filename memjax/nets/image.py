@@ -10,13 +10,13 @@ import numpyro.distributions as dist
 
 from memjax.errors import UserError
 from memjax.nets import distributions
-from memjax.nets.inputs import as_floats
+from memjax.nets.inputs import Net, as_floats, as_reals
 from memjax.nets.mlp import MLP, image_to_vector
 
 _NUM_BLOCKS = 3
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(Net):
     """Images `[..., H, W, C]` to `[..., output_size]`; appendix C of the Kanerva Machine.
 
     Three blocks of a 4 x 4 convolution of stride 2 and a residual block, then a linear layer.
@@ -34,18 +34,19 @@ class ImageEncoder(nn.Module):
     @nn.compact
     def __call__(self, images: chex.Array) -> chex.Array:
         """Encodes."""
-        images = as_floats("images", images)
+        images = as_reals("images", images)
         if not self.num_filters:
-            return MLP(self.hidden_sizes, self.output_size)(image_to_vector(images))
+            mlp = MLP(self.hidden_sizes, self.output_size, **self._types)
+            return mlp(image_to_vector(images))
         pyramid_shapes(images.shape[-3:])
         hidden = images
         for _ in range(_NUM_BLOCKS):
-            hidden = nn.relu(nn.Conv(self.num_filters, (4, 4), strides=2)(hidden))
-            hidden = _ResidualBlock(self.num_filters)(hidden)
-        return nn.Dense(self.output_size)(image_to_vector(hidden))
+            hidden = nn.relu(nn.Conv(self.num_filters, (4, 4), strides=2, **self._types)(hidden))
+            hidden = _ResidualBlock(self.num_filters, **self._types)(hidden)
+        return nn.Dense(self.output_size, **self._types)(image_to_vector(hidden))
 
 
-class ImageDecoder(nn.Module):
+class ImageDecoder(Net):
     """Codes `[..., D]` to `[..., H, W, C]`, the encoder mirrored; 0 filters for an MLP.
 
     Attributes:
@@ -61,28 +62,31 @@ class ImageDecoder(nn.Module):
     @nn.compact
     def __call__(self, codes: chex.Array) -> chex.Array:
         """Decodes, to what an `ImageLikelihood` takes."""
-        codes = as_floats("codes", codes)
+        codes = as_reals("codes", codes)
         height, width, channels = self.image_shape
         if not self.num_filters:
-            pixels = MLP(self.hidden_sizes, height * width * channels)(codes)
+            pixels = MLP(self.hidden_sizes, height * width * channels, **self._types)(codes)
             return pixels.reshape(*codes.shape[:-1], *self.image_shape)
         *shapes, (top_height, top_width) = pyramid_shapes(self.image_shape)
-        hidden = nn.relu(nn.Dense(top_height * top_width * self.num_filters)(codes))
+        num_units = top_height * top_width * self.num_filters
+        hidden = nn.relu(nn.Dense(num_units, **self._types)(codes))
         hidden = hidden.reshape(*codes.shape[:-1], top_height, top_width, self.num_filters)
         for i, (height, width) in reversed(list(enumerate(shapes))):
-            hidden = _ResidualBlock(self.num_filters)(hidden)
+            hidden = _ResidualBlock(self.num_filters, **self._types)(hidden)
             features = self.num_filters if i else channels
-            hidden = nn.ConvTranspose(features, (4, 4), strides=(2, 2))(hidden)
+            hidden = nn.ConvTranspose(features, (4, 4), strides=(2, 2), **self._types)(hidden)
             hidden = hidden[..., :height, :width, :]
             hidden = nn.relu(hidden) if i else hidden
         return hidden
 
 
-class ImageLikelihood(nn.Module):
+class ImageLikelihood(Net):
     """p(x|z) over images `[..., H, W, C]` from a decoder's outputs of that shape.
 
     Attributes:
       kind: "bernoulli", of logits; or "gaussian", of means, with one learned scale.
+      dtype: of what the distribution is given; it computes in float32 or wider, as it sums over
+        many pixels.
     """
 
     kind: str = "bernoulli"
@@ -91,21 +95,22 @@ class ImageLikelihood(nn.Module):
     def __call__(self, outputs: chex.Array) -> dist.Distribution:
         """The distribution, of batch shape `[...]`."""
         distributions.check_likelihood(self.kind)
+        outputs = as_reals("outputs", outputs, self.dtype)
         if self.kind == "bernoulli":
             return distributions.bernoulli_image(outputs)
-        log_scale = self.param("log_scale", nn.initializers.zeros, ())
+        log_scale = self.param("log_scale", nn.initializers.zeros, (), self.param_dtype)
         return distributions.gaussian_image(outputs, log_scale)
 
 
-class _ResidualBlock(nn.Module):
+class _ResidualBlock(Net):
     """He et al. 2016's basic block, without normalisation."""
 
     num_filters: int
 
     @nn.compact
     def __call__(self, inputs: chex.Array) -> chex.Array:
-        hidden = nn.relu(nn.Conv(self.num_filters, (3, 3))(inputs))
-        return nn.relu(inputs + nn.Conv(self.num_filters, (3, 3))(hidden))
+        hidden = nn.relu(nn.Conv(self.num_filters, (3, 3), **self._types)(inputs))
+        return nn.relu(inputs + nn.Conv(self.num_filters, (3, 3), **self._types)(hidden))
 
 
 def pyramid_shapes(image_shape: Sequence[int]) -> list[tuple[int, int]]:

@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import chex
 import flax.linen as nn
 import jax.numpy as jnp
 
 from memjax.errors import UserError
-from memjax.nets.inputs import as_floats
+from memjax.nets.inputs import Net, as_reals
 
 
-class ImageFeatures(nn.Module):
+class ImageFeatures(Net):
     """Images `[..., H, W, C]` to `[..., output_size]`: a net `[B, H, W, C]` to `[B, D]`, any D,
     then a linear layer.
 
@@ -32,15 +33,15 @@ class ImageFeatures(nn.Module):
         Raises:
           UserError: the net gives no vectors.
         """
-        images = as_floats("images", images)
-        features = _on_batch(self.field, self.net, images, 3)
+        images = as_reals("images", images, self.dtype)
+        features = _on_batch(self.field, self.net, images, 3, self.dtype)
         if features.ndim != images.ndim - 2:
             shape = list(features.shape[images.ndim - 3 :])
             raise UserError(f"{self.field} gives {shape} for an image; it must give a vector")
-        return nn.Dense(self.output_size)(features) if self.output_size else features
+        return nn.Dense(self.output_size, **self._types)(features) if self.output_size else features
 
 
-class ImageOutputs(nn.Module):
+class ImageOutputs(Net):
     """Codes `[..., D]` to `[..., H, W, C]`, by a net `[B, D]` to `[B, H, W, C]`.
 
     Attributes:
@@ -57,8 +58,8 @@ class ImageOutputs(nn.Module):
         Raises:
           UserError: the net gives another shape.
         """
-        joined = jnp.concatenate([as_floats("codes", x) for x in codes], axis=-1)
-        outputs = _on_batch("decoder", self.net, joined, 1)
+        joined = jnp.concatenate([as_reals("codes", x, self.dtype) for x in codes], axis=-1)
+        outputs = _on_batch("decoder", self.net, joined, 1, self.dtype)
         shape, wanted = outputs.shape[joined.ndim - 1 :], tuple(self.image_shape)
         if shape != wanted:
             raise UserError(
@@ -67,11 +68,11 @@ class ImageOutputs(nn.Module):
         return outputs
 
 
-def _on_batch(field: str, net: nn.Module, inputs: chex.Array, ndim: int) -> chex.Array:
+def _on_batch(field: str, net: nn.Module, inputs: chex.Array, ndim: int, dtype: Any) -> chex.Array:
     """Gives the net one leading axis; its outputs get those of the inputs."""
     axes, own = inputs.shape[: inputs.ndim - ndim], inputs.shape[inputs.ndim - ndim :]
     batch = inputs.reshape(math.prod(axes), *own)
-    outputs = as_floats(f"what {field} gives", net(batch))
+    outputs = as_reals(f"what {field} gives", net(batch), dtype)
     if outputs.shape[:1] != batch.shape[:1]:
         raise UserError(
             f"{field} gives {list(outputs.shape)} for a batch {list(batch.shape)}; "

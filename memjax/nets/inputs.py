@@ -4,25 +4,62 @@ from collections.abc import Callable
 from typing import Any
 
 import chex
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from memjax.errors import UserError
 from memjax.memory import checks
 
 
+class Net(nn.Module, kw_only=True):
+    """A module with two types, by keyword, that mean what they mean in Flax's own.
+
+    Attributes:
+      dtype: of the computation and of what comes out; None: the widest of inputs and parameters.
+      param_dtype: of the parameters.
+    """
+
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @property
+    def _types(self) -> dict[str, Any]:
+        """For its parts."""
+        return {"dtype": self.dtype, "param_dtype": self.param_dtype}
+
+
 def as_floats(name: str, value: Any) -> chex.Array:
-    """`value` of any shape `[...]` in float32, or wider if it is: what nets compute in.
+    """`value` of any shape `[...]` in float32, or wider if it is.
 
     Takes low precision, NumPy arrays and nested lists.
 
     Raises:
       UserError: no real numbers, or an array of integers: most often pixels not divided by 255.
     """
+    array = as_reals(name, value)
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+
+
+def as_reals(name: str, value: Any, dtype: Any = None) -> chex.Array:
+    """As `as_floats`, in that type, or in its own for None."""
     try:
-        (array,), _ = checks.reals(**{name: value})
+        array = checks.real(name, value)
     except ValueError as error:
         raise UserError(str(error)) from error
-    return array
+    return array if dtype is None else array.astype(dtype)
+
+
+def as_booleans(name: str, value: Any, shape: tuple[int, ...]) -> chex.Array | None:
+    """A mask or a reset of shape `[...]`; None stays None.
+
+    Raises:
+      UserError: what is not bool, or of another shape.
+    """
+    try:
+        return checks.booleans(name, value, shape)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def over_axes(function: Callable, count: int) -> Callable:

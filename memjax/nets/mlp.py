@@ -6,12 +6,13 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 from memjax.errors import UserError
-from memjax.nets.inputs import as_floats
+from memjax.nets.inputs import Net, as_reals
 
 
-class MLP(nn.Module):
+class MLP(Net):
     """ReLU layers and a linear last one, on the concatenation of its inputs.
 
     The inputs may have different leading axes, as long as they broadcast: each is multiplied by its
@@ -32,16 +33,18 @@ class MLP(nn.Module):
             raise UserError(
                 f"hidden_sizes is {tuple(self.hidden_sizes)}; it must be one or more, each above 0"
             )
-        hidden = self._first_layer([as_floats("inputs", x) for x in inputs])
+        hidden = self._first_layer([as_reals("inputs", x) for x in inputs])
         for i, size in enumerate(self.hidden_sizes[1:], start=1):
-            hidden = nn.relu(nn.Dense(size, name=f"hidden_{i}")(hidden))
-        return nn.Dense(self.output_size, name="output")(hidden)
+            hidden = nn.relu(nn.Dense(size, name=f"hidden_{i}", **self._types)(hidden))
+        return nn.Dense(self.output_size, name="output", **self._types)(hidden)
 
     def _first_layer(self, inputs: Sequence[chex.Array]) -> chex.Array:
         sizes = [x.shape[-1] for x in inputs]
         units = self.hidden_sizes[0]
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (sum(sizes), units))
-        bias = self.param("bias", nn.initializers.zeros, (units,))
+        shape = (sum(sizes), units)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, (units,), self.param_dtype)
+        kernel, bias, *inputs = promote_dtype(kernel, bias, *inputs, dtype=self.dtype)
         splits = [sum(sizes[:i]) for i in range(1, len(sizes))]
         products = [x @ block for x, block in zip(inputs, jnp.split(kernel, splits), strict=True)]
         ndim = max(product.ndim for product in products)

@@ -15,14 +15,14 @@ import numpyro.distributions as dist
 
 from memjax.nets import distributions
 from memjax.nets.image import pyramid_shapes
-from memjax.nets.inputs import as_floats
+from memjax.nets.inputs import Net, as_reals
 from memjax.nets.mlp import MLP, image_to_vector
 
 # Keeps a signal's size over a dozen layers of ReLUs; Flax's own has half the variance.
 _KERNEL_INIT = nn.initializers.he_normal()
 
 
-class Pyramid(nn.Module):
+class Pyramid(Net):
     """Six 3 x 3 convolutions with ReLUs, every second of stride 2; VMA section 4.2.
 
     The first is the caller's, one for each input: the convolution of a concatenation [m, x] is
@@ -37,18 +37,18 @@ class Pyramid(nn.Module):
     @nn.compact
     def __call__(self, stems: chex.Array) -> list[chex.Array]:
         """From the stems' sum `[..., H, W, F]`, one map of each size, the finest first."""
-        stems = as_floats("stems", stems)
+        stems = as_reals("stems", stems)
         pyramid_shapes(stems.shape[-3:])
         hidden = nn.relu(stems)
         maps = [hidden]
         for stride in (2, 1, 2, 1, 2):
-            hidden = nn.relu(convolution(self.num_filters, strides=stride)(hidden))
+            hidden = nn.relu(convolution(self.num_filters, strides=stride, **self._types)(hidden))
             if stride == 1:
                 maps.append(hidden)
         return [*maps, hidden]
 
 
-class PyramidEncoder(nn.Module):
+class PyramidEncoder(Net):
     """Images `[..., H, W, C]` to `[..., output_size]`: the pyramid, then an MLP.
 
     Attributes:
@@ -64,12 +64,12 @@ class PyramidEncoder(nn.Module):
     @nn.compact
     def __call__(self, images: chex.Array) -> chex.Array:
         """Encodes."""
-        images = as_floats("images", images)
-        top = Pyramid(self.num_filters)(convolution(self.num_filters)(images))[-1]
-        return MLP(self.hidden_sizes, self.output_size)(image_to_vector(top))
+        stems = convolution(self.num_filters, **self._types)(as_reals("images", images))
+        top = Pyramid(self.num_filters, **self._types)(stems)[-1]
+        return MLP(self.hidden_sizes, self.output_size, **self._types)(image_to_vector(top))
 
 
-class PyramidDecoder(nn.Module):
+class PyramidDecoder(Net):
     """Codes `[..., D]` to images `[..., H, W, C]`: the pyramid upside down.
 
     Sizes double by transposed convolutions of 2 x 2, each followed by a convolution of 3 x 3.
@@ -89,13 +89,17 @@ class PyramidDecoder(nn.Module):
         `skips`, a map `[..., h, w, F]` of each size, finest first, add to ours.
         """
         *shapes, (top_height, top_width) = pyramid_shapes(self.image_shape)
-        codes = as_floats("codes", codes)
-        hidden = nn.relu(_dense(top_height * top_width * self.num_filters)(codes))
+        codes = as_reals("codes", codes)
+        skips = [as_reals("skips", skip, self.dtype) for skip in skips]
+        num_units = top_height * top_width * self.num_filters
+        hidden = nn.relu(_dense(num_units, **self._types)(codes))
         hidden = hidden.reshape(*codes.shape[:-1], top_height, top_width, self.num_filters)
         for i, (height, width) in reversed(list(enumerate(shapes))):
-            hidden = spread(_dense(4 * self.num_filters)(hidden))[..., :height, :width, :]
+            hidden = spread(_dense(4 * self.num_filters, **self._types)(hidden))
+            hidden = hidden[..., :height, :width, :]
             hidden = nn.relu(hidden + skips[i] if skips else hidden)
-            hidden = convolution(self.num_filters if i else self.image_shape[-1])(hidden)
+            features = self.num_filters if i else self.image_shape[-1]
+            hidden = convolution(features, **self._types)(hidden)
             hidden = nn.relu(hidden) if i else hidden
         return hidden
 
@@ -108,7 +112,7 @@ class SlotFeatures(NamedTuple):
     vector: chex.Array  # [..., D]
 
 
-class ConditionalNets(nn.Module):
+class ConditionalNets(Net):
     """p(z|m), q(z|m, x) and p(x|m, z), all with one pyramid; VMA section 4.2.
 
     The slot m is an image, or a vector, which then has neither pyramid nor skip connections.
@@ -128,25 +132,26 @@ class ConditionalNets(nn.Module):
 
     def setup(self):
         """Names the parameters."""
-        self.slot_stem = convolution(self.num_filters)
-        self.query_stem = convolution(self.num_filters, use_bias=False)
-        self.pyramid = Pyramid(self.num_filters)
-        self.skips = [nn.Dense(self.num_filters) for _ in range(3)]
-        self.latent_prior = MLP(self.hidden_sizes, 2 * self.latent_size)
-        self.latent_posterior = MLP(self.hidden_sizes, 2 * self.latent_size)
-        self.slot_code = nn.Dense(self.latent_size)
-        self.decoder = PyramidDecoder(self.image_shape, self.num_filters)
+        types = self._types
+        self.slot_stem = convolution(self.num_filters, **types)
+        self.query_stem = convolution(self.num_filters, use_bias=False, **types)
+        self.pyramid = Pyramid(self.num_filters, **types)
+        self.skips = [nn.Dense(self.num_filters, **types) for _ in range(3)]
+        self.latent_prior = MLP(self.hidden_sizes, 2 * self.latent_size, **types)
+        self.latent_posterior = MLP(self.hidden_sizes, 2 * self.latent_size, **types)
+        self.slot_code = nn.Dense(self.latent_size, **types)
+        self.decoder = PyramidDecoder(self.image_shape, self.num_filters, **types)
 
     def image_features(self, images: chex.Array) -> SlotFeatures:
         """Of slots that hold images `[..., H, W, C]`."""
-        stem_of_slots = self.slot_stem(as_floats("images", images))
+        stem_of_slots = self.slot_stem(as_reals("images", images))
         *maps, top = self.pyramid(stem_of_slots)
         skips = [skip(map_) for skip, map_ in zip(self.skips, maps, strict=True)]
         return SlotFeatures(stem_of_slots, skips, image_to_vector(top))
 
     def vector_features(self, vectors: chex.Array) -> SlotFeatures:
         """Of slots that hold vectors `[..., D]`."""
-        return SlotFeatures(None, (), as_floats("vectors", vectors))
+        return SlotFeatures(None, (), as_reals("vectors", vectors, self.dtype))
 
     def prior(self, features: SlotFeatures, *context: chex.Array) -> dist.Distribution:
         """p(z|m)."""
@@ -156,7 +161,7 @@ class ConditionalNets(nn.Module):
         self, features: SlotFeatures, query: chex.Array, *context: chex.Array
     ) -> dist.Distribution:
         """q(z|m, x) for one query `[H, W, C]`."""
-        stems = self.query_stem(as_floats("query", query))
+        stems = self.query_stem(as_reals("query", query))
         if features.stem is None:
             context = (features.vector, *context)
         else:
@@ -177,8 +182,8 @@ def convolution(num_filters: int, **options: Any) -> nn.Module:
     return nn.Conv(num_filters, (3, 3), kernel_init=_KERNEL_INIT, **options)
 
 
-def _dense(num_units: int) -> nn.Module:
-    return nn.Dense(num_units, kernel_init=_KERNEL_INIT)
+def _dense(num_units: int, **options: Any) -> nn.Module:
+    return nn.Dense(num_units, kernel_init=_KERNEL_INIT, **options)
 
 
 def spread(hidden: chex.Array) -> chex.Array:

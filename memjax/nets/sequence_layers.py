@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from memjax.errors import UserError, check_at_least_one
-from memjax.memory import causal, kanerva
-from memjax.nets.inputs import as_floats, over_axes
+from memjax.memory import _masking, causal, kanerva
+from memjax.nets.inputs import Net, as_booleans, as_floats, as_reals, over_axes
 
 
 class _Steps(NamedTuple):
@@ -29,12 +29,12 @@ class _Steps(NamedTuple):
     queries: chex.Array  # [T, N], of unit length
     gates: chex.Array  # [T], in (0, 1): how much is written
     log_decay: chex.Array | None  # [T]
-    mask: chex.Array  # bool [T]
-    reset: chex.Array  # bool [T]
+    mask: chex.Array | None  # bool [T]
+    reset: chex.Array | None  # bool [T]
 
 
-class _SequenceLayer(nn.Module):
-    """Projections, gates and heads around a rule.
+class _SequenceLayer(Net):
+    """Projections, gates and heads around a rule; the memory is float32 or wider.
 
     Attributes:
       features: of the output.
@@ -42,9 +42,6 @@ class _SequenceLayer(nn.Module):
       key_size: N.
       code_size: C.
       decays: whether what was written decays, by a learned gate for each head and step.
-      dtype: of the projections and the output; None is float32, or the inputs' if that is wider.
-        The memory itself is float32 or wider.
-      param_dtype: of the parameters.
     """
 
     features: int
@@ -52,8 +49,6 @@ class _SequenceLayer(nn.Module):
     key_size: int = 32
     code_size: int = 32
     decays: bool = True
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
@@ -80,15 +75,15 @@ class _SequenceLayer(nn.Module):
         Raises:
           UserError: shapes, masks or segments that do not fit.
         """
-        inputs = as_floats("inputs", inputs)
+        inputs = as_reals("inputs", inputs)
         if inputs.ndim < 2:
             raise UserError(f"inputs has shape {list(inputs.shape)}; it must be [..., T, D]")
         *batch, length, _ = inputs.shape
-        mask = _check_mask(mask, (*batch, length))
+        mask = as_booleans("mask", mask, (*batch, length))
         reset = _resets(segment_ids, (*batch, length))
-        inputs = jnp.where(mask[..., None], inputs, 0.0)  # no gradient from what is masked
+        inputs = _masking.hide(mask, inputs)
         if memory is None:
-            memory = self.initial_memory(batch, inputs.dtype)
+            memory = self.initial_memory(batch, jnp.promote_types(inputs.dtype, jnp.float32))
         gates = jax.nn.sigmoid(self._gate("write_gate", inputs, 0.0))
         steps = _Steps(
             keys=_of_unit_length(self._project("key", inputs, self.key_size)),
@@ -101,10 +96,9 @@ class _SequenceLayer(nn.Module):
         )
         found, memory = over_axes(self._mix, len(batch) + 1)(memory, steps)
         found = jnp.moveaxis(found, -3, -2).reshape(*batch, length, -1)
-        found = nn.RMSNorm(dtype=self.dtype, param_dtype=self.param_dtype)(found)
-        found = found * nn.silu(self._dense("output_gate", inputs, found.shape[-1]))
-        outputs = self._dense("output", found, self.features)
-        return jnp.where(mask[..., None], outputs, 0.0), memory
+        gate = nn.silu(self._dense("output_gate", inputs, found.shape[-1]))
+        found = gate * nn.RMSNorm(**self._types)(found).astype(gate.dtype)
+        return _masking.hide(mask, self._dense("output", found, self.features)), memory
 
     @nn.nowrap
     def initial_memory(self, batch: Sequence[int] = (), dtype: Any = jnp.float32) -> Any:
@@ -118,7 +112,7 @@ class _SequenceLayer(nn.Module):
         )
 
     def _dense(self, name: str, inputs: chex.Array, size: int) -> chex.Array:
-        return nn.Dense(size, dtype=self.dtype, param_dtype=self.param_dtype, name=name)(inputs)
+        return nn.Dense(size, name=name, **self._types)(inputs)
 
     def _project(self, name: str, inputs: chex.Array, size: int) -> chex.Array:
         """`[..., H, T, size]`, in float32 or wider."""
@@ -219,10 +213,10 @@ def _scan(write: Callable, start: chex.Array, steps: _Steps) -> tuple[chex.Array
     """Memories `[N, C]` to which a rule adds at each step."""
 
     def step(memory: chex.Array, told: _Steps) -> tuple[chex.Array, chex.Array]:
-        memory = jnp.where(told.reset, start, memory)
+        memory = _masking.begin(told.reset, lambda _: start, memory)
         decayed = memory if told.log_decay is None else jnp.exp(told.log_decay) * memory
         after = decayed + told.gates * write(decayed, told.keys, told.codes)
-        memory = jnp.where(told.mask, after, memory)
+        memory = _masking.keep(told.mask, after, memory)
         return memory, told.queries @ memory
 
     # GPUs and TPUs would round what is added up over all steps.
@@ -236,23 +230,16 @@ def _of_unit_length(vectors: chex.Array) -> chex.Array:
     return vectors * jax.lax.rsqrt(size + jnp.finfo(vectors.dtype).eps)
 
 
-def _for_heads(array: chex.Array, num_heads: int) -> chex.Array:
+def _for_heads(array: chex.Array | None, num_heads: int) -> chex.Array | None:
+    if array is None:
+        return None
     return jnp.broadcast_to(array[..., None, :], (*array.shape[:-1], num_heads, array.shape[-1]))
 
 
-def _check_mask(mask: Any, shape: tuple[int, ...]) -> chex.Array:
-    if mask is None:
-        return jnp.ones(shape, bool)
-    mask = jnp.asarray(mask)
-    if mask.dtype != bool or mask.shape != shape:
-        raise UserError(f"mask is {mask.dtype}{list(mask.shape)}; it must be bool{list(shape)}")
-    return mask
-
-
-def _resets(segment_ids: Any, shape: tuple[int, ...]) -> chex.Array:
+def _resets(segment_ids: Any, shape: tuple[int, ...]) -> chex.Array | None:
     """True where another segment begins."""
     if segment_ids is None:
-        return jnp.zeros(shape, bool)
+        return None
     ids = jnp.asarray(segment_ids)
     if not jnp.issubdtype(ids.dtype, jnp.integer) or ids.shape != shape:
         raise UserError(

@@ -51,8 +51,12 @@ def test_leading_axes_come_back(output_size):
     np.testing.assert_allclose(Model().apply(variables, codes[1, 2]), found[1, 2], rtol=1e-5)
 
 
-def test_low_precision_outputs_become_float32():
-    found = features(lambda x: x.reshape(x.shape[0], -1).astype(jnp.bfloat16))
+def test_low_precision_outputs_stay_or_become_what_is_asked_for():
+    def narrow(x):
+        return x.reshape(x.shape[0], -1).astype(jnp.bfloat16)
+
+    assert features(narrow).dtype == jnp.bfloat16
+    found = features(narrow, dtype=jnp.float32)
     assert found.dtype == jnp.float32 and found.shape == (2, 4, 6)
 
 

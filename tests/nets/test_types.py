@@ -1,4 +1,7 @@
-"""Nets in every type: low precision in, float32 or wider inside and out; integers are refused."""
+"""Nets in every type: any width in; out and inside as Flax's modules do; no integers."""
+
+import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -32,6 +35,8 @@ _NETS = {
     nets.ImageLikelihood: (nets.ImageLikelihood("gaussian"), _SHAPE),
 }
 _CONDITIONAL = (nets.ConditionalNets, nets.DenseConditionalNets)
+_LAYERS = (nets.KanervaLayer, nets.DeltaLayer, nets.LinearAttentionLayer)
+_INJECTED = (nets.ImageFeatures, nets.ImageOutputs)  # a user's net has types of its own
 
 
 def apply(net, variables, inputs):
@@ -48,7 +53,7 @@ def conditional(net, image):
 
 def variables_of(net, inputs):
     if isinstance(net, nets.ImageLikelihood):  # whose parameter is no input of a `Dense`
-        return {"params": {"log_scale": np.zeros((), np.float32)}}
+        return {"params": {"log_scale": np.zeros((), net.param_dtype)}}
     methods = {"method": conditional} if isinstance(net, _CONDITIONAL) else {}
     return jax.eval_shape(lambda: net.init(jax.random.key(0), inputs, **methods))
 
@@ -81,6 +86,55 @@ def test_floats_of_any_width(kind):
                 found = float_types(jax.eval_shape(lambda v, x: apply(net, v, x), variables, given))
                 # A likelihood's one scale stays as it is.
                 assert found - {jnp.dtype(jnp.float32)} <= {jnp.dtype(dtype)} <= found
+
+
+def with_types(net, **types):
+    return nn.RNN(net.cell.clone(**types)) if isinstance(net, nn.RNN) else net.clone(**types)
+
+
+def outputs_of(kind, found):
+    """What is no distribution, and no memory: those are float32 or wider."""
+    if kind in _CONDITIONAL or kind in _LAYERS:
+        return found[1 if kind in _CONDITIONAL else 0]
+    return () if kind is nets.ImageLikelihood else found
+
+
+@pytest.mark.parametrize("kind", _NETS, ids=lambda kind: kind.__name__)
+def test_each_net_has_flaxs_two_types(kind):
+    """`dtype`, or else what inputs and parameters are together; `param_dtype`."""
+    fields = {field.name: field.default for field in dataclasses.fields(kind)}
+    assert (fields["dtype"], fields["param_dtype"]) == (None, jnp.float32)
+    plain, shape = _NETS[kind]
+    half, full = jnp.bfloat16, jnp.float32
+    cases = [(half, full, full, half), (full, half, half, full)]
+    if kind not in (*_INJECTED, *_CONDITIONAL):  # which draw latents, in float32
+        cases += [(None, half, half, half), (None, half, full, full)]
+    for dtype, param_dtype, given, wanted in cases:
+        net = with_types(plain, dtype=dtype, param_dtype=param_dtype)
+        variables = variables_of(net, np.zeros(shape, np.float32))
+        own = jax.tree_util.tree_leaves_with_path(variables["params"])
+        own = {leaf.dtype for path, leaf in own if "'net'" not in jax.tree_util.keystr(path)}
+        assert own <= {jnp.dtype(param_dtype)}
+        inputs = jax.ShapeDtypeStruct(shape, given)
+        found = jax.eval_shape(lambda v, x, net=net: apply(net, v, x), variables, inputs)
+        assert float_types(found) <= {jnp.dtype(wanted), jnp.dtype(full)}
+        assert float_types(outputs_of(kind, found)) <= {jnp.dtype(wanted)}
+
+
+@pytest.mark.parametrize("kind", _NETS, ids=lambda kind: kind.__name__)
+def test_bfloat16_is_finite_and_near(kind):
+    plain, shape = _NETS[kind]
+    rng = np.random.default_rng(0)
+    inputs = rng.random(shape).astype(np.float32)
+    variables = jax.tree.map(
+        lambda leaf: (0.3 * rng.random(leaf.shape)).astype(np.float32), variables_of(plain, inputs)
+    )
+    net = with_types(plain, dtype=jnp.bfloat16)
+    wanted, found = (jax.jit(functools.partial(apply, x))(variables, inputs) for x in (plain, net))
+    for one, other in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
+        if jnp.issubdtype(one.dtype, jnp.floating):
+            assert np.isfinite(one).all()
+            np.testing.assert_allclose(one.astype(np.float32), other, rtol=0.1, atol=0.1)
 
 
 @pytest.mark.parametrize("kind", _NETS, ids=lambda kind: kind.__name__)
