@@ -1,7 +1,9 @@
 """Flax linen building blocks.
 
-They take floating-point numbers of any width, NumPy arrays and lists, refuse integers, and compute
-and give float32, or wider where an input is.
+They take floating-point numbers of any width, NumPy arrays and lists, and refuse integers. Each has
+the two types of Flax's own modules, by keyword: `dtype`, of the computation and of what comes out
+(None: the widest of inputs and parameters), and `param_dtype`, of the parameters, float32.
+Memories and distributions are float32 or wider.
 """
 
 from memjax.nets import distributions
