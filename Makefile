@@ -9,7 +9,7 @@ DEMO_DIR ?= runs/demo
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: help setup demo test test-slow oldest mutate colabs outputs colab matrix wheel address docs lint clean
+.PHONY: help setup demo test test-slow oldest mutate colabs outputs colab frameworks matrix wheel address docs lint clean
 
 help:
 	@echo "make demo       train each kind of model on scikit-learn's digits, in a few minutes"
@@ -20,6 +20,7 @@ help:
 	@echo "make outputs    runs all notebooks and stores what they show"
 	@echo "make wheel      builds and checks the package      make colab      tests beside Colab's versions"
 	@echo "make matrix     the tests on the oldest, locked and newest packages, Python 3.11 to 3.13"
+	@echo "make frameworks the memory functions in Equinox and Haiku"
 	@echo "make lint       ruff and mypy                      make clean      remove .venv and caches"
 
 # Most modules are never imported: those that are get compiled then.
@@ -75,7 +76,7 @@ outputs: setup
 	$(BIN)/python -m tests.store_outputs $(ARGS)
 
 # ARGS="tests/memory", for one, in the place of all quick tests.
-colab matrix wheel: setup
+colab frameworks matrix wheel: setup
 	$(BIN)/python -m tests.environments $@ $(ARGS)
 
 # Writes the address in pyproject.toml wherever else ours stands.

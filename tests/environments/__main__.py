@@ -10,6 +10,9 @@
   python -m tests.environments matrix [--jax=oldest,locked,newest] [--python=3.11,3.12,3.13] [...]
       the quick tests, or what is named, for each pair that there is; a table out.
 
+  python -m tests.environments frameworks
+      the page of the documentation that needs Equinox and Haiku.
+
 What is made lies in build/, and is made anew where pyproject.toml or a lock has changed.
 """
 
@@ -24,13 +27,13 @@ _BUILD = Path(__file__).parents[2] / "build"
 
 
 def main() -> int:
-    """Carries out one of the three; 1 where it does not pass, 2 where it can't be tried."""
+    """Carries out one of them; 1 where it does not pass, 2 where it can't be tried."""
     parser = argparse.ArgumentParser(
         "python -m tests.environments",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=("wheel", "colab", "matrix"))
+    parser.add_argument("what", choices=("wheel", "colab", "frameworks", "matrix"))
     parser.add_argument("--jax", default="oldest,locked,newest")
     parser.add_argument("--python", default="3.11,3.12,3.13")
     arguments, for_pytest = parser.parse_known_args()
@@ -40,6 +43,8 @@ def main() -> int:
             return wheel.check(_BUILD)
         if arguments.what == "colab":
             return colab.check(_BUILD, for_pytest)
+        if arguments.what == "frameworks":
+            return matrix.check_frameworks(_BUILD)
         kinds, versions = arguments.jax.split(","), arguments.python.split(",")
         return matrix.check(_BUILD, kinds, versions, for_pytest)
     except Failed as error:

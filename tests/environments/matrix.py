@@ -1,5 +1,6 @@
 """The quick tests for several versions of JAX and of Python."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,19 @@ def check(
             failed |= is_bad
     print("\n| Python | packages | JAX | tests |\n|---|---|---|---|", *rows, sep="\n")
     return int(failed)
+
+
+def check_frameworks(build: Path) -> int:
+    """Runs the page of the documentation that needs other frameworks, beside the locked packages.
+
+    Raises:
+      Failed: the environment can't be made.
+    """
+    python = find_python("3.11") or Path(sys.executable)
+    wanted = ["-e", ".[train]", "dm-haiku", "equinox", "hypothesis", "pytest", "pytest-xdist"]
+    own = make(build / "frameworks", python, [*wanted, "-c", str(_LOCKS["locked"])])
+    page = ["-n0", "-m", "slow", "tests/test_docs.py", "-k", "test_python_runs and frameworks"]
+    return run_tests(own, page, build / "frameworks")[0]
 
 
 def _try(
