@@ -96,17 +96,6 @@ def test_packed_sequences_are_separate_ones(apply, variables):
     assert_same(memory, memory_last, 1e-6)
 
 
-def test_low_precision_keeps_its_memory_wide(layer):
-    narrow = layer.clone(dtype=jnp.bfloat16, param_dtype=jnp.bfloat16)
-    inputs = jnp.asarray(_INPUTS, jnp.bfloat16)
-    (outputs, memory), variables = jax.eval_shape(
-        lambda: narrow.init_with_output(jax.random.key(0), inputs)
-    )
-    assert outputs.dtype == jnp.bfloat16
-    assert {x.dtype for x in jax.tree.leaves(memory)} == {jnp.dtype(jnp.float32)}
-    assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype(jnp.bfloat16)}
-
-
 def steps_of_a_head(params):
     """Keys, codes, gates and decays of the second head, first sequence, in NumPy."""
 
