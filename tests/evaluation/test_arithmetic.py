@@ -1,6 +1,7 @@
 """The numbers of tasks on single images and few-shot episodes, by NumPy, of models made up here."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 import scipy.special
 
 from memjax import data
+from memjax.errors import UserError
 from memjax.evaluation import few_shot
 from memjax.evaluation.tasks import (
     addresses,
@@ -115,6 +117,20 @@ def test_the_nll_of_few_shot_queries_and_its_error():
     assert mean == pytest.approx(np.mean(numbers))
     assert error == pytest.approx(np.sqrt(np.var(numbers) / 12))
     assert len({tuple(map(int, number_of(queries))) for queries in asked}) == 3  # drawn anew
+
+
+def test_the_most_few_shot_episodes_can_hold():
+    """Beside a query of each class; one of each where there is nothing."""
+    assert few_shot.limits(make_few_shot_run()) == (CLASSES, MEMBERS - 1)
+    run, arrays = make_run(), SimpleNamespace(class_sizes=(), smallest_class=1)
+    vars(run.experiment)["eval"] = SimpleNamespace(arrays=arrays)
+    assert few_shot.limits(run) == (1, 1)
+
+
+def test_single_images_are_no_few_shot_episodes():
+    few_shot.check_few_shot(make_few_shot_run(), "table1")
+    with pytest.raises(UserError, match="task table1 needs a run of episodes with a support"):
+        few_shot.check_few_shot(make_run(), "table1")
 
 
 def test_the_papers_tables_have_their_numbers_in_place(monkeypatch):
