@@ -55,12 +55,15 @@ def cell_steps(cell):
     told = normal(_T, _D)
     shapes = jax.eval_shape(lambda: cell.init(_RNG_KEY, empty, told[0]))
     variables = jax.tree.map(lambda leaf: 0.5 * normal(*leaf.shape), shapes)
+    start, _ = jax.jit(cell.apply)(variables, empty, told[-1])
+    return Steps(step_of(cell), start, empty, told, variables)
 
+
+def step_of(cell):
     def step(variables, memory, told, mask, reset):
         return cell.apply(variables, memory, told, mask=mask, reset=reset)
 
-    start, _ = jax.jit(cell.apply)(variables, empty, told[-1])
-    return Steps(step, start, empty, told, variables)
+    return step
 
 
 @functools.cache
@@ -241,13 +244,12 @@ def test_packed_sequences_are_separate_ones(name):
 def test_what_is_told_in_bfloat16_leaves_the_carry_wide(name):
     """`lax.scan` refuses a carry whose type changes."""
     steps, dtype = steps_of(name), jnp.bfloat16
-    parameters = steps.parameters
     if name in _CELLS:
-        cell = _CELLS[name].clone(dtype=dtype, param_dtype=dtype)
-        steps = cell_steps(cell)
-        parameters = jax.tree.map(lambda leaf: leaf.astype(dtype), steps.parameters)
-    told = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), steps.told)
-    (memories, found) = jax.eval_shape(
+        steps = steps._replace(step=step_of(_CELLS[name].clone(dtype=dtype, param_dtype=dtype)))
+    parameters, told = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf, dtype), (steps.parameters, steps.told)
+    )
+    memories, found = jax.eval_shape(
         functools.partial(scan, steps), parameters, steps.start, told, _MASK[0], _MASK[1]
     )
     assert {leaf.dtype for leaf in floats(memories)} == {jnp.dtype(jnp.float32)}
