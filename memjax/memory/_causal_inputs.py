@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax.memory import checks
+from memjax.memory import _masking, checks
 from memjax.memory._causal_steps import Held, Steps
 
 
@@ -26,15 +26,10 @@ def take_steps(
     checks.episode(held.mean, weights, codes, noise_vars)
     checks.shape("read_weights", reads, weights.shape, "[T, N]")
     length = len(codes)
-    active = jnp.ones(length, bool) if mask is None else _booleans("mask", mask, length)
+    mask, reset = _masking.take(mask, reset, (length,))
 
     def take(array):
-        array = array.astype(wide)
-        return (
-            array
-            if mask is None
-            else jnp.where(jnp.expand_dims(active, range(1, array.ndim)), array, 0)
-        )
+        return _masking.hide(mask, array.astype(wide))
 
     if log_decay is not None:
         checks.shape("log_decay", decay[0], (length,), "[T]")
@@ -46,21 +41,10 @@ def take_steps(
         codes=take(codes),
         reads=take(reads),
         noise_vars=take(jnp.broadcast_to(noise_vars, (length,))),
-        active=active,
+        active=jnp.ones(length, bool) if mask is None else mask,
         log_decay=None if log_decay is None else take(decay[0]),
-        reset=None if reset is None else _booleans("reset", reset, length),
+        reset=reset,
     )
-
-
-def _booleans(name: str, value: Any, length: int) -> jax.Array:
-    try:
-        array = jnp.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is a {type(value).__name__}; it must be bool [T]") from error
-    if array.dtype != bool:
-        raise ValueError(f"{name} is {array.dtype}; it must be bool")
-    checks.shape(name, array, (length,), "[T]")
-    return array
 
 
 def _refuse(name: str, value: Any, mask: Any, is_wrong: Callable, wanted: str) -> None:
