@@ -1,0 +1,272 @@
+"""Layers that mix the tokens of a sequence, compared: python -m experiments.sequence_mixers.
+
+`--task=recall`, multi-query associative recall (Arora et al. 2024): pairs of a key and a value,
+then each key again, in another order: what was its value? Keys and values are drawn anew for each
+sequence. After training the `kanerva` mixer also writes a fact, and erases one.
+
+`--task=text`: the next byte of Python's own standard library, whose sources every machine has; each
+tenth file is for the test.
+
+Every mixer gets the same blocks around it: a token sees itself and the one before it, then a mixer,
+then an MLP. Each of `--mixers` is trained at each of `--key_sizes` with each of `--seeds`; run
+again in the same folder, only what is not in its table yet.
+"""
+
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import flags
+
+from experiments import cli
+from experiments.reporting import format_table, write_json
+from memjax import nets, plotting
+from memjax.errors import UserError, check_at_least_one, check_one_of
+from memjax.evaluation import Curves
+from memjax.memory import causal, kanerva
+
+MIXERS: dict[str, Any] = {
+    "softmax": None,
+    "linear": partial(nets.LinearAttentionLayer, decays=False),
+    "delta": partial(nets.DeltaLayer, decays=False),
+    "gated_delta": nets.DeltaLayer,
+    "kanerva": partial(nets.KanervaLayer, decays=False),
+    "gated_kanerva": nets.KanervaLayer,
+}
+_SYMBOLS = 64  # keys, and as many values
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of table and picture.", required=True)
+_TASK = flags.DEFINE_enum("task", "recall", ("recall", "text"), "What is learned.")
+_MIXERS = flags.DEFINE_list("mixers", list(MIXERS), "Some of these.")
+_KEY_SIZES = flags.DEFINE_list("key_sizes", ["4", "8", "16", "32"], "Sizes of a head's keys.")
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Of parameters and sequences.")
+_PAIRS = flags.DEFINE_integer("num_pairs", 16, "Pairs to recall.")
+_LENGTH = flags.DEFINE_integer("length", 128, "Bytes of text in a sequence.")
+_WIDTH = flags.DEFINE_integer("width", 64, "Of the residual stream.")
+_BLOCKS = flags.DEFINE_integer("num_blocks", 1, "Mixers, one after another.")
+_STEPS = flags.DEFINE_integer("num_steps", 2_000, "Steps of Adam.")
+_BATCH = flags.DEFINE_integer("batch_size", 32, "Sequences in a step.")
+_RATE = flags.DEFINE_float("learning_rate", 3e-3, "At its highest.")
+
+
+class Model(nn.Module):
+    """Tokens `[T]` to logits `[T, vocabulary]`; memories go in and come out."""
+
+    mixer: str
+    key_size: int
+    vocabulary: int
+    width: int
+    num_blocks: int
+    num_heads: int = 2
+
+    @nn.compact
+    def __call__(self, tokens, memories=None):
+        """Logits, and the memory of each block."""
+        hidden = nn.Embed(self.vocabulary, self.width)(tokens)
+        before = jnp.pad(hidden[:-1], ((1, 0), (0, 0)))
+        hidden = nn.Dense(self.width)(jnp.concatenate([hidden, before], axis=-1))
+        after = []
+        for i in range(self.num_blocks):
+            found, memory = self._mix(nn.RMSNorm()(hidden), memories and memories[i])
+            hidden += found
+            inner = nn.gelu(nn.Dense(2 * self.width)(nn.RMSNorm()(hidden)))
+            hidden += nn.Dense(self.width)(inner)
+            after.append(memory)
+        return nn.Dense(self.vocabulary)(nn.RMSNorm()(hidden)), after
+
+    def cache_size(self, tokens):
+        """Keys and codes that softmax attention keeps of tokens `[T]`, in numbers."""
+        return 2 * len(tokens) * self.num_blocks * self.num_heads * self.key_size
+
+    def _mix(self, hidden, memory):
+        size = self.num_heads * self.key_size
+        if self.mixer == "softmax":
+            mask = nn.make_causal_mask(hidden[:, 0])
+            attend = nn.MultiHeadDotProductAttention(self.num_heads, None, qkv_features=size)
+            return attend(hidden, mask=mask), None
+        layer = MIXERS[self.mixer](
+            self.width, num_heads=self.num_heads, key_size=self.key_size, code_size=32, name="mixer"
+        )
+        return layer(hidden, memory)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Trains and tests each; prints a table, and writes it and a picture."""
+    del argv
+    key_sizes, seeds = ([int(number) for number in flag.value] for flag in (_KEY_SIZES, _SEEDS))
+    for size in key_sizes:
+        check_at_least_one(key_sizes=size)
+    check_at_least_one(num_pairs=_PAIRS.value, num_steps=_STEPS.value, batch_size=_BATCH.value)
+    for mixer in _MIXERS.value:
+        check_one_of("mixers", mixer, list(MIXERS))
+    folder = Path(_WORKDIR.value)
+    table = folder / f"{_TASK.value}.json"
+    settings = {
+        flag.name: flag.value for flag in (_PAIRS, _LENGTH, _WIDTH, _BLOCKS, _STEPS, _BATCH, _RATE)
+    }
+    kept: dict[str, Any] = {"settings": settings, "table": []}
+    if table.exists():
+        kept = json.loads(table.read_text())
+    if kept["settings"] != settings:
+        raise UserError(f"{table} is of other settings, {kept['settings']}; name another --workdir")
+    rows = kept["table"]
+    done = {(row["mixer"], row["key_size"], row["seed"]) for row in rows}
+    for case in itertools.product(_MIXERS.value, key_sizes, seeds):
+        if case not in done:
+            rows.append(run(*case))
+            write_json(table, {"settings": settings, "table": rows})
+            print(format_table(rows[-1:]), flush=True)
+    draw(folder, rows)
+
+
+def run(mixer: str, key_size: int, seed: int) -> dict[str, Any]:
+    """One training and its test."""
+    start = time.perf_counter()
+    draw_train, draw_test, vocabulary = recall() if _TASK.value == "recall" else text()
+    model = Model(mixer, key_size, vocabulary, _WIDTH.value, _BLOCKS.value)
+    params, test = train(model, seed, draw_train, draw_test)
+    tokens = draw_test(jax.random.key(0), 1)[0][0]
+    _, memories = model.apply(params, tokens)
+    row = {
+        "mixer": mixer,
+        "key_size": key_size,
+        "state": sum(leaf.size for leaf in jax.tree.leaves(memories)) or model.cache_size(tokens),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+        "seed": seed,
+        **test,
+    }
+    if mixer == "kanerva" and _TASK.value == "recall":
+        row |= edit_facts(model, params, seed)
+    return row | {"minutes": (time.perf_counter() - start) / 60}
+
+
+def recall() -> tuple[Callable, Callable, int]:
+    """Draws of sequences `[B, T]`, of the answers `[B, T]`, -1 where nothing is asked."""
+
+    def one(rng_key):
+        rng_keys = jax.random.split(rng_key, 3)
+        keys = jax.random.choice(rng_keys[0], _SYMBOLS, (_PAIRS.value,), replace=False)
+        values = _SYMBOLS + jax.random.randint(rng_keys[1], keys.shape, 0, _SYMBOLS)
+        asked = jax.random.permutation(rng_keys[2], _PAIRS.value)
+        pairs = jnp.stack([keys, values], axis=1).reshape(-1)
+        answers = jnp.concatenate([jnp.full(pairs.shape, -1), values[asked]])
+        return jnp.concatenate([pairs, keys[asked]]), answers
+
+    def draw(rng_key, count):
+        return jax.vmap(one)(jax.random.split(rng_key, count))
+
+    return draw, draw, 2 * _SYMBOLS
+
+
+def text() -> tuple[Callable, Callable, int]:
+    """Draws of bytes `[B, T]` and of those that follow them, from files of each kind."""
+    files = sorted(Path(os.__file__).parent.glob("*.py"))
+    data = [path.read_bytes() for path in files]
+    splits = [
+        b"".join(data[i] for i in range(len(data)) if (i % 10 == 0) == is_test)
+        for is_test in (0, 1)
+    ]
+    streams = [jnp.asarray(np.minimum(np.frombuffer(split, np.uint8), 127)) for split in splits]
+
+    def draw(stream, rng_key, count):
+        first = jax.random.randint(rng_key, (count, 1), 0, len(stream) - _LENGTH.value)
+        found = stream[first + jnp.arange(_LENGTH.value + 1)].astype(jnp.int32)
+        return found[:, :-1], found[:, 1:]
+
+    return partial(draw, streams[0]), partial(draw, streams[1]), 128
+
+
+def train(model: Model, seed: int, draw_train: Callable, draw_test: Callable) -> Any:
+    """Trained parameters; cross-entropy in bits and accuracy in percent, of test sequences."""
+    params_rng_key, rng_key = jax.random.split(jax.random.key(seed))
+    params = jax.jit(model.init)(params_rng_key, draw_train(rng_key, 1)[0][0])
+    schedule = optax.warmup_cosine_decay_schedule(0.0, _RATE.value, 100, _STEPS.value)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+
+    def loss(params, tokens, answers):
+        logits, _ = jax.vmap(model.apply, (None, 0))(params, tokens)
+        asked = answers >= 0
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(answers, 0))
+        hits = jnp.argmax(logits, axis=-1) == answers
+        return tuple(jnp.sum(jnp.where(asked, x, 0)) / jnp.sum(asked) for x in (losses, hits))
+
+    def step(state, index):
+        params, opt_state = state
+        batch = draw_train(jax.random.fold_in(rng_key, index), _BATCH.value)
+        gradient = jax.grad(lambda params: loss(params, *batch)[0])(params)
+        updates, opt_state = optimizer.update(gradient, opt_state)
+        return (optax.apply_updates(params, updates), opt_state), None
+
+    state, steps = (params, optimizer.init(params)), jnp.arange(_STEPS.value)
+    (params, _), _ = jax.jit(partial(jax.lax.scan, step))(state, steps)
+    test = jax.jit(lambda rng_key: loss(params, *draw_test(rng_key, 64)))
+    found = np.mean([test(k) for k in jax.random.split(jax.random.key(1), 32)], axis=0)
+    return params, {"bits": float(found[0] / np.log(2)), "accuracy %": 100 * float(found[1])}
+
+
+def edit_facts(model: Model, params: Any, seed: int) -> dict[str, float]:
+    """Recall, in percent, of a pair told last, of the same once it is erased, and of the others.
+
+    The pair is erased by `kanerva.erase` of what the layer wrote for it, in each head.
+    """
+    length = 2 * _PAIRS.value
+
+    def one(rng_key):
+        tokens, answers = recall()[0](rng_key, 1)
+        tokens, answers = tokens[0], answers[0]
+        (_, (memory,)), seen = model.apply(
+            params, tokens[:length], capture_intermediates=True, mutable="intermediates"
+        )
+        seen = seen["intermediates"]["mixer"]
+        split = lambda name: seen[name]["__call__"][0][-1].reshape(model.num_heads, -1)  # noqa: E731
+        keys, codes, gates = split("key"), split("code"), jax.nn.sigmoid(split("write_gate"))[:, 0]
+        keys /= jnp.linalg.norm(keys, axis=-1, keepdims=True)
+        noise_vars = jnp.exp(params["params"]["mixer"]["log_noise_var"]) / gates
+
+        def forget(memory, key, code, noise_var):
+            held = causal.posterior(memory)
+            return causal.begin(kanerva.erase(held, key[None], code[None], noise_var))
+
+        erased = jax.vmap(forget)(memory, keys, codes, noise_vars)
+        is_last = tokens[length:] == tokens[length - 2]
+
+        def hits(memory):
+            logits, _ = model.apply(params, tokens[length:], [memory])
+            right = jnp.argmax(logits, axis=-1) == answers[length:]
+            return jnp.sum(right & is_last), jnp.sum(right & ~is_last) / (_PAIRS.value - 1)
+
+        return jnp.array([*hits(memory), *hits(erased)])
+
+    found = 100 * jnp.mean(jax.vmap(one)(jax.random.split(jax.random.key(seed), 500)), axis=0)
+    names = ("told last %", "others %", "erased %", "others after %")
+    return dict(zip(names, map(float, found), strict=True))
+
+
+def draw(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """What each mixer reaches against the numbers that its memory holds at the sequence's end."""
+    name, label = (
+        ("accuracy %", "recalled, %") if _TASK.value == "recall" else ("bits", "bits a byte")
+    )
+    lines: dict[str, Any] = {}
+    for row in rows:
+        lines.setdefault(row["mixer"], {}).setdefault(row["state"], []).append(row[name])
+    means = {
+        mixer: (np.log2([*by_size]), [float(np.mean(found)) for found in by_size.values()])
+        for mixer, by_size in lines.items()
+    }
+    panel = Curves("log2 of the numbers in the memory", label, means)
+    plotting.curves(folder / f"{_TASK.value}.png", {_TASK.value: panel})
+
+
+if __name__ == "__main__":
+    cli.run(main)
