@@ -14,6 +14,7 @@ again in the same folder, only what is not in its table yet.
 
 import itertools
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -48,8 +49,8 @@ _SYMBOLS = 64  # keys, and as many values
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of table and picture.", required=True)
 _TASK = flags.DEFINE_enum("task", "recall", ("recall", "text"), "What is learned.")
 _MIXERS = flags.DEFINE_list("mixers", list(MIXERS), "Some of these.")
-_KEY_SIZES = flags.DEFINE_list("key_sizes", ["4", "8", "16", "32"], "Sizes of a head's keys.")
-_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Of parameters and sequences.")
+_KEY_SIZES = flags.DEFINE_multi_integer("key_sizes", [4, 8, 16], "Sizes of a head's keys.")
+_SEEDS = flags.DEFINE_multi_integer("seeds", [0, 1, 2], "Of parameters and sequences.")
 _PAIRS = flags.DEFINE_integer("num_pairs", 16, "Pairs to recall.")
 _LENGTH = flags.DEFINE_integer("length", 128, "Bytes of text in a sequence.")
 _WIDTH = flags.DEFINE_integer("width", 64, "Of the residual stream.")
@@ -103,8 +104,7 @@ class Model(nn.Module):
 def main(argv: Sequence[str]) -> None:
     """Trains and tests each; prints a table, and writes it and a picture."""
     del argv
-    key_sizes, seeds = ([int(number) for number in flag.value] for flag in (_KEY_SIZES, _SEEDS))
-    for size in key_sizes:
+    for size in _KEY_SIZES.value:
         check_at_least_one(key_sizes=size)
     check_at_least_one(num_pairs=_PAIRS.value, num_steps=_STEPS.value, batch_size=_BATCH.value)
     for mixer in _MIXERS.value:
@@ -121,7 +121,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"{table} is of other settings, {kept['settings']}; name another --workdir")
     rows = kept["table"]
     done = {(row["mixer"], row["key_size"], row["seed"]) for row in rows}
-    for case in itertools.product(_MIXERS.value, key_sizes, seeds):
+    for case in itertools.product(_MIXERS.value, _KEY_SIZES.value, _SEEDS.value):
         if case not in done:
             rows.append(run(*case))
             write_json(table, {"settings": settings, "table": rows})
@@ -190,7 +190,8 @@ def train(model: Model, seed: int, draw_train: Callable, draw_test: Callable) ->
     """Trained parameters; cross-entropy in bits and accuracy in percent, of test sequences."""
     params_rng_key, rng_key = jax.random.split(jax.random.key(seed))
     params = jax.jit(model.init)(params_rng_key, draw_train(rng_key, 1)[0][0])
-    schedule = optax.warmup_cosine_decay_schedule(0.0, _RATE.value, 100, _STEPS.value)
+    warmup = _STEPS.value // 20
+    schedule = optax.warmup_cosine_decay_schedule(0.0, _RATE.value, warmup, _STEPS.value)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
 
     def loss(params, tokens, answers):
@@ -261,8 +262,8 @@ def draw(folder: Path, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         lines.setdefault(row["mixer"], {}).setdefault(row["state"], []).append(row[name])
     means = {
-        mixer: (np.log2([*by_size]), [float(np.mean(found)) for found in by_size.values()])
-        for mixer, by_size in lines.items()
+        mixer: ([math.log2(size) for size in by], [float(np.mean(found)) for found in by.values()])
+        for mixer, by in lines.items()
     }
     panel = Curves("log2 of the numbers in the memory", label, means)
     plotting.curves(folder / f"{_TASK.value}.png", {_TASK.value: panel})

@@ -1,0 +1,71 @@
+"""Layers that mix tokens, compared: what is asked of them, and the command."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+
+from experiments import sequence_mixers
+
+
+@pytest.fixture(scope="module", autouse=True)
+def parsed():
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["sequence_mixers", "--workdir=unused"])
+
+
+def test_each_question_has_the_answer_that_was_told():
+    draw, _, vocabulary = sequence_mixers.recall()
+    tokens, answers = map(np.asarray, draw(jax.random.key(0), 5))
+    for row, wanted in zip(tokens, answers, strict=True):
+        told = dict(zip(row[0:32:2], row[1:32:2], strict=True))
+        assert len(told) == 16 and max(told) < 64 <= min(told.values()) and row.max() < vocabulary
+        assert [told[key] for key in row[32:]] == [*wanted[32:]] and (wanted[:32] == -1).all()
+        assert sorted(row[32:]) == sorted(told)
+
+
+def test_text_is_of_other_files_in_the_test():
+    train, test, vocabulary = sequence_mixers.text()
+    (tokens, following), (other, _) = (draw(jax.random.key(0), 4) for draw in (train, test))
+    np.testing.assert_array_equal(tokens[:, 1:], following[:, :-1])
+    assert tokens.shape == (4, 128) and tokens.max() < vocabulary
+    assert not np.array_equal(tokens, other)
+
+
+def run(folder, *arguments):
+    small = ["--num_steps=2", "--key_sizes=2", "--seeds=0", "--width=8", "--batch_size=2"]
+    command = [sys.executable, "-m", "experiments.sequence_mixers", f"--workdir={folder}"]
+    return subprocess.run([*command, *small, *arguments], capture_output=True, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["recall", "text"])
+def test_the_command_goes_on_where_it_stopped(tmp_path, task):
+    for mixers in ("softmax,kanerva", "softmax,kanerva,gated_delta"):
+        finished = run(tmp_path, f"--task={task}", f"--mixers={mixers}")
+        assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("gated_delta") == 1 and "kanerva " not in finished.stdout
+    rows = json.loads((tmp_path / f"{task}.json").read_text())["table"]
+    assert [row["mixer"] for row in rows] == ["softmax", "kanerva", "gated_delta"]
+    assert ("erased %" in rows[1]) == (task == "recall") and (tmp_path / f"{task}.png").exists()
+    finished = run(tmp_path, f"--task={task}", "--num_pairs=3")
+    assert finished.returncode == 2 and "is of other settings" in finished.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [
+        ("--mixers=lstm", "mixers is 'lstm'"),
+        ("--key_sizes=0", "key_sizes"),
+        ("--key_sizes=a", "key_sizes"),
+    ],
+)
+def test_a_wrong_argument_is_named(tmp_path, argument, line):
+    finished = run(tmp_path, argument)
+    assert finished.returncode == 2 and line in finished.stderr, finished.stderr
+    assert len(finished.stderr.strip().splitlines()) == 1
