@@ -14,6 +14,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 help:
 	@echo "make demo       train each kind of model on scikit-learn's digits, in a few minutes"
 	@echo "make test       the tests, in a few minutes        make test-slow  the long ones too"
+	@echo "make oldest     some of the tests on the oldest packages; make test runs them too"
 	@echo "make mutate ARGS=FILE...  changes a source file here and there; do its tests notice?"
 	@echo "make reproduce-NAME ARGS=...  a table or figure of the papers; ARGS=--list lists them"
 	@echo "make colabs     runs all notebooks                 make docs       the documentation, into site/"

@@ -11,7 +11,7 @@ from mkdocs.structure.files import File
 
 _ROOT = Path(__file__).parents[1]
 _PACKAGES = ("memory", "estimators", "nets", "models", "data", "training", "evaluation")
-_INTERNAL = ("checks", "conditioning", "states")  # of memjax.memory
+_INTERNAL = ("checks", "conditioning", "masking", "states")  # of memjax.memory
 # Files of the repository that are pages too; their links are from the repository's root.
 _COPIES = {
     "results.md": "RESULTS.md",

@@ -13,7 +13,7 @@ import numpy as np
 from memjax import estimators, memory
 from tests.function_examples import EXAMPLES
 
-_INTERNAL = ("checks", "conditioning", "states", "streaming")  # and what begins with _
+_INTERNAL = ("checks", "conditioning", "masking", "states", "streaming")  # and what begins with _
 _SCALES = (1.0, 0.875, 0.9375, 0.75)
 
 

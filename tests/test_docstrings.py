@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 _PACKAGE = Path(__file__).parents[1] / "memjax"
-_INTERNAL = ("checks.py", "conditioning.py", "states.py")  # of memjax.memory
+_INTERNAL = ("checks.py", "conditioning.py", "masking.py", "states.py")  # of memjax.memory
 _FILES = sorted(
     p
     for p in _PACKAGE.rglob("*.py")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax.memory import _masking, checks
+from memjax.memory import checks, masking
 from memjax.memory._causal_steps import Held, Steps
 
 
@@ -26,10 +26,10 @@ def take_steps(
     checks.episode(held.mean, weights, codes, noise_vars)
     checks.shape("read_weights", reads, weights.shape, "[T, N]")
     length = len(codes)
-    mask, reset = _masking.take(mask, reset, (length,))
+    mask, reset = masking.take(mask, reset, (length,))
 
     def take(array):
-        return _masking.hide(mask, array.astype(wide))
+        return masking.hide(mask, array.astype(wide))
 
     if log_decay is not None:
         checks.shape("log_decay", decay[0], (length,), "[T]")

@@ -40,8 +40,8 @@ def similarity(
       query: `[..., E]`.
       slot_embeddings: `[N, E]`.
       kind: one of `KINDS`.
-      slot_norms: `[N]`, what the function of this name gave for these embeddings: with it a table
-        that is asked often is not measured each time. Gradients reach it.
+      slot_norms: `[N]`, what the function of this name gave for these embeddings (never 0): with it
+        a table that is asked often is not measured each time. Gradients reach it.
 
     Returns:
       address_logits: `[..., N]`, in nats; q(a|x) is their softmax.
@@ -52,6 +52,8 @@ def similarity(
     """
     (query, slot_embeddings), dtype = checks.reals(query=query, slot_embeddings=slot_embeddings)
     slot_norms = _check_slots(query, slot_embeddings, kind, slot_norms)
+    if slot_norms is not None:
+        slot_norms = slot_norms.astype(slot_embeddings.dtype)
     if kind == "cosine":
         query = query / jnp.expand_dims(_norm(query), -1)
     address_logits = query @ slot_embeddings.T
@@ -197,8 +199,8 @@ def top_k(
 ) -> tuple[chex.Array, chex.Array]:
     """The k slots of the largest logits, exactly, for tables of millions of slots.
 
-    One pass over the table in chunks, as `sample_streaming`'s. Only the slots that are found get a
-    gradient, and what is given for them is differentiable as `similarity` is.
+    One pass over the table in chunks, as `sample_streaming`'s. Logits must not be -inf. Only the
+    slots that are found get a gradient; their logits are differentiable as `similarity` is.
 
     Over devices it is called as `sample_streaming` is; each device sends k candidates a query and
     what stands in the chosen slots.

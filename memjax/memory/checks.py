@@ -177,9 +177,11 @@ def _as_array(name: str, value: Any, wanted: str) -> jax.Array:
 
 def not_divided(name: str, array: jax.Array) -> None:
     """Refuses an array that devices share along its first axis, if it is known while tracing."""
-    traced = isinstance(array, jax.core.Tracer)
-    sharding = jax.typeof(array).sharding if traced else array.sharding
-    if sharding.shard_shape(array.shape)[0] != len(array):
+    if isinstance(array, jax.core.Tracer):
+        divided = any(axes is not None for axes in jax.typeof(array).sharding.spec[:1])
+    else:
+        divided = array.sharding.shard_shape(array.shape)[0] != len(array)
+    if divided:
         raise ValueError(
             f"{name} is divided over devices; call this under shard_map, with axis_name"
         )

@@ -14,7 +14,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from memjax.memory import _masking, addressing, checks
+from memjax.memory import addressing, checks, masking
 from memjax.memory.states import state
 
 
@@ -94,13 +94,14 @@ def write(
     vectors = {"code": code, "write_key": write_key, "erase": erase}
     gates = {"allocation_gate": allocation_gate, "write_gate": write_gate}
     scalars = {"write_strength": write_strength, **gates}
-    mask, reset = _masking.take(mask, reset)
+    mask, reset = masking.take(mask, reset)
     memory, arrays, dtype = _widen(memory, free_gate=free_gate, **vectors, **scalars)
     num_slots, size = memory.contents.shape
     for name, array in zip((*vectors, *scalars), arrays[1:], strict=True):
-        checks.shape(name, array, (size,) if name in vectors else (), "[C]")
-    memory = _masking.begin(reset, _masking.zeros_like, memory)
-    arrays = _masking.hide(mask, arrays)
+        wanted, letters = ((size,), "[C]") if name in vectors else ((), "")
+        checks.shape(name, array, wanted, letters)
+    memory = masking.begin(reset, masking.zeros_like, memory)
+    arrays = masking.hide(mask, arrays)
     free_gate, code, write_key, erase, write_strength, allocation_gate, write_gate = arrays
     usage = update_usage(memory, free_gate)
     content = content_weights(memory.contents, write_key[None], write_strength[None])[0]
@@ -118,7 +119,7 @@ def write(
         write_weights=weights,
         read_weights=memory.read_weights,
     )
-    state = _masking.keep(mask, state, memory)
+    state = masking.keep(mask, state, memory)
     return jax.tree.map(lambda leaf: leaf.astype(dtype), state)
 
 
@@ -145,10 +146,10 @@ def read(
     Raises:
       ValueError: shapes that do not fit, integers; a mask that is no bool.
     """
-    mask, _ = _masking.take(mask)
+    mask, _ = masking.take(mask)
     given = {"read_keys": read_keys, "read_strengths": read_strengths, "read_modes": read_modes}
     memory, arrays, dtype = _widen(memory, **given)
-    read_keys, read_strengths, read_modes = _masking.hide(mask, arrays)
+    read_keys, read_strengths, read_modes = masking.hide(mask, arrays)
     num_heads, _ = memory.read_weights.shape
     checks.shape("read_keys", read_keys, (num_heads, memory.contents.shape[1]), "[H, C]")
     checks.shape("read_strengths", read_strengths, (num_heads,), "[H]")
@@ -159,7 +160,7 @@ def read(
     weights = jnp.einsum("hm,mhn->hn", read_modes, jnp.stack([backward, content, forward]))
     found = weights @ memory.contents
     after = dataclasses.replace(memory, read_weights=weights)
-    result = _masking.hide(mask, found), _masking.keep(mask, after, memory)
+    result = masking.hide(mask, found), masking.keep(mask, after, memory)
     return jax.tree.map(lambda leaf: leaf.astype(dtype), result)
 
 

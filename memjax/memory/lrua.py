@@ -13,7 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from memjax.memory import _masking, checks, dnc
+from memjax.memory import checks, dnc, masking
 from memjax.memory.states import state
 
 
@@ -73,13 +73,13 @@ def write(
     Raises:
       ValueError: shapes that do not fit, integers; masks and resets that are no bool.
     """
-    mask, reset = _masking.take(mask, reset)
+    mask, reset = masking.take(mask, reset)
     memory, (codes, write_gate), dtype = _widen(memory, codes=codes, write_gate=write_gate)
     num_heads, _ = memory.read_weights.shape
     checks.shape("codes", codes, (num_heads, memory.contents.shape[1]), "[H, C]")
     checks.shape("write_gate", write_gate, (num_heads,), "[H]")
-    memory = _masking.begin(reset, _masking.zeros_like, memory)
-    codes, write_gate = _masking.hide(mask, (codes, write_gate))
+    memory = masking.begin(reset, masking.zeros_like, memory)
+    codes, write_gate = masking.hide(mask, (codes, write_gate))
     least_used = least_used_weights(memory.usage_weights, num_heads)
     gate = write_gate[:, None]
     weights = gate * memory.read_weights + (1.0 - gate) * least_used
@@ -87,7 +87,7 @@ def write(
     state = dataclasses.replace(
         memory, contents=kept * memory.contents + weights.T @ codes, write_weights=weights
     )
-    state = _masking.keep(mask, state, memory)
+    state = masking.keep(mask, state, memory)
     return jax.tree.map(lambda leaf: leaf.astype(dtype), state)
 
 
@@ -112,9 +112,9 @@ def read(
     Raises:
       ValueError: keys that do not fit, integers; a mask that is no bool.
     """
-    mask, _ = _masking.take(mask)
+    mask, _ = masking.take(mask)
     memory, arrays, dtype = _widen(memory, read_keys=read_keys, usage_decay=usage_decay)
-    read_keys, usage_decay = _masking.hide(mask, arrays)
+    read_keys, usage_decay = masking.hide(mask, arrays)
     num_heads, _ = memory.read_weights.shape
     checks.shape("read_keys", read_keys, (num_heads, memory.contents.shape[1]), "[H, C]")
     checks.shape("usage_decay", usage_decay, ())
@@ -124,7 +124,7 @@ def read(
         memory, usage_weights=usage_decay * memory.usage_weights + accessed, read_weights=weights
     )
     found = weights @ memory.contents
-    result = _masking.hide(mask, found), _masking.keep(mask, state, memory)
+    result = masking.hide(mask, found), masking.keep(mask, state, memory)
     return jax.tree.map(lambda leaf: leaf.astype(dtype), result)
 
 

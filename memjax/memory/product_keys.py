@@ -36,7 +36,7 @@ def top_k(
       address_logits: `[..., k]`, in nats; differentiable.
 
     Raises:
-      ValueError: sizes that do not fit, a k below 1 or above R S.
+      ValueError: sizes that do not fit, a k below 1 or above R S, more slots than int32 counts.
     """
     first, second, dtype = _logits(query, first_keys, second_keys, kind)
     checks.at_most("k", k, "R S", first.shape[-1] * second.shape[-1])
@@ -73,8 +73,9 @@ def sample(
       address_log_probs: `[L]`, log q(a) in nats; differentiable.
 
     Raises:
-      ValueError: sizes that do not fit, a batch of queries, `num_samples` below 1.
+      ValueError: as `top_k`; a batch of queries, `num_samples` below 1.
     """
+    checks.num_axes("query", checks.real("query", query), "[E]")
     first, second, dtype = _logits(query, first_keys, second_keys, kind)
     row_rng_key, column_rng_key = jax.random.split(rng_key)
     rows, row_log_probs = addressing.sample(row_rng_key, first, num_samples)
@@ -87,9 +88,13 @@ def _logits(query, first_keys, second_keys, kind):
     """Of both sets, `[..., R]` and `[..., S]`, at least float32; and the results' type."""
     arrays, dtype = checks.reals(query=query, first_keys=first_keys, second_keys=second_keys)
     query, *keys = arrays
-    for name, array in (("first_keys", keys[0]), ("second_keys", keys[1])):
-        checks.num_axes(name, array, "[N, E]")
+    for name, array, wanted in zip(
+        ("first_keys", "second_keys"), keys, ("[R, E_1]", "[S, E_2]"), strict=True
+    ):
+        checks.num_axes(name, array, wanted)
         checks.at_least(f"the length of {name}", len(array))
+    num_slots = len(keys[0]) * len(keys[1])
+    checks.at_most("R S", num_slots, "the largest int32", jnp.iinfo(jnp.int32).max)
     size = keys[0].shape[1]
     checks.last_axis("query", query, "E", size + keys[1].shape[1])
     halves = query[..., :size], query[..., size:]

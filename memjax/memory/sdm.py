@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax.memory import _masking, checks
+from memjax.memory import checks, masking
 from memjax.memory.states import state
 
 
@@ -80,11 +80,11 @@ def write(
       ValueError: a pattern that does not fit, or holds other numbers; masks and resets that are no
         bool.
     """
-    mask, reset = _masking.take(mask, reset)
+    mask, reset = masking.take(mask, reset)
     memory, pattern, radius, dtype = _widen(memory, "pattern", pattern, radius, mask)
-    contents = _masking.begin(reset, jnp.zeros_like, memory.contents)
+    contents = masking.begin(reset, jnp.zeros_like, memory.contents)
     selected = _select(memory, pattern, radius).astype(pattern.dtype)
-    after = _masking.keep(mask, contents + jnp.outer(selected, pattern), contents)
+    after = masking.keep(mask, contents + jnp.outer(selected, pattern), contents)
     written = dataclasses.replace(memory, contents=after)
     return jax.tree.map(lambda leaf: leaf.astype(dtype), written)
 
@@ -116,7 +116,7 @@ def read(
       ValueError: a query that does not fit, or holds other numbers; a mask that is no bool.
     """
     checks.at_least("num_iterations", num_iterations)
-    mask, _ = _masking.take(mask)
+    mask, _ = masking.take(mask)
     memory, query, radius, dtype = _widen(memory, "query", query, radius, mask)
 
     def once(_, query: chex.Array) -> chex.Array:
@@ -124,7 +124,7 @@ def read(
         return jnp.where(selected @ memory.contents > 0, 1.0, -1.0).astype(query.dtype)
 
     found = jax.lax.fori_loop(0, num_iterations, once, query)
-    return _masking.hide(mask, found).astype(dtype)
+    return masking.hide(mask, found).astype(dtype)
 
 
 def _select(memory: SparseState, query: chex.Array, radius: chex.Array) -> chex.Array:

@@ -77,9 +77,7 @@ def race(
         jnp.full(shape[:1], jnp.finfo(dtype).min, dtype),
         jnp.zeros(shape[:1], dtype),
     )
-    start = jax.tree.map(lambda leaf: _vary_as(leaf, slots[0]), start)
-    steps = jnp.arange(num_chunks(len(slots[0]), chunk_size), dtype=jnp.int32)
-    (perturbed, chunks, largest, total), _ = jax.lax.scan(visit, start, steps)
+    perturbed, chunks, largest, total = _over_chunks(visit, start, chunk_size, slots)
     return Race(perturbed, chunks, largest + jnp.log(total))
 
 
@@ -106,11 +104,9 @@ def largest(
 
     dtype = jnp.result_type(queries, slots[0])
     shape = (len(queries), k)
-    # An address that is never seen, below all that are.
+    # Below all logits that are finite.
     start = jnp.full(shape, -jnp.inf, dtype), jnp.zeros(shape, jnp.int32)
-    start = jax.tree.map(lambda leaf: _vary_as(leaf, slots[0]), start)
-    steps = jnp.arange(num_chunks(len(slots[0]), chunk_size), dtype=jnp.int32)
-    return jax.lax.scan(visit, start, steps)[0]
+    return _over_chunks(visit, start, chunk_size, slots)
 
 
 def merge_largest(
@@ -174,9 +170,7 @@ def _attach_backward(score, chunk_size, residuals, cotangent):
         return (d_queries + d_chunk_queries, jax.tree.map(add, d_table, d_chunk)), None
 
     start = (jnp.zeros_like(queries), jax.tree.map(jnp.zeros_like, slots))
-    start = jax.tree.map(lambda leaf: _vary_as(leaf, slots[0]), start)
-    steps = jnp.arange(num_chunks(len(slots[0]), chunk_size), dtype=jnp.int32)
-    return None, None, *jax.lax.scan(visit, start, steps)[0]
+    return None, None, *_over_chunks(visit, start, chunk_size, slots)
 
 
 attach.defvjp(_attach_forward, _attach_backward)
@@ -212,6 +206,13 @@ def align(arrays: Any) -> Any:
     for array in jax.tree.leaves(arrays):
         arrays = jax.tree.map(partial(_vary_as, other=array), arrays)
     return arrays
+
+
+def _over_chunks(visit: Callable, start: Any, chunk_size: int, slots: Slots) -> Any:
+    """What a state becomes that visits all chunks, by their indices."""
+    start = jax.tree.map(lambda leaf: _vary_as(leaf, slots[0]), start)
+    steps = jnp.arange(num_chunks(len(slots[0]), chunk_size), dtype=jnp.int32)
+    return jax.lax.scan(visit, start, steps)[0]
 
 
 def _vary_as(array: chex.Array, other: chex.Array) -> chex.Array:

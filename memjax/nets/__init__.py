@@ -3,7 +3,7 @@
 They take floating-point numbers of any width, NumPy arrays and lists, and refuse integers. Each has
 the two types of Flax's own modules, by keyword: `dtype`, of the computation and of what comes out
 (None: the widest of inputs and parameters), and `param_dtype`, of the parameters, float32.
-Memories and distributions are float32 or wider.
+Memories that are carried, and distributions, are float32 or wider.
 """
 
 from memjax.nets import distributions

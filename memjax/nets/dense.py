@@ -86,6 +86,7 @@ class DenseConditionalNets(Net):
 
     def decode(self, features: DenseFeatures, latent: chex.Array) -> chex.Array:
         """What p(x|m, z) is made of, `[..., H, W, C]`, for latents `[..., latent_size]`."""
+        latent = as_reals("latent", latent)
         pixels = self.pixels(_vector(features), latent)
         outputs = pixels.reshape(*latent.shape[:-1], *self.image_shape)
         if features.image is None or not self.direct:

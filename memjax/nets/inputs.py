@@ -62,6 +62,29 @@ def as_booleans(name: str, value: Any, shape: tuple[int, ...]) -> chex.Array | N
         raise UserError(str(error)) from error
 
 
+def check_memory(memory: Any, wanted: Any, num_axes: int) -> None:
+    """Refuses another state than one like `wanted`, the shapes and types of one of float32.
+
+    Its first `num_axes` axes, of batch and heads, must be the same, and sizes of vectors; what
+    may be a diagonal may be a matrix.
+
+    Raises:
+      UserError: in one line.
+    """
+    structures = [jax.tree.structure(tree) for tree in (memory, wanted)]
+    if structures[0] != structures[1]:  # type: ignore[operator]
+        raise UserError(f"memory is a {type(memory).__name__}; it must be of this module")
+    leaves = jax.tree_util.tree_leaves_with_path(memory)
+    for (path, leaf), like in zip(leaves, jax.tree.leaves(wanted), strict=True):
+        name, fits = f"memory{jax.tree_util.keystr(path)}", True
+        if jnp.issubdtype(like.dtype, jnp.floating):
+            if not jnp.issubdtype(leaf.dtype, jnp.floating) or jnp.finfo(leaf.dtype).bits < 32:
+                raise UserError(f"{name} is {leaf.dtype}; it must be float32 or wider")
+            fits = leaf.shape[-1:] == like.shape[-1:]
+        if not fits or leaf.shape[:num_axes] != like.shape[:num_axes]:
+            raise UserError(f"{name} has shape {list(leaf.shape)}; it must be {list(like.shape)}")
+
+
 def over_axes(function: Callable, count: int) -> Callable:
     """`jax.vmap` of a function, so many times: over that many leading axes of its arguments."""
     for _ in range(count):

@@ -29,11 +29,11 @@ import jax
 import jax.numpy as jnp
 
 from memjax import estimators
-from memjax.errors import UserError, check_at_least_one
-from memjax.memory import _masking, addressing, kanerva
+from memjax.errors import check_at_least_one
+from memjax.memory import addressing, kanerva, masking
 from memjax.memory.kanerva import KanervaState
 from memjax.memory.states import state
-from memjax.nets.inputs import Net, as_booleans, as_floats, as_reals, over_axes
+from memjax.nets.inputs import Net, as_booleans, as_floats, as_reals, check_memory, over_axes
 
 
 @state
@@ -82,13 +82,15 @@ class _Cell(Net, nn.RNNCellBase):
             with an empty memory.
 
         Raises:
-          UserError: a narrow carry; integers; masks and resets that do not fit.
+          UserError: a carry that is narrow or does not fit, nor masks and resets; integers.
         """
-        _check_carry(memory)
         inputs = as_reals("inputs", inputs)
-        mask = as_booleans("mask", mask, inputs.shape[:-1])
-        reset = as_booleans("reset", reset, inputs.shape[:-1])
-        inputs = _masking.hide(mask, inputs)
+        batch = inputs.shape[:-1]
+        wanted = jax.eval_shape(lambda: self._begin(jax.random.key(0), batch))
+        check_memory(memory, wanted, len(batch))
+        mask = as_booleans("mask", mask, batch)
+        reset = as_booleans("reset", reset, batch)
+        inputs = masking.hide(mask, inputs)
         sizes = {"read_key": self.address_size, "write_key": self.address_size}
         sizes |= {"code": self.code_size, "gate": 1}
         projected = {
@@ -97,13 +99,13 @@ class _Cell(Net, nn.RNNCellBase):
         told = self._tell(*(as_floats(name, value) for name, value in projected.items()))
 
         def step(memory: Any, mask: Any, reset: Any, told: Any) -> tuple[Any, chex.Array]:
-            memory = _masking.begin(reset, self._empty, memory)
+            memory = masking.begin(reset, self._empty, memory)
             after, found = self._read_and_write(memory, *told)
-            return _masking.keep(mask, after, memory), found
+            return masking.keep(mask, after, memory), found
 
         memory, found = over_axes(step, inputs.ndim - 1)(memory, mask, reset, told)
         output = nn.Dense(self.features, name="output", **self._types)
-        return memory, _masking.hide(mask, output(found.astype(projected["code"].dtype)))
+        return memory, masking.hide(mask, output(found.astype(projected["code"].dtype)))
 
     @nn.nowrap
     def initialize_carry(self, rng: chex.PRNGKey, input_shape: tuple[int, ...]) -> Any:
@@ -220,7 +222,7 @@ class CategoricalCell(_Cell):
 
     @nn.nowrap
     def _empty(self, memory: CategoricalState) -> CategoricalState:
-        empty = _masking.zeros_like(dataclasses.replace(memory, rng_key=None))
+        empty = masking.zeros_like(dataclasses.replace(memory, rng_key=None))
         nothing = jnp.full_like(memory.log_gates, -jnp.inf)
         return dataclasses.replace(empty, log_gates=nothing, rng_key=memory.rng_key)
 
@@ -250,11 +252,3 @@ class CategoricalCell(_Cell):
 
 def _as_types_of(memory: KanervaState, other: KanervaState) -> KanervaState:
     return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), other, memory)
-
-
-def _check_carry(memory: Any) -> None:
-    for name, array in vars(memory).items():
-        if name in ("num_writes", "rng_key"):
-            continue
-        if not jnp.issubdtype(array.dtype, jnp.floating) or jnp.finfo(array.dtype).bits < 32:
-            raise UserError(f"memory is {array.dtype}; it must be float32 or wider")

@@ -173,7 +173,7 @@ class ConditionalNets(Net):
         self, features: SlotFeatures, latent: chex.Array, *context: chex.Array
     ) -> chex.Array:
         """What p(x|m, z) is made of, `[..., H, W, C]`, for latents `[..., latent_size]`."""
-        codes = [self.slot_code(features.vector), latent, *context]
+        codes = [self.slot_code(features.vector), as_reals("latent", latent), *context]
         return self.decoder(jnp.concatenate(codes, axis=-1), features.skips)
 
 

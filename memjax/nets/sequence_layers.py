@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from memjax.errors import UserError, check_at_least_one
-from memjax.memory import _masking, causal, kanerva
-from memjax.nets.inputs import Net, as_booleans, as_floats, as_reals, over_axes
+from memjax.memory import causal, kanerva, masking, streaming
+from memjax.nets.inputs import Net, as_booleans, as_floats, as_reals, check_memory, over_axes
 
 
 class _Steps(NamedTuple):
@@ -73,7 +73,7 @@ class _SequenceLayer(Net):
           The outputs `[..., T, features]`, and the memory after the last step.
 
         Raises:
-          UserError: shapes, masks or segments that do not fit.
+          UserError: shapes, memories, masks or segments that do not fit.
         """
         inputs = as_reals("inputs", inputs)
         if inputs.ndim < 2:
@@ -81,9 +81,11 @@ class _SequenceLayer(Net):
         *batch, length, _ = inputs.shape
         mask = as_booleans("mask", mask, (*batch, length))
         reset = _resets(segment_ids, (*batch, length))
-        inputs = _masking.hide(mask, inputs)
+        inputs = masking.hide(mask, inputs)
         if memory is None:
             memory = self.initial_memory(batch, jnp.promote_types(inputs.dtype, jnp.float32))
+        wanted = jax.eval_shape(lambda: self.initial_memory(batch))
+        check_memory(memory, wanted, len(batch) + 1)
         gates = jax.nn.sigmoid(self._gate("write_gate", inputs, 0.0))
         steps = _Steps(
             keys=_of_unit_length(self._project("key", inputs, self.key_size)),
@@ -98,7 +100,7 @@ class _SequenceLayer(Net):
         found = jnp.moveaxis(found, -3, -2).reshape(*batch, length, -1)
         gate = nn.silu(self._dense("output_gate", inputs, found.shape[-1]))
         found = gate * nn.RMSNorm(**self._types)(found).astype(gate.dtype)
-        return _masking.hide(mask, self._dense("output", found, self.features)), memory
+        return masking.hide(mask, self._dense("output", found, self.features)), memory
 
     @nn.nowrap
     def initial_memory(self, batch: Sequence[int] = (), dtype: Any = jnp.float32) -> Any:
@@ -106,6 +108,8 @@ class _SequenceLayer(Net):
         check_at_least_one(
             num_heads=self.num_heads, key_size=self.key_size, code_size=self.code_size
         )
+        if jnp.finfo(dtype).bits < 32:
+            raise UserError(f"dtype is {jnp.dtype(dtype)}; it must be float32 or wider")
         shape = (*batch, self.num_heads)
         return jax.tree.map(
             lambda x: jnp.broadcast_to(x.astype(dtype), shape + x.shape), self._empty()
@@ -213,12 +217,14 @@ def _scan(write: Callable, start: chex.Array, steps: _Steps) -> tuple[chex.Array
     """Memories `[N, C]` to which a rule adds at each step."""
 
     def step(memory: chex.Array, told: _Steps) -> tuple[chex.Array, chex.Array]:
-        memory = _masking.begin(told.reset, lambda _: start, memory)
+        memory = masking.begin(told.reset, lambda _: start, memory)
         decayed = memory if told.log_decay is None else jnp.exp(told.log_decay) * memory
         after = decayed + told.gates * write(decayed, told.keys, told.codes)
-        memory = _masking.keep(told.mask, after, memory)
+        memory = masking.keep(told.mask, after, memory)
         return memory, told.queries @ memory
 
+    start, steps = streaming.align((start, steps))  # under `shard_map`, what is carried varies
+    start = start.astype(jnp.result_type(start, steps.codes, steps.gates))
     # GPUs and TPUs would round what is added up over all steps.
     with jax.default_matmul_precision("highest"):
         memory, found = jax.lax.scan(step, start, steps)

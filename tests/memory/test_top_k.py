@@ -71,6 +71,30 @@ def test_given_norms_change_neither_values_nor_gradients(kind):
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-12), found, wanted)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_narrow_norms_are_divided_by_in_float32(dtype):
+    queries, slots = normal(0, 3, 4).astype(dtype), (1e-2 * normal(1, 7, 4)).astype(dtype)
+    norms = addressing.slot_norms(slots).astype(dtype)
+    found = addressing.similarity(queries, slots, slot_norms=norms)
+    wide = (array.astype(jnp.float32) for array in (queries, slots))
+    wanted = addressing.similarity(*wide, slot_norms=norms.astype(jnp.float32))
+    np.testing.assert_array_equal(found, wanted.astype(dtype))
+
+
+def test_without_an_axis_a_device_reads_its_own_copy():
+    """Queries divided, the table the same on all: nothing is refused under `shard_map`."""
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("devices",))
+    split, same = jax.sharding.PartitionSpec("devices"), jax.sharding.PartitionSpec()
+    best = partial(addressing.top_k, k=2)
+    queries, slots = normal(0, 2, 4), normal(1, 9, 4)
+    specs = {"in_specs": (split, same), "out_specs": split}
+    found = jax.jit(jax.shard_map(best, mesh=mesh, **specs))(queries, slots)
+    mapped = jax.pmap(best, devices=jax.devices()[:1])(queries[None], slots[None])
+    for one, other, wanted in zip(found, mapped, best(queries, slots), strict=True):
+        np.testing.assert_allclose(one, wanted, rtol=1e-6)
+        np.testing.assert_allclose(other[0], wanted, rtol=1e-6)
+
+
 def test_the_gradient_of_the_best_is_that_of_their_logits():
     def streamed(queries, slots):
         addresses, logits = addressing.top_k(queries, slots, 3, chunk_size=4)
@@ -144,5 +168,10 @@ def test_bad_product_keys_are_refused():
         product_keys.top_k(np.ones(4), first, second, 1)
     with pytest.raises(ValueError, match="first_keys is"):
         product_keys.top_k(np.ones(5), np.ones(3), second, 1)
+    many = np.ones((50_000, 2)), np.ones((50_000, 3))
+    with pytest.raises(ValueError, match="R S is 2500000000; it must be at most"):
+        product_keys.top_k(np.ones(5), *many, 1)
+    with pytest.raises(ValueError, match=r"query is \(2, 5\); it must be \[E\]"):
+        product_keys.sample(jax.random.key(0), np.ones((2, 5)), first, second, 1)
     with pytest.raises(ValueError, match="the length of second_keys is 0"):
         product_keys.top_k(np.ones(5), first, np.ones((0, 3)), 1)

@@ -148,6 +148,42 @@ def test_what_does_not_fit_is_refused(given, message):
         nets.KanervaLayer(7, num_heads=0).initial_memory()
 
 
+@pytest.mark.parametrize("kind", [nets.KanervaLayer, nets.DeltaLayer])
+def test_a_memory_that_does_not_fit_is_refused(kind):
+    layer = kind(7, **_FIELDS)
+    with pytest.raises(UserError, match="dtype is bfloat16; it must be float32 or wider"):
+        layer.initial_memory((2,), jnp.bfloat16)
+    other = nets.KanervaLayer if kind is nets.DeltaLayer else nets.DeltaLayer
+    larger = kind(7, **{**_FIELDS, "code_size": 9})
+    for memory, message in (
+        (other(7, **_FIELDS).initial_memory((2,)), "memory is a"),
+        (larger.initial_memory((2,)), "memory.* has shape"),
+        (layer.initial_memory((3,)), "memory.* has shape"),
+        (
+            jax.tree.map(lambda x: x.astype(jnp.bfloat16), layer.initial_memory((2,))),
+            "memory.* is bfloat16; it must be float32 or wider",
+        ),
+    ):
+        with pytest.raises(UserError, match=message):
+            jax.eval_shape(layer.init, jax.random.key(0), _INPUTS, memory)
+
+
+@pytest.mark.parametrize("kind", [nets.DeltaLayer, nets.LinearAttentionLayer])
+def test_a_wide_type_and_a_divided_batch(kind):
+    """What is carried follows its inputs: in float64, and under `shard_map`."""
+    layer, rng_key = kind(7, **_FIELDS), jax.random.key(0)
+    with jax.enable_x64(True):
+        wide = layer.clone(dtype=jnp.float64)
+        (outputs, _), variables = jax.eval_shape(wide.init_with_output, rng_key, _INPUTS)
+    assert outputs.dtype == jnp.float64
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("devices",))
+    split, same = jax.sharding.PartitionSpec("devices"), jax.sharding.PartitionSpec()
+    divided = jax.shard_map(layer.apply, mesh=mesh, in_specs=(same, split), out_specs=split)
+    variables = jax.eval_shape(layer.init, rng_key, _INPUTS)
+    outputs, _ = jax.eval_shape(divided, variables, _INPUTS)
+    assert outputs.shape == (2, _LENGTH, 7)
+
+
 @pytest.mark.slow
 def test_it_stands_in_nnx_models():
     from flax import nnx

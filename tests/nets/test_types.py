@@ -189,7 +189,7 @@ def test_a_carry_keeps_its_type_and_is_never_narrow(kind):
         given = jax.ShapeDtypeStruct(inputs.shape, jnp.float64)
         after, _ = jax.eval_shape(cell.apply, variables, cast(carry(cell), jnp.float32), given)
         assert float_types(after) == {jnp.dtype(jnp.float32)}
-    with pytest.raises(UserError, match="memory is bfloat16; it must be float32 or wider"):
+    with pytest.raises(UserError, match="is bfloat16; it must be float32 or wider"):
         jax.eval_shape(cell.apply, variables, cast(carry(cell), jnp.bfloat16), inputs)
 
 

@@ -1,4 +1,4 @@
-"""Steps that are none, and steps that begin again: `mask` and `reset`, for every memory.
+"""Steps that are none, and steps that begin again: `mask` and `reset`, for memories in steps.
 
 A condition's axes are the first ones of each leaf: one step has a scalar, a batch `[B]`. None is a
 condition that was not given, and costs nothing.
@@ -28,7 +28,7 @@ def take(
 
 
 def begin(reset: chex.Array | None, empty: Callable[[_Tree], _Tree], memory: _Tree) -> _Tree:
-    """An `empty` one like the memory, where a sequence begins again; before `mask` has a say."""
+    """The memory, or an `empty` one like it where a sequence begins again, masked or not."""
     return memory if reset is None else _where(reset, empty(memory), memory)
 
 
@@ -46,7 +46,7 @@ def keep(mask: chex.Array | None, after: _Tree, before: _Tree) -> _Tree:
 
 
 def zeros_like(tree: _Tree) -> _Tree:
-    """Of its shapes and types."""
+    """Zeros in the shapes and types of a tree."""
     return jax.tree.map(jnp.zeros_like, tree)
 
 
