@@ -1,39 +1,41 @@
-"""Layers that mix tokens, compared: what is asked of them, and the command."""
+"""Layers that mix tokens, compared: what is asked of them, and the command.
+
+Each test is a process of its own: the commands' flags have names in common.
+"""
 
 import json
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
+_DRAWS = """
 import jax
 import numpy as np
-import pytest
 from absl import flags
 
 from experiments import sequence_mixers
 
+flags.FLAGS(["sequence_mixers", "--workdir=unused"])
+draw, _, vocabulary = sequence_mixers.recall()
+tokens, answers = map(np.asarray, draw(jax.random.key(0), 5))
+for row, wanted in zip(tokens, answers, strict=True):
+    told = dict(zip(row[0:32:2], row[1:32:2], strict=True))
+    assert len(told) == 16 and max(told) < 64 <= min(told.values()) and row.max() < vocabulary
+    assert [told[key] for key in row[32:]] == [*wanted[32:]] and (wanted[:32] == -1).all()
+    assert sorted(row[32:]) == sorted(told)
+train, test, vocabulary = sequence_mixers.text()
+(tokens, following), (other, _) = (draw(jax.random.key(0), 4) for draw in (train, test))
+np.testing.assert_array_equal(tokens[:, 1:], following[:, :-1])
+assert tokens.shape == (4, 128) and tokens.max() < vocabulary
+assert not np.array_equal(tokens, other)
+"""
 
-@pytest.fixture(scope="module", autouse=True)
-def parsed():
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["sequence_mixers", "--workdir=unused"])
 
-
-def test_each_question_has_the_answer_that_was_told():
-    draw, _, vocabulary = sequence_mixers.recall()
-    tokens, answers = map(np.asarray, draw(jax.random.key(0), 5))
-    for row, wanted in zip(tokens, answers, strict=True):
-        told = dict(zip(row[0:32:2], row[1:32:2], strict=True))
-        assert len(told) == 16 and max(told) < 64 <= min(told.values()) and row.max() < vocabulary
-        assert [told[key] for key in row[32:]] == [*wanted[32:]] and (wanted[:32] == -1).all()
-        assert sorted(row[32:]) == sorted(told)
-
-
-def test_text_is_of_other_files_in_the_test():
-    train, test, vocabulary = sequence_mixers.text()
-    (tokens, following), (other, _) = (draw(jax.random.key(0), 4) for draw in (train, test))
-    np.testing.assert_array_equal(tokens[:, 1:], following[:, :-1])
-    assert tokens.shape == (4, 128) and tokens.max() < vocabulary
-    assert not np.array_equal(tokens, other)
+def test_questions_have_the_answers_that_were_told_and_test_text_is_other_text():
+    subprocess.run([sys.executable, "-c", _DRAWS], check=True)
 
 
 def run(folder, *arguments):
@@ -42,7 +44,6 @@ def run(folder, *arguments):
     return subprocess.run([*command, *small, *arguments], capture_output=True, text=True)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("task", ["recall", "text"])
 def test_the_command_goes_on_where_it_stopped(tmp_path, task):
     for mixers in ("softmax,kanerva", "softmax,kanerva,gated_delta"):
@@ -56,7 +57,6 @@ def test_the_command_goes_on_where_it_stopped(tmp_path, task):
     assert finished.returncode == 2 and "is of other settings" in finished.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argument", "line"),
     [
