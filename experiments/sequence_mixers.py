@@ -229,7 +229,11 @@ def edit_facts(model: Model, params: Any, seed: int) -> dict[str, float]:
             params, tokens[:length], capture_intermediates=True, mutable="intermediates"
         )
         seen = seen["intermediates"]["mixer"]
-        split = lambda name: seen[name]["__call__"][0][-1].reshape(model.num_heads, -1)  # noqa: E731
+
+        def split(name):
+            """What the layer told each head of the last token."""
+            return seen[name]["__call__"][0][-1].reshape(model.num_heads, -1)
+
         keys, codes, gates = split("key"), split("code"), jax.nn.sigmoid(split("write_gate"))[:, 0]
         keys /= jnp.linalg.norm(keys, axis=-1, keepdims=True)
         noise_vars = jnp.exp(params["params"]["mixer"]["log_noise_var"]) / gates

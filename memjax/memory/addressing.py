@@ -52,8 +52,6 @@ def similarity(
     """
     (query, slot_embeddings), dtype = checks.reals(query=query, slot_embeddings=slot_embeddings)
     slot_norms = _check_slots(query, slot_embeddings, kind, slot_norms)
-    if slot_norms is not None:
-        slot_norms = slot_norms.astype(slot_embeddings.dtype)
     if kind == "cosine":
         query = query / jnp.expand_dims(_norm(query), -1)
     address_logits = query @ slot_embeddings.T
@@ -336,6 +334,7 @@ def _table(query, slot_embeddings, kind, chunk_size, axis_name, slot_norms):
 
 
 def _check_slots(query, slot_embeddings, kind, slot_norms) -> chex.Array | None:
+    """The norms, as wide as the query."""
     checks.one_of("kind", kind, KINDS)
     checks.num_axes("slot_embeddings", slot_embeddings, "[N, E]")
     checks.last_axis("query", query, "E", slot_embeddings.shape[1])
@@ -343,6 +342,6 @@ def _check_slots(query, slot_embeddings, kind, slot_norms) -> chex.Array | None:
         return None
     if kind == "inner":
         raise ValueError('slot_norms are given, and kind "inner" makes no use of them')
-    slot_norms = checks.real("slot_norms", slot_norms)
+    slot_norms = checks.real("slot_norms", slot_norms).astype(query.dtype)
     checks.shape("slot_norms", slot_norms, slot_embeddings.shape[:1], "[N]")
     return slot_norms

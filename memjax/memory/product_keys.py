@@ -11,7 +11,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from memjax.memory import addressing, checks
+from memjax.memory import addressing, checks, streaming
 
 
 def top_k(
@@ -44,8 +44,9 @@ def top_k(
     sums = rows[0][..., :, None] + columns[0][..., None, :]
     addresses = rows[1][..., :, None] * second.shape[-1] + columns[1][..., None, :]
     flat = (*sums.shape[:-2], sums.shape[-2] * sums.shape[-1])
-    address_logits, places = jax.lax.top_k(sums.reshape(flat), k)
-    addresses = jnp.take_along_axis(addresses.reshape(flat), places, axis=-1)
+    address_logits, addresses = streaming.merge_largest(
+        k, sums.reshape(flat), addresses.reshape(flat)
+    )
     return addresses.astype(jnp.int32), address_logits.astype(dtype)
 
 

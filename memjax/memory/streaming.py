@@ -112,9 +112,9 @@ def largest(
 def merge_largest(
     k: int, logits: chex.Array, addresses: chex.Array
 ) -> tuple[chex.Array, chex.Array]:
-    """The k largest `[B, k]` of logits `[B, n]`, the first where they tie, and their addresses."""
+    """The k largest of logits `[..., n]`, the first where they tie, and their addresses."""
     logits, places = jax.lax.top_k(logits, k)
-    return logits, jnp.take_along_axis(addresses, places, axis=1)
+    return logits, jnp.take_along_axis(addresses, places, axis=-1)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))

@@ -43,10 +43,7 @@ def as_floats(name: str, value: Any) -> chex.Array:
 
 def as_reals(name: str, value: Any, dtype: Any = None) -> chex.Array:
     """As `as_floats`, in that type, or in its own for None."""
-    try:
-        array = checks.real(name, value)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    array = _checked(checks.real, name, value)
     return array if dtype is None else array.astype(dtype)
 
 
@@ -56,10 +53,7 @@ def as_booleans(name: str, value: Any, shape: tuple[int, ...]) -> chex.Array | N
     Raises:
       UserError: what is not bool, or of another shape.
     """
-    try:
-        return checks.booleans(name, value, shape)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    return _checked(checks.booleans, name, value, shape)
 
 
 def check_memory(memory: Any, wanted: Any, num_axes: int) -> None:
@@ -90,3 +84,11 @@ def over_axes(function: Callable, count: int) -> Callable:
     for _ in range(count):
         function = jax.vmap(function)
     return function
+
+
+def _checked(check: Callable, *given: Any) -> Any:
+    """What a check of the memories gives; what it refuses is this floor's user's mistake too."""
+    try:
+        return check(*given)
+    except ValueError as error:
+        raise UserError(str(error)) from error

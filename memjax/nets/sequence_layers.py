@@ -84,8 +84,9 @@ class _SequenceLayer(Net):
         inputs = masking.hide(mask, inputs)
         if memory is None:
             memory = self.initial_memory(batch, jnp.promote_types(inputs.dtype, jnp.float32))
-        wanted = jax.eval_shape(lambda: self.initial_memory(batch))
-        check_memory(memory, wanted, len(batch) + 1)
+        else:
+            wanted = jax.eval_shape(lambda: self.initial_memory(batch))
+            check_memory(memory, wanted, len(batch) + 1)
         gates = jax.nn.sigmoid(self._gate("write_gate", inputs, 0.0))
         steps = _Steps(
             keys=_of_unit_length(self._project("key", inputs, self.key_size)),
