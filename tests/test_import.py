@@ -6,11 +6,12 @@ def test_import_is_light_and_changes_nothing():
     """memjax is imported into other people's programs; a later Flax knows the states."""
     program = """
 import sys
+import memjax
+assert "jax" not in sys.modules
 import jax
 before = jax.config.values.copy()
-import memjax
-assert jax.config.values == before
 assert memjax.memory.addressing.similarity and memjax.estimators.vimco
+assert jax.config.values == before
 heavy = {"tensorflow", "tensorflow_datasets", "matplotlib", "flax", "orbax", "sklearn", "numpyro"}
 print(*sorted(heavy & {name.partition(".")[0] for name in sys.modules}))
 

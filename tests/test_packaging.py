@@ -110,10 +110,10 @@ def test_what_is_missing_or_too_old_is_named():
 import importlib, sys
 import jax
 version, jax.__version_info__ = jax.__version_info__, (0, 7, 1)
-for module, lacks in (("", "nothing"), ("training", "orbax"), ("plotting", "PIL")):
+for module, lacks in (("memory", "nothing"), ("training", "orbax"), ("plotting", "PIL")):
     sys.modules[lacks] = None
     try:
-        importlib.import_module(f"memjax.{module}".rstrip("."))
+        importlib.import_module(f"memjax.{module}")
     except ImportError as error:
         print(error)
     jax.__version_info__ = version

@@ -36,6 +36,7 @@ def get_config() -> ConfigDict:
     config.optimizer.anneal_start = 0  # the step at which annealing begins
     config.optimizer.anneal_every = 1  # steps between two annealings
 
+    config.optimizer.memory_rate = 1.0  # of parameters named memory, times the learning rate
     config.optimizer.l2 = 0.0  # of L2 weight decay, which spares parameters named memory
 
     config.training = ConfigDict()

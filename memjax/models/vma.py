@@ -78,6 +78,9 @@ class VMA(nn.Module):
       address_prior: p(a|M), "learned" or "flat".
       num_slots: 0 for the support's images as contents, else the number of learned slots.
       slot_size: size of a learned slot.
+      slot_scale: standard deviation of the learned slots' first numbers.
+      zero_output: whether the decoder's last layer begins at zero, so that at first every slot and
+        every z give the same image; a `decoder` of the user's begins as it does.
       likelihood: "bernoulli", or "gaussian" with one learned scale.
       num_samples: L in training, at least 2.
       encoder: a net that makes features `[B, D]` of images `[B, H, W, C]`, both x and m, for the
@@ -98,6 +101,8 @@ class VMA(nn.Module):
     address_prior: str = "learned"
     num_slots: int = 0
     slot_size: int = 256
+    slot_scale: float = 1.0
+    zero_output: bool = False
     likelihood: str = "bernoulli"
     num_samples: int = 4
     encoder: nn.Module | None = None
@@ -117,7 +122,8 @@ class VMA(nn.Module):
             self.query_embedding = self._image_embedding(own)
         sizes = (tuple(self.image_shape), self.latent_size)
         if self.num_filters:
-            self.nets: nn.Module = ConditionalNets(*sizes, self.num_filters, hidden_sizes)
+            nets = (self.num_filters, hidden_sizes, self.zero_output)
+            self.nets: nn.Module = ConditionalNets(*sizes, *nets)
         else:
             self.nets = DenseConditionalNets(
                 *sizes,
@@ -126,6 +132,7 @@ class VMA(nn.Module):
                 direct=not self.num_slots,
                 encoder=self.encoder,
                 decoder=self.decoder,
+                zero_output=self.zero_output,
             )
         self.pixels = ImageLikelihood(self.likelihood)
         if self.address_prior == "learned":
@@ -133,7 +140,7 @@ class VMA(nn.Module):
             init = nn.initializers.normal(0.01)
             self.prior_query = self.param("prior_query", init, (self.embedding_size,))
         if self.num_slots:
-            init = nn.initializers.normal(1.0)
+            init = nn.initializers.normal(self.slot_scale)
             self.memory = self.param("memory", init, (self.num_slots, self.slot_size))
 
     @property

@@ -40,6 +40,7 @@ class DenseConditionalNets(Net):
       direct: whether there is a direct path; for slots that are images.
       encoder: a net that makes vectors of x and m, see `ImageFeatures`; None: their pixels.
       decoder: a net that makes an image of the concatenation of m's vector and z; None: an MLP.
+      zero_output: whether that MLP's last layer begins at zero.
     """
 
     image_shape: Sequence[int]
@@ -49,6 +50,7 @@ class DenseConditionalNets(Net):
     direct: bool = True
     encoder: nn.Module | None = None
     decoder: nn.Module | None = None
+    zero_output: bool = False
 
     def setup(self):
         """Names the parameters."""
@@ -59,7 +61,8 @@ class DenseConditionalNets(Net):
             self.features = ImageFeatures(self.encoder, **types)
         if self.decoder is None:
             sizes = tuple(self.hidden_sizes)[::-1]
-            self.pixels: nn.Module = MLP(sizes, math.prod(self.image_shape), **types)
+            num_pixels = math.prod(self.image_shape)
+            self.pixels: nn.Module = MLP(sizes, num_pixels, self.zero_output, **types)
         else:
             self.pixels = ImageOutputs(self.decoder, self.image_shape, **types)
         if self.direct:

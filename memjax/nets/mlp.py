@@ -11,6 +11,8 @@ from flax.linen.dtypes import promote_dtype
 from memjax.errors import UserError
 from memjax.nets.inputs import Net, as_reals
 
+_KERNEL_INIT = nn.initializers.lecun_normal()
+
 
 class MLP(Net):
     """ReLU layers and a linear last one, on the concatenation of its inputs.
@@ -21,10 +23,12 @@ class MLP(Net):
     Attributes:
       hidden_sizes: units of the ReLU layers, at least one.
       output_size: units of the linear layer.
+      zero_output: whether the linear layer begins at zero, so that at first all inputs give zeros.
     """
 
     hidden_sizes: Sequence[int]
     output_size: int
+    zero_output: bool = False
 
     @nn.compact
     def __call__(self, *inputs: chex.Array) -> chex.Array:
@@ -36,13 +40,15 @@ class MLP(Net):
         hidden = self._first_layer([as_reals("inputs", x) for x in inputs])
         for i, size in enumerate(self.hidden_sizes[1:], start=1):
             hidden = nn.relu(nn.Dense(size, name=f"hidden_{i}", **self._types)(hidden))
-        return nn.Dense(self.output_size, name="output", **self._types)(hidden)
+        init = output_init(self.zero_output, _KERNEL_INIT)
+        output = nn.Dense(self.output_size, kernel_init=init, name="output", **self._types)
+        return output(hidden)
 
     def _first_layer(self, inputs: Sequence[chex.Array]) -> chex.Array:
         sizes = [x.shape[-1] for x in inputs]
         units = self.hidden_sizes[0]
         shape = (sum(sizes), units)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, self.param_dtype)
+        kernel = self.param("kernel", _KERNEL_INIT, shape, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (units,), self.param_dtype)
         kernel, bias, *inputs = promote_dtype(kernel, bias, *inputs, dtype=self.dtype)
         splits = [sum(sizes[:i]) for i in range(1, len(sizes))]
@@ -50,6 +56,11 @@ class MLP(Net):
         ndim = max(product.ndim for product in products)
         terms = [jnp.expand_dims(x, range(ndim - x.ndim)) for x in (*products, bias)]
         return nn.relu(sum(terms[1:], terms[0]))
+
+
+def output_init(zero: bool, otherwise: nn.initializers.Initializer) -> nn.initializers.Initializer:
+    """Of a last layer's kernel: zeros, or `otherwise`."""
+    return nn.initializers.zeros if zero else otherwise
 
 
 def image_to_vector(image: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ import numpyro.distributions as dist
 from memjax.nets import distributions
 from memjax.nets.image import pyramid_shapes
 from memjax.nets.inputs import Net, as_reals
-from memjax.nets.mlp import MLP, image_to_vector
+from memjax.nets.mlp import MLP, image_to_vector, output_init
 
 # Keeps a signal's size over a dozen layers of ReLUs; Flax's own has half the variance.
 _KERNEL_INIT = nn.initializers.he_normal()
@@ -77,10 +77,12 @@ class PyramidDecoder(Net):
     Attributes:
       image_shape: (H, W, C).
       num_filters: of every convolution but the last.
+      zero_output: whether the last begins at zero, so that at first all codes give zeros.
     """
 
     image_shape: Sequence[int]
     num_filters: int
+    zero_output: bool = False
 
     @nn.compact
     def __call__(self, codes: chex.Array, skips: Sequence[chex.Array] = ()) -> chex.Array:
@@ -99,7 +101,8 @@ class PyramidDecoder(Net):
             hidden = hidden[..., :height, :width, :]
             hidden = nn.relu(hidden + skips[i] if skips else hidden)
             features = self.num_filters if i else self.image_shape[-1]
-            hidden = convolution(features, **self._types)(hidden)
+            init = output_init(self.zero_output and not i, _KERNEL_INIT)
+            hidden = convolution(features, kernel_init=init, **self._types)(hidden)
             hidden = nn.relu(hidden) if i else hidden
         return hidden
 
@@ -123,12 +126,14 @@ class ConditionalNets(Net):
       latent_size: size of z, and of the vector that an m becomes for the decoder.
       num_filters: of every convolution.
       hidden_sizes: of the MLPs behind the pyramid.
+      zero_output: whether the decoder's last convolution begins at zero.
     """
 
     image_shape: Sequence[int]
     latent_size: int
     num_filters: int
     hidden_sizes: Sequence[int]
+    zero_output: bool = False
 
     def setup(self):
         """Names the parameters."""
@@ -140,7 +145,8 @@ class ConditionalNets(Net):
         self.latent_prior = MLP(self.hidden_sizes, 2 * self.latent_size, **types)
         self.latent_posterior = MLP(self.hidden_sizes, 2 * self.latent_size, **types)
         self.slot_code = nn.Dense(self.latent_size, **types)
-        self.decoder = PyramidDecoder(self.image_shape, self.num_filters, **types)
+        sizes = (self.image_shape, self.num_filters, self.zero_output)
+        self.decoder = PyramidDecoder(*sizes, **types)
 
     def image_features(self, images: chex.Array) -> SlotFeatures:
         """Of slots that hold images `[..., H, W, C]`."""
@@ -179,7 +185,7 @@ class ConditionalNets(Net):
 
 def convolution(num_filters: int, **options: Any) -> nn.Module:
     """A 3 x 3 convolution."""
-    return nn.Conv(num_filters, (3, 3), kernel_init=_KERNEL_INIT, **options)
+    return nn.Conv(num_filters, (3, 3), **{"kernel_init": _KERNEL_INIT} | options)
 
 
 def _dense(num_units: int, **options: Any) -> nn.Module:

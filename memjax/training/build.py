@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import math
 import pkgutil
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -135,13 +136,19 @@ def _build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     """An optimizer by name; of the fields that are not its own, 0 or none means without."""
     fields: dict[str, Any] = config.optimizer.to_dict()
     name, clip_norm, l2 = fields.pop("name"), fields.pop("clip_norm", 0.0), fields.pop("l2", 0.0)
+    memory_rate = fields.pop("memory_rate", 1.0)
     make = _find("optimizer.name", name, _optax, "one of optax's, such as 'adam', or")
     fields["learning_rate"] = _pop_schedule(fields, config.training.num_steps)
     _check_fields(make, fields, f"optimizer {name}")
     clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
     if l2:
         clip = optax.chain(optax.add_decayed_weights(l2, _all_but_memory), clip)
-    return optax.chain(clip, make(**fields))
+    update = optax.chain(clip, make(**fields))
+    if memory_rate == 1.0:
+        return update
+    if not 0.0 < memory_rate < math.inf:
+        raise UserError(f"optimizer.memory_rate is {memory_rate}; it must be above 0 and finite")
+    return optax.chain(update, optax.masked(optax.scale(memory_rate), _only_memory))
 
 
 def _optax(name: str) -> Any:
@@ -176,8 +183,24 @@ def _pop_schedule(fields: dict[str, Any], num_steps: int) -> Any:
 
 def _all_but_memory(params: Any) -> Any:
     """True for every parameter but those named `memory`, a pytree of booleans."""
+    return jax.tree.map(lambda is_memory: not is_memory, _is_memory(params))
+
+
+def _only_memory(params: Any) -> Any:
+    """True for parameters named `memory`.
+
+    Raises:
+      UserError: there are none.
+    """
+    found = _is_memory(params)
+    if not any(jax.tree.leaves(found)):
+        raise UserError("optimizer.memory_rate is not 1.0; the model has no parameter named memory")
+    return found
+
+
+def _is_memory(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(
-        lambda path, _: getattr(path[-1], "key", None) != "memory", params
+        lambda path, _: getattr(path[-1], "key", None) == "memory", params
     )
 
 
