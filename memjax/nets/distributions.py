@@ -15,6 +15,17 @@ from memjax.nets.inputs import as_floats
 IMAGE_LIKELIHOODS = ("bernoulli", "gaussian")
 
 
+class _Bernoulli(dist.BernoulliLogits):
+    """numpyro's own has the gradient 0 or 1, not +-1/2, at a logit of 0, where a net may begin.
+
+    What a pixel that is never on costs would then never be learned.
+    """
+
+    def log_prob(self, value: chex.Array) -> chex.Array:
+        """Of values in [0, 1], of the logits' shape or one that broadcasts: `[...]`."""
+        return self.logits * value - jax.nn.softplus(self.logits)
+
+
 def diagonal_normal(parameters: chex.Array, scale: chex.Numeric = 1.0) -> dist.Distribution:
     """A Gaussian with diagonal covariance from a net's `[..., 2 D]` outputs: loc, then log scale.
 
@@ -56,7 +67,7 @@ def draw(rng_key: chex.PRNGKey, distribution: dist.Distribution) -> chex.Array:
 
 def bernoulli_image(logits: chex.Array) -> dist.Distribution:
     """Independent Bernoulli pixels over images `[..., H, W, C]`."""
-    return dist.Bernoulli(logits=as_floats("logits", logits)).to_event(3)
+    return _Bernoulli(as_floats("logits", logits)).to_event(3)
 
 
 def gaussian_image(loc: chex.Array, log_scale: chex.Array) -> dist.Distribution:

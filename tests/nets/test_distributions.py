@@ -40,3 +40,11 @@ def test_bernoulli_image_sums_over_pixels():
     probs = 1 / (1 + np.exp(-logits))
     expected = np.log(np.where(image == 1, probs, 1 - probs)).sum(axis=(1, 2, 3))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_bernoulli_learns_from_a_logit_of_zero():
+    """The gradient is the image minus the mean, on both sides of 0 and at it."""
+    logits = jnp.array([-1.0, 0.0, 1.0]).reshape(3, 1, 1)
+    for pixel in (0.0, 1.0):
+        gradient = jax.grad(lambda x, p=pixel: distributions.bernoulli_image(x).log_prob(p))(logits)
+        np.testing.assert_allclose(gradient, pixel - jax.nn.sigmoid(logits), rtol=1e-6)
