@@ -46,6 +46,21 @@ def strict():
         yield
 
 
+@pytest.fixture
+def compilations():
+    """One entry for each program that XLA compiles."""
+    found = []
+
+    def listen(event, duration, **_):
+        if event.endswith("backend_compile_duration"):
+            found.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield found
+    if hasattr(jax.monitoring, "unregister_event_duration_listener"):  # before JAX 0.8
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
 def test_each_function_has_an_example():
     given = {name.split()[0] for name in EXAMPLES}
     missing, unknown = sorted(FUNCTIONS.keys() - given), sorted(given - FUNCTIONS.keys())
@@ -87,7 +102,10 @@ DEFAULTS = {
     "dnc.write": {"mask": None, "reset": None},
     "estimators.exact": {"num_samples": 1},
     "estimators.gumbel_softmax": {"temperature": 1.0, "straight_through": False},
+    "estimators.gumbel_rao": {"temperature": 1.0, "num_noises": 16},
+    "estimators.ovis": {"gamma": 0.0},
     "estimators.reinforce": {"baseline": 0.0},
+    "estimators.reinmax": {"temperature": 1.0},
     "estimators.vimco": {"baseline": "arithmetic"},
     "kanerva.least_squares_weights": {"prior_var": 1.0},
     "kanerva.prior": {"scale": 1.0, "diagonal": False},
@@ -112,9 +130,12 @@ def test_defaults_stay(name):
 
 
 @every
-def test_compiled_is_eager_and_is_exported_and_traced_once(name):
+def test_compiled_is_eager_and_is_exported_and_compiled_once(name, compilations):
     of = case(name)
     found, expected = of.compiled(of.arguments()), of(of.arguments())
+    before = len(compilations)
+    of(of.arguments(scale=0.5))
+    assert len(compilations) == before
     assert_close(found, expected)
     for outputs in (found, expected):
         leaves = jax.tree.leaves(outputs)
@@ -124,6 +145,21 @@ def test_compiled_is_eager_and_is_exported_and_traced_once(name):
         assert {leaf.dtype for leaf in floats(outputs)} <= {jnp.dtype(jnp.float64)}
     of.jitted.trace(of.arguments(scale=0.5), jax.random.PRNGKey(1))
     assert of.traces == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_gradients_taken_eagerly_are_compiled_once(name, compilations):
+    of = case(name)
+
+    def differentiate(arguments):
+        value, pull_back = jax.vjp(of.numbers, arguments)
+        return pull_back(jax.tree.map(jnp.ones_like, value))
+
+    differentiate(of.arguments())
+    before = len(compilations)
+    differentiate(of.arguments(scale=0.5))
+    assert len(compilations) == before
 
 
 @with_arguments

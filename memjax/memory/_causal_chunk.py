@@ -42,6 +42,7 @@ class _Chunk(NamedTuple):
     start: chex.Array  # [K], of what a reset put back
 
 
+@partial(jax.jit, static_argnums=(4, 5, 6))  # called eagerly, it is compiled once
 def attend(
     prior: Prior,
     start: Held,

@@ -41,6 +41,7 @@ class _Carry(NamedTuple):
     lost_root: chex.Array  # [N, N]
 
 
+@partial(jax.jit, static_argnums=4)  # called eagerly, it is compiled once
 def attend(
     prior: Prior, start: Held, held: Held, steps: Steps, inclusive: bool
 ) -> tuple[chex.Array, chex.Array, Held]:

@@ -29,13 +29,18 @@ def condition(mean, row_cov, weights, codes, noise_var) -> tuple[chex.Array, che
     return _careful.choose(_is_plain(*arguments), _update_all, _condition_carefully, *arguments)
 
 
-@jax.custom_jvp
+@jax.jit  # its gradient, taken eagerly, is compiled once
 def condition_each(mean, row_cov, weights, codes, noise_var) -> tuple[chex.Array, chex.Array]:
     """The posterior after each write, `[T, N, C]` and `[T, N, N]`."""
+    return _condition_each(mean, row_cov, weights, codes, noise_var)
+
+
+@jax.custom_jvp
+def _condition_each(mean, row_cov, weights, codes, noise_var):
     return _steps(mean, row_cov, weights, codes, noise_var)[:2]
 
 
-@condition_each.defjvp
+@_condition_each.defjvp
 @full_precision
 def _condition_each_jvp(primals, tangents):
     """With P = I - g w, linear in what is carried and in the tangents of each write.

@@ -4,7 +4,7 @@ Everything here takes one query and one memory; add batch axes with `jax.vmap`. 
 Bornschein et al., Variational Memory Addressing in Generative Models, 2017 (VMA below).
 """
 
-from functools import partial
+from functools import cache
 from typing import Any
 
 import chex
@@ -163,7 +163,7 @@ def sample_streaming(
     if axis_name is not None:
         checks.divides("chunk_size", chunk_size, "slots on a device", num_slots)
     race_rng_key, draw_rng_key = jax.random.split(rng_key)
-    score = partial(_score, kind)
+    score = _score_by(kind)
     first_chunk = _place(axis_name) * streaming.num_chunks(num_slots, chunk_size)
     table = streaming.align(table)
     fixed = jax.lax.stop_gradient(table)
@@ -224,7 +224,7 @@ def top_k(
     )
     checks.at_most("k", k, "N", len(slots[0]))
     fixed = jax.lax.stop_gradient(streaming.align((queries, slots)))
-    logits, addresses = streaming.largest(partial(_score, kind), k, chunk_size, *fixed)
+    logits, addresses = streaming.largest(_score_by(kind), k, chunk_size, *fixed)
     if axis_name is not None:
         addresses = addresses + _place(axis_name) * len(slots[0])
         found = compat.all_gather((logits, addresses), axis_name)
@@ -232,7 +232,7 @@ def top_k(
             k, *(jnp.concatenate([*candidates], axis=1) for candidates in found)
         )
     chosen = lookup(slots, addresses, axis_name=axis_name)
-    again = jax.vmap(partial(_score, kind))(queries, chosen)
+    again = jax.vmap(_score_by(kind))(queries, chosen)
     # The pass's own values, so that they fall as the addresses say; the gradient of a second look.
     logits = logits + (again - jax.lax.stop_gradient(again))
     shape = (*shape, k)
@@ -314,8 +314,9 @@ def _place(axis_name: str | None) -> chex.Numeric:
     return 0 if axis_name is None else jax.lax.axis_index(axis_name)
 
 
-def _score(kind: str, queries: chex.Array, slots: streaming.Slots) -> chex.Array:
-    return similarity(queries, slots[0], kind, slot_norms=slots[1])
+@cache  # one function a kind, so that `streaming` is compiled once
+def _score_by(kind: str) -> streaming.Score:
+    return lambda queries, slots: similarity(queries, slots[0], kind, slot_norms=slots[1])
 
 
 def _table(query, slot_embeddings, kind, chunk_size, axis_name, slot_norms):

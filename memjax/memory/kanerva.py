@@ -348,20 +348,21 @@ def least_squares_weights(
     return weights.T.reshape(*codes.shape[:-1], num_slots)
 
 
+@jax.jit  # its gradient, taken eagerly, is compiled once
 def _write_diagonal(mean, variances, write_weights, codes, noise_vars) -> KanervaState:
     """Rank-one updates, after each of which the covariances are dropped."""
+    episode = (write_weights, codes, noise_vars)
+    return KanervaState(*jax.lax.scan(_update_diagonal, (mean, variances), episode)[0])
 
-    def update(state: tuple[chex.Array, chex.Array], write: Any) -> Any:
-        (mean, variances), (weight, code, noise_var) = state, write
-        cross_cov = variances * weight
-        told = weight @ cross_cov
-        noise_var = bounded_noise(told, noise_var)
-        gain = cross_cov / (told + noise_var)
-        mean = mean + jnp.outer(gain, code - weight @ mean)
-        return (mean, jnp.maximum(variances - gain * cross_cov, 0.0)), None
 
-    state, _ = jax.lax.scan(update, (mean, variances), (write_weights, codes, noise_vars))
-    return KanervaState(*state)
+def _update_diagonal(state: tuple[chex.Array, chex.Array], write: Any) -> Any:
+    (mean, variances), (weight, code, noise_var) = state, write
+    cross_cov = variances * weight
+    told = weight @ cross_cov
+    noise_var = bounded_noise(told, noise_var)
+    gain = cross_cov / (told + noise_var)
+    mean = mean + jnp.outer(gain, code - weight @ mean)
+    return (mean, jnp.maximum(variances - gain * cross_cov, 0.0)), None
 
 
 def _take_episode(memory, write_weights, codes, noise_var) -> list[chex.Array]:

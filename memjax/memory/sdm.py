@@ -6,6 +6,7 @@ NaN included. Source: Kanerva, Sparse Distributed Memory, 1988, as in appendix B
 """
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import chex
@@ -118,13 +119,19 @@ def read(
     checks.at_least("num_iterations", num_iterations)
     mask, _ = masking.take(mask)
     memory, query, radius, dtype = _widen(memory, "query", query, radius, mask)
+    found = _read(num_iterations, memory, query, radius)
+    return masking.hide(mask, found).astype(dtype)
 
+
+@partial(jax.jit, static_argnums=0)  # called eagerly, it is compiled once
+def _read(
+    num_iterations: int, memory: SparseState, query: chex.Array, radius: chex.Array
+) -> chex.Array:
     def once(_, query: chex.Array) -> chex.Array:
         selected = _select(memory, query, radius).astype(query.dtype)
         return jnp.where(selected @ memory.contents > 0, 1.0, -1.0).astype(query.dtype)
 
-    found = jax.lax.fori_loop(0, num_iterations, once, query)
-    return masking.hide(mask, found).astype(dtype)
+    return jax.lax.fori_loop(0, num_iterations, once, query)
 
 
 def _select(memory: SparseState, query: chex.Array, radius: chex.Array) -> chex.Array:

@@ -34,6 +34,7 @@ class Race(NamedTuple):
     log_normalizer: chex.Array  # [B], the log-sum-exp of all logits
 
 
+@partial(jax.jit, static_argnums=(0, 1, 2))  # called eagerly, it is compiled once; so are others
 def race(
     score: Score,
     num_samples: int,
@@ -81,6 +82,7 @@ def race(
     return Race(perturbed, chunks, largest + jnp.log(total))
 
 
+@partial(jax.jit, static_argnums=(0, 1, 2))
 def largest(
     score: Score, k: int, chunk_size: int, queries: chex.Array, slots: Slots
 ) -> tuple[chex.Array, chex.Array]:
@@ -142,6 +144,7 @@ def _attach_forward(score, chunk_size, addresses, log_normalizer, queries, slots
     return attach(score, chunk_size, *arguments), arguments
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def _attach_backward(score, chunk_size, residuals, cotangent):
     """Each chunk again: the normaliser's gradient in its logits is their softmax."""
     addresses, log_normalizer, queries, slots = residuals
@@ -176,6 +179,7 @@ def _attach_backward(score, chunk_size, residuals, cotangent):
 attach.defvjp(_attach_forward, _attach_backward)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def draw_within(
     score: Score,
     chunk_size: int,
