@@ -3,17 +3,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 _README = Path(__file__).parents[1] / "README.md"
 
 
-def test_the_example_runs_and_reaches_its_bound():
+def test_the_example_runs_and_recalls_what_it_wrote():
     (program,) = re.findall(r"```python\n(.*?)```", _README.read_text(), re.DOTALL)
     command = [sys.executable, "-c", program]
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
-    bound, exact = map(float, re.findall(r"-?\d+\.\d+", finished.stdout))
-    assert bound == pytest.approx(exact, abs=0.05)
+    error, sure, unsure = map(float, re.findall(r"\d+\.\d+", finished.stdout))
+    assert error < 0.001 and sure < 0.02 and unsure > 0.8
 
 
 def test_its_links_and_files_exist():
@@ -23,4 +21,4 @@ def test_its_links_and_files_exist():
     names += re.findall(files, text)
     assert len(names) > 10
     for name in names:
-        assert (_README.parent / name).exists(), name
+        assert (_README.parent / name.partition("#")[0]).exists(), name
