@@ -133,6 +133,7 @@ _PRODUCT = {
     "second_keys": numbers(_N, 3, seed=3),
 }
 _SAMPLES = {"log_weights": numbers(_L), "address_log_probs": -shares(_L)}
+_SET = {"log_weights": numbers(_L), "address_log_probs": np.log([0.4, 0.1, 0.25, 0.125])}
 _NO_WEIGHT = (
     {"log_weights": np.full(_L, -_INF)},
     {"log_weights": np.array([-_INF, 0.5, -_INF, -_INF])},
@@ -333,6 +334,55 @@ EXAMPLES = {
         {**_LOGITS, "temperature": np.array(0.75)},
         {"num_samples": _L, "straight_through": True},
         edges=_IMPOSSIBLE,
+        derivatives="estimator",
+    ),
+    "estimators.rloo": Example(_SAMPLES, edges=_NO_WEIGHT, derivatives="estimator"),
+    "estimators.ovis": Example(
+        {**_SAMPLES, "gamma": np.array(0.5)}, edges=_NO_WEIGHT, derivatives="estimator"
+    ),
+    "estimators.unordered_set": Example(_SET, edges=_NO_WEIGHT, derivatives="estimator"),
+    "estimators.sum_and_sample": Example(
+        _SET, {"num_top": 1}, edges=_NO_WEIGHT, derivatives="estimator"
+    ),
+    "estimators.sample_without_replacement": Example(
+        _LOGITS, {"num_samples": 3}, edges=_IMPOSSIBLE
+    ),
+    "estimators.sample_top_and_rest": Example(
+        _LOGITS, {"num_samples": 3, "num_top": 1}, edges=_IMPOSSIBLE
+    ),
+    "estimators.gumbel_rao": Example(
+        {**_LOGITS, "temperature": np.array(0.75)},
+        {"num_samples": _L, "num_noises": 2},
+        edges=_IMPOSSIBLE,
+        derivatives="estimator",
+    ),
+    "estimators.reinmax": Example(
+        {**_LOGITS, "temperature": np.array(1.25)},
+        {"num_samples": _L},
+        edges=_IMPOSSIBLE,
+        derivatives="estimator",
+    ),
+    "estimators.relax": Example(
+        _LOGITS,
+        {
+            "bound": lambda addresses: (addresses**2).sum(),
+            "control": lambda perturbed: (perturbed**2).sum(),
+            "num_samples": _L,
+        },
+        derivatives="estimator",
+    ),
+    "estimators.dreg": Example(
+        {"log_weights": numbers(_L), "latent": numbers(_L, _C)},
+        edges=({"log_weights": np.full(_L, -_INF)},),
+        derivatives="estimator",
+    ),
+    "estimators.gdreg": Example(
+        {
+            "log_weights": numbers(_L),
+            "latent": numbers(_L, _C),
+            "prior_latent": numbers(_L, _C),
+        },
+        edges=({"log_weights": np.full(_L, -_INF)},),
         derivatives="estimator",
     ),
     "estimators.exact": Example(

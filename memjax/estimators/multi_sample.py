@@ -2,7 +2,7 @@
 
 Each function takes L log weights of one data point, `log p(x, a, z) - log q(a, z given x)`, and
 returns a scalar to maximise: its value is the bound, its gradient the estimator's. Sources: Burda
-et al. 2015 (IWAE); Mnih and Rezende 2016 (VIMCO).
+et al. 2015 (IWAE); Mnih and Rezende 2016 (VIMCO); Lievin et al. 2020 (OVIS).
 """
 
 import math
@@ -64,15 +64,55 @@ def vimco(
       ValueError: fewer than 2 samples, shapes that differ, an unknown baseline, integers.
     """
     (log_weights, address_log_probs), dtype = as_pair(log_weights, address_log_probs)
-    if len(log_weights) < 2:
-        raise ValueError(
-            "log_weights has 1 sample; vimco needs at least 2: each is the others' baseline"
-        )
+    check_two("vimco", log_weights)
     checks.one_of("baseline", baseline, BASELINES)
     signal = _learning_signal(jax.lax.stop_gradient(log_weights), baseline)
     # Where all the weights, or all but one, are zero the difference is infinite or undefined. What
     # the other samples say may fix the signal at no bias, so such a sample teaches nothing.
     signal = jnp.where(jnp.isfinite(signal), signal, 0.0)
+    return (log_mean_exp(log_weights) + score(signal, address_log_probs)).astype(dtype)
+
+
+def ovis(
+    log_weights: chex.Array, address_log_probs: chex.Array, gamma: chex.Numeric = 0.0
+) -> chex.Array:
+    """The multi-sample bound with the asymptotic OVIS gradient; Lievin et al. 2020, eq. 17.
+
+    As `vimco`, with another baseline, for which the signal-to-noise ratio grows with L:
+
+        learning_signal[l] = -log(1 - v_l) + gamma (v_l + log(1 - 1/L)).
+
+    At gamma = 0, for samples few of which count, the baseline is the bound with w_l replaced by 0:
+    no sample's baseline knows the sample, and there is no bias. At gamma = 1, for samples most of
+    which count, the factor of log q(a) is log((1 - 1/L) / (1 - v_l)): the noise falls, and a bias
+    comes in that vanishes as L grows.
+
+    Args:
+      log_weights: `[L]`, L at least 2, in nats; -inf is a weight of zero.
+      address_log_probs: `[L]`, log q(a) of the samples, with their gradient.
+      gamma: a scalar from 0 to 1; passes no gradient.
+
+    Returns:
+      The bound, a scalar in nats.
+
+    Raises:
+      ValueError: fewer than 2 samples, shapes that differ, integers.
+    """
+    arrays, dtype = as_pair(log_weights, address_log_probs, gamma=gamma)
+    log_weights, address_log_probs, gamma = arrays
+    check_two("ovis", log_weights)
+    logs = jax.lax.stop_gradient(log_weights)
+    largest = jnp.max(logs)
+    logs = logs - jnp.where(jnp.isfinite(largest), largest, 0.0)
+    log_total = _log_sum_exp(logs)
+    weights = jnp.exp(logs - jnp.maximum(log_total, 0.0))  # 0 where all weights are
+    # The largest weight may be nearly all of the sum; then what is left is added up anew.
+    is_most = (jnp.arange(len(logs)) == jnp.argmax(logs)) & (weights > 0.5)
+    log_rest = _log_sum_exp(jnp.where(is_most, -jnp.inf, logs))
+    left = jnp.log1p(-jnp.where(is_most, 0.0, weights))
+    left = jnp.where(is_most, log_rest - jnp.maximum(log_total, 0.0), left)
+    signal = gamma * (weights + math.log1p(-1.0 / len(logs))) - left
+    signal = jnp.where(jnp.isfinite(signal) & jnp.isfinite(log_total), signal, 0.0)
     return (log_mean_exp(log_weights) + score(signal, address_log_probs)).astype(dtype)
 
 
@@ -155,3 +195,17 @@ def check_samples(log_weights: chex.Array) -> None:
     """Refuses anything but `[L]` with L at least 1."""
     if log_weights.ndim != 1 or len(log_weights) < 1:
         raise ValueError(f"log_weights is {log_weights.shape}; it must be [L] with L >= 1")
+
+
+def finite(log_weights: chex.Array) -> chex.Array:
+    """`[L]` without gradient, and 0 for what is infinite: where one is, the ELBO is no help."""
+    log_weights = jax.lax.stop_gradient(log_weights)
+    return jnp.where(jnp.isfinite(log_weights), log_weights, 0.0)
+
+
+def check_two(name: str, log_weights: chex.Array) -> None:
+    """Refuses `[L]` of a single sample."""
+    if len(log_weights) < 2:
+        raise ValueError(
+            f"log_weights has 1 sample; {name} needs at least 2: each is the others' baseline"
+        )

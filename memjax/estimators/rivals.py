@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax.estimators.multi_sample import as_pair, log_mean_exp, score
+from memjax.estimators.multi_sample import as_pair, check_two, finite, log_mean_exp, score
 from memjax.memory import checks
 
 
@@ -44,6 +44,43 @@ def reinforce(
     bound = log_mean_exp(log_weights)
     signal = bound - baseline
     signal = jnp.where(jnp.isfinite(signal), signal, 0.0)
+    return (bound + score(signal, address_log_probs)).astype(dtype)
+
+
+def rloo(log_weights: chex.Array, address_log_probs: chex.Array) -> chex.Array:
+    """The ELBO with the leave-one-out REINFORCE gradient; Kool et al. 2019.
+
+    The bound is that of one address, whatever L is: log_weights are f in E_q[f(a)], and each
+    sample's baseline is the mean of the others. With the mean m of all, value and gradient are
+
+        1/L sum_l log_weights[l],    1/(L-1) sum_l (log_weights[l] - m) d address_log_probs[l]
+
+    beside the model's own gradient, 1/L sum_l d log p(x, a_l, z_l). The mean of -d log q(a), which
+    is 0 in expectation, is left out, so nothing moves where q(a) is the posterior. In q's
+    parameters this is also VarGrad, the gradient of half the log weights' variance (Richter et al.
+    2020).
+
+    Args:
+      log_weights: `[L]`, L at least 2, in nats; with a -inf the value is -inf, and q(a) learns
+        nothing.
+      address_log_probs: `[L]`, log q(a) of the samples, with their gradient.
+
+    Returns:
+      The bound, a scalar in nats.
+
+    Raises:
+      ValueError: fewer than 2 samples, shapes that differ, integers.
+    """
+    (log_weights, address_log_probs), dtype = as_pair(log_weights, address_log_probs)
+    check_two("rloo", log_weights)
+    num_samples = len(log_weights)
+    possible = log_weights > -jnp.inf  # both sides of a `where` are differentiated
+    bound = jnp.mean(jnp.where(possible, log_weights, -jnp.inf))
+    values = finite(log_weights)
+    above = values - values[0]  # large weights are not rounded
+    signal = (above - jnp.mean(above)) / (num_samples - 1)
+    signal = jnp.where(jnp.isfinite(bound), signal, 0.0)
+    signal = signal + jnp.where(possible, 1.0 / num_samples, 0.0)  # takes -d log q(a) away
     return (bound + score(signal, address_log_probs)).astype(dtype)
 
 
@@ -96,55 +133,6 @@ def reweighted_wake_sleep(log_weights: chex.Array, address_log_probs: chex.Array
     bound, weights = jax.value_and_grad(log_mean_exp)(log_weights)  # the normalised weights
     # log_weights holds -log q(a) with the weight -v: twice v makes it v.
     return (bound + score(2.0 * weights, address_log_probs)).astype(dtype)
-
-
-def gumbel_softmax(
-    rng_key: chex.PRNGKey,
-    address_logits: chex.Array,
-    num_samples: int,
-    temperature: chex.Numeric = 1.0,
-    *,
-    straight_through: bool = False,
-) -> chex.Array:
-    """Relaxed one-hot addresses; Jang et al. 2017, Maddison et al. 2017.
-
-        y = softmax((address_logits + Gumbel noise) / temperature)
-
-    `y @ contents` stands for a read slot, and the pathwise gradient through y for the score's: use
-    `iwae` on the log weights that come of it. Biased for the categorical model, less at lower
-    temperature, where the variance grows. Straight-through, y is the exact one-hot sample,
-    a ~ q(a), and only the gradient is the relaxed one's.
-
-    Args:
-      rng_key: a JAX random key.
-      address_logits: `[N]`; a slot at -inf gets no weight.
-      num_samples: L, at least 1.
-      temperature: positive scalar.
-      straight_through: whether the value is one-hot.
-
-    Returns:
-      `[L, N]`, rows that sum to 1.
-
-    Raises:
-      ValueError: no slots, a batch of logits, `num_samples` below 1, or a temperature that is not
-        positive.
-    """
-    arrays, dtype = checks.reals(address_logits=address_logits, temperature=temperature)
-    address_logits, temperature = arrays  # float32 or wider: see `addressing.sample`
-    checks.draws(address_logits, num_samples)
-    checks.shape("temperature", temperature, ())
-    checks.positive("temperature", temperature)
-    num_slots, wide = len(address_logits), address_logits.dtype
-    noise = jax.random.gumbel(rng_key, (num_samples, num_slots), wide)
-    perturbed = address_logits[None, :] + noise
-    # Both sides of a `where` are differentiated: the temperature does not act on infinities.
-    possible = perturbed > -jnp.inf
-    scaled = jnp.where(possible, perturbed, 0.0) / temperature
-    relaxed = jax.nn.softmax(jnp.where(possible, scaled, -jnp.inf), axis=1)
-    if not straight_through:
-        return relaxed.astype(dtype)
-    hard = jax.nn.one_hot(jnp.argmax(perturbed, axis=1), num_slots, dtype=wide)
-    return (hard + (relaxed - jax.lax.stop_gradient(relaxed))).astype(dtype)
 
 
 def exact(

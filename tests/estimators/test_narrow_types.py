@@ -20,13 +20,13 @@ def estimator(function, **options):
     return lambda values: (function(**values, **options), values)
 
 
-def surrogate(signals):
+def surrogate(signals, value=oracles.log_mean_exp):
     """The bound, and terms whose gradient in the log probabilities the signals are."""
 
     def of(given, values):
         given = {name: np.asarray(value, np.float64) for name, value in given.items()}
         change = values["address_log_probs"] - given["address_log_probs"]
-        bound = oracles.log_mean_exp(values["log_weights"])
+        bound = value(values["log_weights"])
         return np.array(bound + np.sum(signals(**given) * change))
 
     return of
@@ -41,6 +41,127 @@ def vimco(baseline):
 def reinforce_signal(log_weights, address_log_probs, baseline):
     del address_log_probs
     return oracles.log_mean_exp(log_weights) - baseline
+
+
+def rloo_signals(log_weights, address_log_probs):
+    size = len(address_log_probs)
+    return (log_weights - log_weights.mean()) / (size - 1) + 1 / size
+
+
+def ovis_signals(log_weights, address_log_probs, gamma):
+    weights, size = oracles.softmax(log_weights), len(address_log_probs)
+    return gamma * (weights + np.log(1 - 1 / size)) - np.log(1 - weights)
+
+
+def unordered_set(given, values):
+    """Weights and signals from the probabilities of all orders of the set; Kool et al. 2020."""
+    probs = np.exp(np.asarray(given["address_log_probs"], np.float64))
+    logs = np.asarray(given["log_weights"], np.float64)
+    size = len(probs)
+    orders = [(o, _chance(probs[list(o)])) for o in itertools.permutations(range(size))]
+    total = sum(chance for _, chance in orders)
+    first, pairs = np.zeros(size), np.zeros((size, size))
+    for order, chance in orders:
+        first[order[0]] += chance / total
+        pairs[order[:2]] += chance / total * (1 - probs[order[0]])
+    signals = (pairs * (logs[:, None] - logs[None, :])).sum(axis=1) + first
+    return surrogate(lambda **_: signals, lambda x: first @ x)(given, values)
+
+
+def _chance(probs):
+    left = 1 - np.concatenate([[0.0], np.cumsum(probs)[:-1]])
+    return np.prod(probs / left)
+
+
+def sum_and_sample(given, values):
+    """Of one that is summed and three that are sampled."""
+    probs = np.exp(np.asarray(given["address_log_probs"], np.float64))
+    logs = np.asarray(given["log_weights"], np.float64)
+    shares = np.array([probs[0], *[(1 - probs[0]) / 3] * 3])
+    others = [np.delete(logs[1:], i).mean() for i in range(3)]
+    baselines = [probs[0] * logs[0] + (1 - probs[0]) * other for other in others]
+    signals = shares * (logs - np.array([np.mean(baselines), *baselines])) + shares
+    return surrogate(lambda **_: signals, lambda x: shares @ x)(given, values)
+
+
+def drawn(sampler, **options):
+    """The log probabilities; the addresses for the oracle."""
+    return lambda values: sampler(_KEY, **values, **options)[::-1]
+
+
+def chosen(addresses, values):
+    return np.log(oracles.softmax(values["address_logits"]))[addresses]
+
+
+def relaxed(function, **options):
+    """With the logits themselves for the oracle."""
+    return lambda values: (function(_KEY, num_samples=3, **options, **values), values)
+
+
+def gumbel(rng_key, logits):
+    """One-hot samples of given logits, from the same noise."""
+    noise = np.asarray(jax.random.gumbel(rng_key, (3, len(logits)), jnp.float32), np.float64)
+    return np.eye(len(logits))[np.argmax(logits + noise, axis=1)], logits + noise
+
+
+def reinmax(given, values):
+    logits = np.asarray(given["address_logits"], np.float64)
+    hard, _ = gumbel(_KEY, logits)
+    change = values["address_logits"] - logits
+    probs = oracles.softmax(logits)
+    middle = 0.5 * (hard + oracles.softmax(logits / float(given["temperature"])))
+
+    def along(p):
+        return p * (change - (p @ change)[..., None])
+
+    return hard + 2 * along(middle) - 0.5 * along(probs)
+
+
+def again(rng_key, log_probs, hard):
+    """Perturbed log probabilities, given where they are largest."""
+    waits = np.asarray(jax.random.exponential(rng_key, hard.shape, jnp.float32), np.float64)
+    largest = (hard * waits).sum(axis=1, keepdims=True)
+    others = -np.log(waits / np.exp(log_probs) + largest)
+    return np.where(hard > 0, -np.log(largest), others)
+
+
+def gumbel_rao(given, values):
+    logits, temperature = (np.asarray(given[k], np.float64) for k in given)
+    address_rng_key, noise_rng_key = jax.random.split(_KEY)
+    hard, _ = gumbel(address_rng_key, logits)
+    log_probs = np.log(oracles.softmax(logits))
+    change = np.log(oracles.softmax(values["address_logits"])) - log_probs
+    keys = jax.random.split(noise_rng_key, 2)
+    noises = [again(rng_key, log_probs, hard) for rng_key in keys]
+    soft = np.mean([oracles.softmax((n + change) / values["temperature"]) for n in noises], axis=0)
+    return hard + soft - np.mean([oracles.softmax(n / temperature) for n in noises], axis=0)
+
+
+def relax(given, values):
+    """Of a linear bound and the sines' sum for a control, whose slopes are cosines."""
+    before, after = (
+        np.log(oracles.softmax(np.asarray(v["address_logits"], np.float64)))
+        for v in (given, values)
+    )
+    noise_rng_key, again_rng_key = jax.random.split(_KEY)
+    hard, perturbed = gumbel(noise_rng_key, before)
+    value, old = hard.sum(axis=0) @ _SLOPES, again(again_rng_key, before, hard)
+    change = (value - np.sin(old).sum()) * (hard @ (after - before)).sum()
+    change += (np.cos(perturbed) * (after - before)).sum()
+    return np.array(
+        value + change - (np.cos(old) * (again(again_rng_key, after, hard) - old)).sum()
+    )
+
+
+def dreg(given, values):
+    given = {name: np.asarray(value, np.float64) for name, value in given.items()}
+    weights = oracles.softmax(given["log_weights"])[:, None]
+    change = {name: values[name] - given[name] for name in values}
+    own = values["latent"] - (1 - weights) * change["latent"]
+    if "prior_latent" not in given:
+        return own
+    moved = change["prior_latent"]
+    return own + (1 - weights) * moved, own - weights * moved
 
 
 def nvil(given, values):
@@ -61,15 +182,15 @@ def gumbel_softmax(_, values):
     return oracles.softmax((values["address_logits"] + noise) / values["temperature"])
 
 
-def relax(values):
-    return estimators.gumbel_softmax(_KEY, num_samples=3, **values), None
-
-
 _SAMPLES = {"log_weights": normal(_L) - 40, "address_log_probs": normal(1, _L)[0] - 5}
 _EVERY = {
     "log_weights": normal(4) - 3,
     "address_log_probs": np.log(oracles.softmax(normal(1, 4)[0])),
 }
+_RELAXED = {"address_logits": normal(7), "temperature": 0.5}
+_SET = _EVERY | {"address_log_probs": np.log([0.4, 0.1, 0.25, 0.125])}
+_LATENTS = {"log_weights": normal(5), "latent": normal(5, 2)}
+_SLOPES = normal(7)
 CASES = {
     "iwae": (
         estimator(estimators.iwae),
@@ -95,7 +216,42 @@ CASES = {
         surrogate(lambda log_weights, address_log_probs: 2 * oracles.softmax(log_weights)),
         _SAMPLES,
     ),
-    "gumbel_softmax": (relax, gumbel_softmax, {"address_logits": normal(7), "temperature": 0.5}),
+    "gumbel_softmax": (relaxed(estimators.gumbel_softmax), gumbel_softmax, _RELAXED),
+    "gumbel_rao": (relaxed(estimators.gumbel_rao, num_noises=2), gumbel_rao, _RELAXED),
+    "reinmax": (relaxed(estimators.reinmax), reinmax, _RELAXED),
+    "relax": (
+        relaxed(
+            estimators.relax,
+            bound=lambda addresses: jnp.sum(addresses @ jnp.asarray(_SLOPES, addresses.dtype)),
+            control=lambda perturbed: jnp.sum(jnp.sin(perturbed)),
+        ),
+        relax,
+        {"address_logits": normal(7)},
+    ),
+    "rloo": (
+        estimator(estimators.rloo),
+        surrogate(rloo_signals, np.mean),
+        _SAMPLES,
+    ),
+    "ovis": (
+        estimator(estimators.ovis),
+        surrogate(ovis_signals),
+        _SAMPLES | {"gamma": 0.25},
+    ),
+    "unordered_set": (estimator(estimators.unordered_set), unordered_set, _SET),
+    "sum_and_sample": (estimator(estimators.sum_and_sample, num_top=1), sum_and_sample, _SET),
+    "sample_without_replacement": (
+        drawn(estimators.sample_without_replacement, num_samples=3),
+        chosen,
+        {"address_logits": normal(7)},
+    ),
+    "sample_top_and_rest": (
+        drawn(estimators.sample_top_and_rest, num_samples=3, num_top=1),
+        chosen,
+        {"address_logits": normal(7)},
+    ),
+    "dreg": (estimator(estimators.dreg), dreg, _LATENTS),
+    "gdreg": (estimator(estimators.gdreg), dreg, _LATENTS | {"prior_latent": normal(1, 5, 2)[0]}),
     "exact": (estimator(estimators.exact, num_samples=3), exact, _EVERY),
 }
 
