@@ -3,6 +3,7 @@
 Source: Bornschein et al., Variational Memory Addressing in Generative Models, 2017 (VMA below).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -122,8 +123,9 @@ class VMA(nn.Module):
             self.query_embedding = self._image_embedding(own)
         sizes = (tuple(self.image_shape), self.latent_size)
         if self.num_filters:
-            nets = (self.num_filters, hidden_sizes, self.zero_output)
-            self.nets: nn.Module = ConditionalNets(*sizes, *nets)
+            self.nets: nn.Module = ConditionalNets(
+                *sizes, self.num_filters, hidden_sizes, zero_output=self.zero_output
+            )
         else:
             self.nets = DenseConditionalNets(
                 *sizes,
@@ -307,6 +309,8 @@ def _check(model: VMA) -> None:
         raise UserError(f"num_samples is {model.num_samples}; VIMCO needs at least 2")
     if model.num_slots < 0:
         raise UserError(f"num_slots is {model.num_slots}; it must be 0 (the support) or more")
+    if not 0.0 < model.slot_scale < math.inf:
+        raise UserError(f"slot_scale is {model.slot_scale}; it must be above 0 and finite")
     if model.tied_embeddings and model.num_slots:
         raise UserError(f"tied_embeddings needs num_slots 0 (the support); it is {model.num_slots}")
     if model.address_prior not in ("learned", "flat"):

@@ -144,11 +144,7 @@ def _build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     if l2:
         clip = optax.chain(optax.add_decayed_weights(l2, _all_but_memory), clip)
     update = optax.chain(clip, make(**fields))
-    if memory_rate == 1.0:
-        return update
-    if not 0.0 < memory_rate < math.inf:
-        raise UserError(f"optimizer.memory_rate is {memory_rate}; it must be above 0 and finite")
-    return optax.chain(update, optax.masked(optax.scale(memory_rate), _only_memory))
+    return update if memory_rate == 1.0 else optax.chain(update, _scale_memory(memory_rate))
 
 
 def _optax(name: str) -> Any:
@@ -186,19 +182,25 @@ def _all_but_memory(params: Any) -> Any:
     return jax.tree.map(lambda is_memory: not is_memory, _is_memory(params))
 
 
-def _only_memory(params: Any) -> Any:
-    """True for parameters named `memory`.
+def _scale_memory(rate: float) -> optax.GradientTransformation:
+    """Multiplies the updates of parameters named `memory`: by an optimizer's rate, it is theirs."""
+    if not 0.0 < rate < math.inf:
+        raise UserError(f"optimizer.memory_rate is {rate}; it must be above 0 and finite")
 
-    Raises:
-      UserError: there are none.
-    """
-    found = _is_memory(params)
-    if not any(jax.tree.leaves(found)):
-        raise UserError("optimizer.memory_rate is not 1.0; the model has no parameter named memory")
-    return found
+    def mask(params: Any) -> Any:
+        found = _is_memory(params)
+        if not any(jax.tree.leaves(found)):
+            raise UserError(
+                f"optimizer.memory_rate is {rate}; it must be 1.0: "
+                "the model has no parameter named memory"
+            )
+        return found
+
+    return optax.masked(optax.scale(rate), mask)
 
 
 def _is_memory(params: Any) -> Any:
+    """True for parameters named `memory`, a pytree of booleans."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: getattr(path[-1], "key", None) == "memory", params
     )

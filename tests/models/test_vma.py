@@ -160,11 +160,28 @@ def sizes(tree):
 
 
 def test_first_values():
-    """p(a) is nearly flat, slots have the size of a signal."""
-    model = tiny(embedding_size=100, num_slots=10, slot_size=10)
-    params = model.init(jax.random.key(0), method=lambda bound: bound.memory)["params"]
-    np.testing.assert_allclose(np.std(params["prior_query"]), 0.01, rtol=0.3)
-    np.testing.assert_allclose(np.std(params["memory"]), 1.0, rtol=0.3)
+    """p(a) is nearly flat, slots have the size of a signal, or the one asked for."""
+    for fields, scale in (({}, 1.0), ({"slot_scale": 0.1}, 0.1)):
+        model = tiny(embedding_size=100, num_slots=10, slot_size=10, **fields)
+        params = model.init(jax.random.key(0), method=lambda bound: bound.memory)["params"]
+        np.testing.assert_allclose(np.std(params["prior_query"]), 0.01, rtol=0.3)
+        np.testing.assert_allclose(np.std(params["memory"]), scale, rtol=0.3)
+
+
+@pytest.mark.parametrize("fields", [{}, {"num_filters": 3}], ids=str)
+def test_with_a_zero_output_every_slot_gives_the_same_image_at_first(fields):
+    model = tiny(num_slots=4, zero_output=True, **fields)
+    assert {tiny(**fields).zero_output, tiny(num_slots=4).zero_output} == {False}
+
+    @jax.jit
+    def images(rng_key):
+        def generate(model):
+            memory = model.write(rng_key)
+            return jnp.stack([model.generate_at(rng_key, memory, n) for n in range(4)])
+
+        return model.init_with_output(rng_key, method=generate)[0]
+
+    np.testing.assert_array_equal(images(jax.random.key(0)), 0.5)
 
 
 def test_no_bound_below_the_log_of_the_number_of_distinct_images():
@@ -276,6 +293,8 @@ def test_generated_and_explained_images(num_slots):
         ({"num_samples": 1}, "num_samples is 1; VIMCO needs at least 2"),
         ({"latent_size": 0}, "latent_size is 0; it must be at least 1"),
         ({"num_slots": -1}, "num_slots is -1"),
+        ({"slot_scale": 0.0}, "slot_scale is 0.0; it must be above 0 and finite"),
+        ({"slot_scale": float("nan")}, "slot_scale is nan; it must be above 0 and finite"),
         ({"num_slots": 4, "tied_embeddings": True}, "tied_embeddings needs num_slots 0"),
         (
             {"address_prior": "uniform"},

@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,6 +36,25 @@ def test_inputs_broadcast():
     params = net.init(jax.random.key(0), shared, own)
     tiled = net.apply(params, np.broadcast_to(shared, (4, 3)), own)
     np.testing.assert_allclose(net.apply(params, shared, own), tiled, rtol=1e-5, atol=1e-6)
+
+
+def test_a_zero_output_begins_at_zero_and_learns():
+    """The hidden layers begin as they do without it."""
+    inputs = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    net, rng_key = MLP((7, 5), 3, zero_output=True), jax.random.key(0)
+    params = net.init(rng_key, inputs)["params"]
+    assert not net.apply({"params": params}, inputs).any()
+    usual = MLP((7, 5), 3).init(rng_key, inputs)["params"]
+    chex.assert_trees_all_equal(params | {"output": usual["output"]}, usual)
+    gradient = jax.grad(lambda p: net.apply({"params": p}, inputs).sum())(params)
+    assert jnp.all(gradient["output"]["kernel"].any(axis=1) == (hidden_of(params, inputs) > 0))
+
+
+def hidden_of(params, inputs):
+    """Which of the last hidden units are ever on: `[units]`."""
+    return jax.nn.relu(
+        jax.nn.relu(inputs @ params["kernel"] + params["bias"]) @ params["hidden_1"]["kernel"]
+    ).max(axis=0)
 
 
 def test_image_to_vector_keeps_leading_axes():

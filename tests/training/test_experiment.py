@@ -45,6 +45,22 @@ def test_schedules_that_do_not_fit_are_refused(fields, message):
         training.build(config_with(**({"anneal_factor": 0.998} | fields)))
 
 
+def test_a_memory_has_a_learning_rate_of_its_own():
+    optimizer = training.build(config_with(learning_rate=0.5, memory_rate=30.0)).optimizer
+    params = {"net": {"kernel": jnp.ones(2)}, "layer": {"memory": jnp.ones(2)}}
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["net"]["kernel"], -0.5)
+    np.testing.assert_allclose(updates["layer"]["memory"], -15.0)
+    with pytest.raises(UserError, match="memory_rate is 30.0; it must be 1.0: the model has"):
+        optimizer.init({"net": {"kernel": jnp.ones(2)}})
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_rate_that_no_memory_can_have_is_refused(rate):
+    with pytest.raises(UserError, match=f"memory_rate is {rate}; it must be above 0 and finite"):
+        training.build(config_with(memory_rate=rate))
+
+
 def test_weight_decay_is_the_gradient_of_l2_and_spares_the_memory(tiny_config):
     tiny_config.optimizer.name = "sgd"
     tiny_config.optimizer.learning_rate = 0.5
