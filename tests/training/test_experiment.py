@@ -51,7 +51,7 @@ def test_a_memory_has_a_learning_rate_of_its_own():
     updates, _ = optimizer.update(params, optimizer.init(params), params)
     np.testing.assert_allclose(updates["net"]["kernel"], -0.5)
     np.testing.assert_allclose(updates["layer"]["memory"], -15.0)
-    with pytest.raises(UserError, match="memory_rate is 30.0; it must be 1.0: the model has"):
+    with pytest.raises(UserError, match=r"memory_rate is 30\.0; it must be 1\.0: the model has"):
         optimizer.init({"net": {"kernel": jnp.ones(2)}})
 
 
