@@ -36,8 +36,31 @@ from memjax.errors import UserError, check_at_least_one, check_one_of
 from memjax.evaluation import Curves
 from memjax.memory import causal, kanerva
 
+_CODE_SIZE = 32  # of a head
+
+
+class SoftmaxLayer(nn.Module):
+    """Softmax attention with the other layers' projections and output gate."""
+
+    features: int
+    num_heads: int
+    key_size: int
+    code_size: int
+
+    @nn.compact
+    def __call__(self, hidden, memory):
+        """`[T, D]` to `[T, features]`; it has no memory but all keys and codes."""
+        del memory
+        key, query = (nn.DenseGeneral((self.num_heads, self.key_size))(hidden) for _ in range(2))
+        code = nn.DenseGeneral((self.num_heads, self.code_size))(hidden)
+        mask = nn.make_causal_mask(hidden[:, 0])
+        found = nn.dot_product_attention(query, key, code, mask=mask).reshape(len(hidden), -1)
+        gate = nn.silu(nn.Dense(found.shape[-1])(hidden))
+        return nn.Dense(self.features)(gate * nn.RMSNorm()(found)), None
+
+
 MIXERS: dict[str, Any] = {
-    "softmax": None,
+    "softmax": SoftmaxLayer,
     "linear": partial(nets.LinearAttentionLayer, decays=False),
     "delta": partial(nets.DeltaLayer, decays=False),
     "gated_delta": nets.DeltaLayer,
@@ -87,18 +110,11 @@ class Model(nn.Module):
 
     def cache_size(self, tokens):
         """Keys and codes that softmax attention keeps of tokens `[T]`, in numbers."""
-        return 2 * len(tokens) * self.num_blocks * self.num_heads * self.key_size
+        return len(tokens) * self.num_blocks * self.num_heads * (self.key_size + _CODE_SIZE)
 
     def _mix(self, hidden, memory):
-        size = self.num_heads * self.key_size
-        if self.mixer == "softmax":
-            mask = nn.make_causal_mask(hidden[:, 0])
-            attend = nn.MultiHeadDotProductAttention(self.num_heads, None, qkv_features=size)
-            return attend(hidden, mask=mask), None
-        layer = MIXERS[self.mixer](
-            self.width, num_heads=self.num_heads, key_size=self.key_size, code_size=32, name="mixer"
-        )
-        return layer(hidden, memory)
+        sizes = {"num_heads": self.num_heads, "key_size": self.key_size, "code_size": _CODE_SIZE}
+        return MIXERS[self.mixer](self.width, **sizes, name="mixer")(hidden, memory)
 
 
 def main(argv: Sequence[str]) -> None:
