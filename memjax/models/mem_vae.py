@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from memjax import estimators
-from memjax.errors import UserError, check_at_least_one
+from memjax.errors import UserError, check_at_least_one, check_one_of
+from memjax.models import gradients
 from memjax.nets import (
     ImageFeatures,
     ImageOutputs,
@@ -46,6 +47,8 @@ class MemVAE(nn.Module):
         recognition layer, lambda of section 4; 0 for none.
       likelihood: "bernoulli", or "gaussian" with a scale for each pixel that the decoder gives.
       num_samples: L in training; 1 is the MEM-VAE, more is the MEM-IWAE.
+      latent_gradient: of z: "standard", or without the score of q(z|x), "stl" or "dreg"; see
+        `gradients.weigh`.
       batch_axes: names of the mapped axes that make up a batch.
       encoder: a net that makes features `[B, D]` of images `[B, H, W, C]`, for layer 1 of the
         recognition net; None: the pixels.
@@ -63,6 +66,7 @@ class MemVAE(nn.Module):
     local_reconstruction: float = 0.1
     likelihood: str = "bernoulli"
     num_samples: int = 1
+    latent_gradient: str = "standard"
     batch_axes: Sequence[str] = ()
     encoder: nn.Module | None = None
     decoder: nn.Module | None = None
@@ -106,8 +110,19 @@ class MemVAE(nn.Module):
         samples = distributions.repeat(posterior, self.num_samples)
         latent = distributions.draw(rng_key, samples)
         likelihood, generated, _ = self._generate(latent, train)
-        log_likelihood = likelihood.log_prob(query[None])
-        log_weights = log_likelihood + _log_prior(latent) - samples.log_prob(latent)
+        passes = [likelihood]  # the penalty's; a second one leaves the running averages alone
+
+        def log_likelihood_of(latent: chex.Array) -> chex.Array:
+            given = passes.pop() if passes else self._generate_again(latent, train)
+            return given.log_prob(query[None])
+
+        log_likelihood, log_weights = gradients.weigh(
+            self.latent_gradient,
+            log_likelihood_of,
+            distributions.standard_normal(*latent.shape),
+            samples,
+            latent,
+        )
         bound = estimators.iwae(log_weights)
         metrics = {
             "nll": -bound,
@@ -209,6 +224,13 @@ class MemVAE(nn.Module):
             activations.append(weights)
         return self._likelihood(hidden), features[::-1], activations[::-1]
 
+    def _generate_again(self, latent: chex.Array, train: bool) -> dist.Distribution:
+        """p(x|z), without a trace in the running averages."""
+        again = self.clone(parent=None).apply(
+            self.variables, latent, train, method="_generate", mutable=["batch_stats"]
+        )
+        return again[0][0]
+
     def _likelihood(self, hidden: chex.Array) -> dist.Distribution:
         shape = (*hidden.shape[:-1], *self.image_shape)
         outputs = self.pixels(hidden).reshape(shape)
@@ -249,6 +271,7 @@ def _standardize(features: chex.Array, axes: tuple[str, ...]) -> chex.Array:
 def _check(model: MemVAE) -> None:
     distributions.check_likelihood(model.likelihood)
     check_at_least_one(num_samples=model.num_samples, latent_size=model.latent_size)
+    check_one_of("latent_gradient", model.latent_gradient, gradients.LATENT_GRADIENTS[:3])
     if not model.hidden_sizes or min(model.hidden_sizes) < 1:
         raise UserError(f"hidden_sizes is {tuple(model.hidden_sizes)}; it must be sizes above 0")
     if len(model.num_slots) != len(model.hidden_sizes):

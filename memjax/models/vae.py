@@ -13,6 +13,7 @@ import numpyro.distributions as dist
 
 from memjax import estimators
 from memjax.errors import check_at_least_one, check_one_of
+from memjax.models import gradients
 from memjax.nets import (
     ImageDecoder,
     ImageEncoder,
@@ -41,6 +42,8 @@ class VAE(nn.Module):
         those behind the pyramid.
       likelihood: "bernoulli", or "gaussian" with one learned scale.
       num_samples: L in training; 1 is the VAE, more is the IWAE.
+      latent_gradient: of z: "standard", or without the score of q(z|x), "stl" or "dreg"; see
+        `gradients.weigh`.
       encoder: a net in the place of ours, from images `[B, H, W, C]` to features `[B, D]`; a linear
         layer follows.
       decoder: a net in the place of ours, from z `[B, latent_size]` to `[B, H, W, C]`: logits, or a
@@ -54,6 +57,7 @@ class VAE(nn.Module):
     hidden_sizes: Sequence[int] = (256, 128)
     likelihood: str = "bernoulli"
     num_samples: int = 1
+    latent_gradient: str = "standard"
     encoder: nn.Module | None = None
     decoder: nn.Module | None = None
 
@@ -61,6 +65,7 @@ class VAE(nn.Module):
         """Names the parameters; checks what the config says."""
         check_at_least_one(num_samples=self.num_samples, latent_size=self.latent_size)
         check_one_of("convolutions", self.convolutions, CONVOLUTIONS)
+        check_one_of("latent_gradient", self.latent_gradient, gradients.LATENT_GRADIENTS[:3])
         hidden_sizes, num_outputs = tuple(self.hidden_sizes), 2 * self.latent_size
         pyramid = self.num_filters and self.convolutions == "pyramid"
         if self.encoder is not None:
@@ -127,9 +132,11 @@ class VAE(nn.Module):
         prior = distributions.standard_normal(num_samples, self.latent_size)
         posterior = distributions.repeat(self._posterior(query), num_samples)
         latent = distributions.draw(rng_key, posterior)
-        log_likelihood = self._decode(latent).log_prob(query[None])
-        log_weights = log_likelihood + prior.log_prob(latent) - posterior.log_prob(latent)
-        return log_likelihood, log_weights
+
+        def log_likelihood(latent: chex.Array) -> chex.Array:
+            return self._decode(latent).log_prob(query[None])
+
+        return gradients.weigh(self.latent_gradient, log_likelihood, prior, posterior, latent)
 
     def _posterior(self, query: chex.Array) -> dist.Distribution:
         return distributions.diagonal_normal(self.image_encoder(query))

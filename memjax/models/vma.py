@@ -16,6 +16,7 @@ import numpyro.distributions as dist
 from memjax import estimators
 from memjax.errors import UserError, check_at_least_one, check_one_of
 from memjax.memory import addressing
+from memjax.models import gradients
 from memjax.nets import (
     MLP,
     ConditionalNets,
@@ -84,6 +85,8 @@ class VMA(nn.Module):
         every z give the same image; a `decoder` of the user's begins as it does.
       likelihood: "bernoulli", or "gaussian" with one learned scale.
       num_samples: L in training, at least 2.
+      address_estimator: of the gradient in q(a|x), see `gradients.address_estimator`.
+      latent_gradient: of the gradient in z, see `gradients.weigh`.
       encoder: a net that makes features `[B, D]` of images `[B, H, W, C]`, both x and m, for the
         MLPs of p(z|m) and q(z|m, x); None: pixels, or pyramids.
       decoder: a net in the place of ours, from the features of m and z `[B, D + latent_size]` to
@@ -106,6 +109,8 @@ class VMA(nn.Module):
     zero_output: bool = False
     likelihood: str = "bernoulli"
     num_samples: int = 4
+    address_estimator: str = "auto"
+    latent_gradient: str = "standard"
     encoder: nn.Module | None = None
     decoder: nn.Module | None = None
     embedding: nn.Module | None = None
@@ -175,13 +180,28 @@ class VMA(nn.Module):
         if train and self.likelihood == "gaussian":
             noise_rng_key, rng_key = jax.random.split(rng_key)
             query = add_uniform_noise(noise_rng_key, query)
-        joint = self._sample_joint(rng_key, query, memory, self.num_samples)
-        objective = estimators.vimco(joint.log_weights, joint.address_log_probs)
+        name = gradients.address_estimator(
+            self.address_estimator,
+            len(memory.prior_logits),
+            self.num_samples,
+            self.latent_gradient,
+        )
+        if name == "exact":
+            joint, shares = self._enumerate_joint(rng_key, query, memory)
+            objective = estimators.exact(
+                joint.log_weights, joint.address_log_probs, self.num_samples
+            )
+        else:
+            joint = self._sample_joint(rng_key, query, memory, self.num_samples)
+            shares = jnp.full(self.num_samples, 1.0 / self.num_samples)
+            objective = gradients.ADDRESS_ESTIMATORS[name](
+                joint.log_weights, joint.address_log_probs
+            )
         metrics = {
             "nll": -objective,
-            "reconstruction": -jnp.mean(joint.samples.log_likelihood),
+            "reconstruction": -shares @ joint.samples.log_likelihood,
             "kl_address": joint.kl_address,
-            "kl_latent": jnp.mean(joint.samples.kl_latent),
+            "kl_latent": shares @ joint.samples.kl_latent,
             "address_prior_entropy": dist.Categorical(logits=memory.prior_logits).entropy(),
         }
         return objective, metrics
@@ -243,24 +263,41 @@ class VMA(nn.Module):
         addresses, address_log_probs = addressing.sample(
             address_rng_key, posterior_logits, num_samples
         )
-        samples = self._sample_latent(latent_rng_key, query, self._read(memory, addresses))
-        log_prior = jax.nn.log_softmax(memory.prior_logits)[addresses]
+        return self._joint(
+            latent_rng_key, query, memory, addresses, posterior_logits, address_log_probs
+        )
+
+    def _enumerate_joint(self, rng_key, query, memory) -> tuple[Joint, chex.Array]:
+        """A sample of z at every address; and q(a|x) `[N]`."""
+        posterior_logits = self._posterior_logits(query, memory)
+        log_probs = jax.nn.log_softmax(posterior_logits)
+        addresses = jnp.arange(len(log_probs))
+        joint = self._joint(rng_key, query, memory, addresses, posterior_logits, log_probs)
+        return joint, jax.lax.stop_gradient(jnp.exp(log_probs))
+
+    def _joint(self, rng_key, query, memory, addresses, posterior_logits, log_probs) -> Joint:
+        log_ratio = jax.nn.log_softmax(memory.prior_logits)[addresses] - log_probs
+        samples = self._sample_latent(rng_key, query, self._read(memory, addresses), log_ratio)
         return Joint(
             samples=samples,
-            log_weights=samples.log_weights + (log_prior - address_log_probs),
-            address_log_probs=address_log_probs,
+            log_weights=samples.log_weights + log_ratio,
+            address_log_probs=log_probs,
             kl_address=addressing.kl_divergence(posterior_logits, memory.prior_logits),
         )
 
-    def _sample_latent(self, rng_key: chex.PRNGKey, query: chex.Array, slots: Any) -> AtAddresses:
+    def _sample_latent(
+        self, rng_key: chex.PRNGKey, query: chex.Array, slots: Any, log_ratio: chex.Numeric = 0.0
+    ) -> AtAddresses:
         prior, posterior = self.nets.prior(slots), self.nets.posterior(slots, query)
-        latent = distributions.draw(rng_key, posterior)
-        log_likelihood = self._decode(slots, latent).log_prob(query[None])
-        return AtAddresses(
-            log_likelihood=log_likelihood,
-            log_weights=log_likelihood + prior.log_prob(latent) - posterior.log_prob(latent),
-            kl_latent=dist.kl_divergence(posterior, prior),
+        log_likelihood, log_weights = gradients.weigh(
+            self.latent_gradient,
+            lambda latent: self._decode(slots, latent).log_prob(query[None]),
+            prior,
+            posterior,
+            distributions.draw(rng_key, posterior),
+            log_ratio,
         )
+        return AtAddresses(log_likelihood, log_weights, dist.kl_divergence(posterior, prior))
 
     def _read(self, memory: Memory, addresses: chex.Array) -> Any:
         if memory.features is not None:
@@ -319,4 +356,5 @@ def _check(model: VMA) -> None:
         raise UserError(
             f"num_filters is {model.num_filters}; beside an encoder or a decoder it must be 0"
         )
+    gradients.check(model.address_estimator, model.latent_gradient)
     check_one_of("similarity", model.similarity, addressing.KINDS)

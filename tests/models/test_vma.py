@@ -108,7 +108,7 @@ def test_weights_average_to_the_exact_joint_and_likelihood(fields):
 @pytest.mark.parametrize("num_slots", [0, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_bound_and_its_metrics(num_slots):
     """Of the same draws as the weights'; with that test, it is below the likelihood."""
-    model = tiny(num_samples=16, num_slots=num_slots)
+    model = tiny(num_samples=16, num_slots=num_slots, address_estimator="vimco")
     variables, (query, support) = initialize(model), inputs(model)
     rng_key = jax.random.key(1)
 
