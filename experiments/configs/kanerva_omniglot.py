@@ -31,6 +31,9 @@ def get_config() -> ConfigDict:
     config.model.addressing = "key"
     config.model.diagonal = False
     config.model.kl_warmup_steps = 4_000
+    config.model.kl_weight = 1.0
+    config.model.denoising_weight = 0.0
+    config.model.denoising_readings = 2
     config.optimizer.learning_rate = 1e-4
     config.training.num_steps = 200_000
     return config

@@ -13,7 +13,8 @@ from memjax.errors import UserError, check_at_least_one
 from memjax.evaluation import reading
 from memjax.evaluation.options import cut, up_to
 from memjax.evaluation.run import Run
-from memjax.evaluation.tasks import denoise, generate
+from memjax.evaluation.tasks import generate
+from memjax.models import denoising
 
 Stroke = Sequence[tuple[float, float]]
 
@@ -88,7 +89,7 @@ def respond(
     draw_rng_key, noise_rng_key, *rng_keys = jax.random.split(jax.random.key(seed), 5)
     images = run.draw_episodes(draw_rng_key, 1, num_images)
     query = jnp.asarray(drawing, images.dtype)[None, None]
-    corrupted = denoise.salt_and_pepper(noise_rng_key, query, flip_rate)
+    corrupted = denoising.salt_and_pepper(noise_rng_key, query, flip_rate)
 
     def write(rng_key: chex.PRNGKey, episode: chex.Array):
         return run.write_episodes(rng_key, episode)

@@ -105,8 +105,10 @@ class AddressesSupport(Protocol):
 class WritesEpisodes(Protocol):
     """Writes an episode into one memory, and reads each of its images back."""
 
-    def read(self, rng_key: chex.PRNGKey, query: chex.Array, memory: Any) -> Images:
-        """What is read at one image `[H, W, C]`."""
+    def read(
+        self, rng_key: chex.PRNGKey, query: chex.Array, memory: Any, *, by: str = "samples"
+    ) -> Images:
+        """What is read at one image `[H, W, C]`, by samples or as the model offers beside."""
         ...
 
     def read_at_random(self, rng_key: chex.PRNGKey, memory: Any) -> Images:

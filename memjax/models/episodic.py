@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from memjax.errors import UserError, check_at_least_one
+from memjax.errors import UserError, check_at_least_one, check_one_of
+from memjax.models import denoising
 from memjax.models.contract import Images
 from memjax.nets import (
     MLP,
@@ -26,6 +27,9 @@ from memjax.nets import (
     as_floats,
     distributions,
 )
+
+READINGS = ("samples", "means", "modes")
+_CLIMBING_STEPS = 20
 
 
 class Joint(NamedTuple):
@@ -76,6 +80,10 @@ class EpisodicVAE(nn.Module):
       kl_warmup_steps: steps over which both KL terms of the objective rise from
         `kl_warmup_start` to 1; 0 for none. Metrics are never scaled.
       kl_warmup_start: where they begin.
+      kl_weight: what they rise to; below 1, which the paper does not have, addresses say more.
+      denoising_weight: in training, of the mean of -log p(x|z) over `denoising_readings` of what
+        `denoising.corrupt` makes of x, by the means; the paper's model is not trained for that.
+      denoising_readings: the first of the corrupted image, each other of what the one before gave.
       encoder: a net in the place of ours, from images `[B, H, W, C]` to features `[B, D]`; a linear
         layer follows.
       decoder: a net in the place of ours, from z `[B, code_size]` to `[B, H, W, C]`: logits, or a
@@ -95,6 +103,9 @@ class EpisodicVAE(nn.Module):
     address_scale: float = 0.1
     kl_warmup_steps: int = 0
     kl_warmup_start: float = 0.02
+    kl_weight: float = 1.0
+    denoising_weight: float = 0.0
+    denoising_readings: int = 2
     encoder: nn.Module | None = None
     decoder: nn.Module | None = None
 
@@ -162,7 +173,7 @@ class EpisodicVAE(nn.Module):
         self, rng_key: chex.PRNGKey, query: chex.Array | Encoded, memory: Any, *, train: bool
     ) -> tuple[chex.Array, dict[str, chex.Array]]:
         """The bound (KM eq. 12) of one image `[H, W, C]` of what is written; metrics in nats."""
-        noise_rng_key, read_rng_key = jax.random.split(rng_key)
+        noise_rng_key, read_rng_key, denoise_rng_key = jax.random.split(rng_key, 3)
         if not isinstance(query, Encoded):
             query = self.encode(noise_rng_key, as_floats("query", query), train=train)
         joint = self._sample_joint(read_rng_key, memory, query.embedding)
@@ -170,6 +181,9 @@ class EpisodicVAE(nn.Module):
         kl_address = dist.kl_divergence(joint.address_posterior, joint.address_prior)
         kl_latent = dist.kl_divergence(joint.latent_posterior, joint.latent_prior)
         objective = -reconstruction - self._kl_scale(train) * (kl_address + kl_latent)
+        if train and self.denoising_weight:
+            denoised = self._denoising(denoise_rng_key, query.image, memory)
+            objective = objective + self.denoising_weight * denoised
         metrics = {
             "nll": reconstruction + kl_address + kl_latent,
             "reconstruction": reconstruction,
@@ -178,12 +192,42 @@ class EpisodicVAE(nn.Module):
         }
         return objective, metrics
 
-    def read(self, rng_key: chex.PRNGKey, query: chex.Array | Encoded, memory: Any) -> Images:
-        """One iteration of reading (KM algorithm 1) at one image `[H, W, C]`."""
+    def read(
+        self,
+        rng_key: chex.PRNGKey,
+        query: chex.Array | Encoded,
+        memory: Any,
+        *,
+        by: str = "samples",
+    ) -> Images:
+        """One iteration of reading at one image `[H, W, C]`.
+
+        Args:
+          rng_key: a JAX random key.
+          query: the image.
+          memory: what was written.
+          by: one of `READINGS`. "samples": of y, z and x, KM algorithm 1. "means": of all three.
+            "modes", an extension: y climbs from the mean of q(y|x) to a mode of p(x|y, M), as KM
+            section 3.5 would have q(y|x, M) do, each pixel being noise with chance 0.2; z is the
+            mean, and x is rounded. Written images then stay as they are.
+
+        Returns:
+          The mean of p(x|z), and what the next reading asks with: a sample, the mean or the mode.
+
+        Raises:
+          UserError: another word.
+        """
+        check_one_of("by", by, READINGS)
         joint_rng_key, sample_rng_key = jax.random.split(rng_key)
-        embedding = self._encoded("query", query).embedding
-        joint = self._sample_joint(joint_rng_key, memory, embedding)
-        return _images(sample_rng_key, joint.likelihood)
+        query = self._encoded("query", query)
+        if by == "samples":
+            joint = self._sample_joint(joint_rng_key, memory, query.embedding)
+            return _images(sample_rng_key, joint.likelihood)
+        image = query.image if by == "modes" else None
+        likelihood = self._sample_joint(None, memory, query.embedding, image).likelihood
+        rounds = by == "modes" and self.likelihood == "bernoulli"
+        mean = likelihood.mean
+        return Images(mean, jnp.round(mean) if rounds else mean)
 
     def log_weights(
         self, rng_key: chex.PRNGKey, query: chex.Array | Encoded, memory: Any, num_samples: int
@@ -224,11 +268,32 @@ class EpisodicVAE(nn.Module):
         images = as_floats(name, images)
         return Encoded(images, self.image_encoder(images))
 
-    def _sample_joint(self, rng_key: chex.PRNGKey, memory: Any, embedding: chex.Array) -> Joint:
-        """Draws y and z for an image, which the memory holds or nearly holds; KM eq. 7."""
-        noise_rng_key, address_rng_key, latent_rng_key = jax.random.split(rng_key, 3)
+    def _denoising(self, rng_key: chex.PRNGKey, image: chex.Array, memory: Any) -> chex.Array:
+        """The mean of log p(image|z) over readings that begin at a corrupted image."""
+        query, total = denoising.corrupt(rng_key, image), 0.0
+        for _ in range(self.denoising_readings):
+            embedding = self.image_encoder(jax.lax.stop_gradient(query))
+            likelihood = self._sample_joint(None, memory, embedding).likelihood
+            total, query = total + likelihood.log_prob(image), likelihood.mean
+        return total / self.denoising_readings
+
+    def _sample_joint(
+        self,
+        rng_key: chex.PRNGKey | None,
+        memory: Any,
+        embedding: chex.Array,
+        climb_to: chex.Array | None = None,
+    ) -> Joint:
+        """Draws y and z for an image, which the memory holds or nearly holds; KM eq. 7.
+
+        Without a key y and z are the means; with an image to climb to, y is moved towards it.
+        """
+        rng_keys = (None,) * 3 if rng_key is None else jax.random.split(rng_key, 3)
+        noise_rng_key, address_rng_key, latent_rng_key = rng_keys
         address_posterior = self._address_posterior(noise_rng_key, memory, embedding)
-        address = distributions.draw(address_rng_key, address_posterior)
+        address = _draw(address_rng_key, address_posterior)
+        if climb_to is not None:
+            address = self._climb(memory, address, address_posterior.base_dist.scale, climb_to)
         latent_prior = self._latent_prior(memory, address)
         latent_posterior = latent_prior
         if self.bottom_up:
@@ -238,7 +303,7 @@ class EpisodicVAE(nn.Module):
             latent_posterior = dist.Normal(
                 latent_prior.mean + correction.mean, jnp.sqrt(correction.variance)
             ).to_event(1)
-        latent = distributions.draw(latent_rng_key, latent_posterior)
+        latent = _draw(latent_rng_key, latent_posterior)
         return Joint(
             address_prior=self._address_prior(),
             address_posterior=address_posterior,
@@ -249,6 +314,21 @@ class EpisodicVAE(nn.Module):
             likelihood=self._decode(latent),
         )
 
+    def _climb(
+        self, memory: Any, address: chex.Array, scale: chex.Array, image: chex.Array
+    ) -> chex.Array:
+        """Moves y to where what is read explains the image, by steps of one deviation at most."""
+
+        def log_likelihood(address: chex.Array) -> chex.Array:
+            likelihood = self._decode(self._latent_prior(memory, address).mean)
+            return denoising.robust_log_prob(likelihood, image)
+
+        def step(address: chex.Array, _: None) -> tuple[chex.Array, None]:
+            move = scale * jax.grad(log_likelihood)(address)
+            return address + scale * move / jnp.maximum(1.0, jnp.linalg.norm(move)), None
+
+        return jax.lax.scan(step, address, length=_CLIMBING_STEPS)[0]
+
     def _decode(self, latent: chex.Array) -> dist.Distribution:
         return self.pixels(self.image_decoder(latent))
 
@@ -257,23 +337,27 @@ class EpisodicVAE(nn.Module):
         return distributions.standard_normal(self.address_latent_size)
 
     def _address_posterior(
-        self, noise_rng_key: chex.PRNGKey, memory: Any, embedding: chex.Array
+        self, noise_rng_key: chex.PRNGKey | None, memory: Any, embedding: chex.Array
     ) -> dist.Distribution:
-        """q(y|x), which may look at the memory."""
+        """q(y|x), which may look at the memory; without a key, without noise."""
         del memory
-        noise = jax.random.normal(noise_rng_key, embedding.shape, embedding.dtype)
-        return distributions.diagonal_normal(
-            self.address_posterior(embedding + self.address_noise * noise), self.address_scale
-        )
+        if noise_rng_key is not None:
+            noise = jax.random.normal(noise_rng_key, embedding.shape, embedding.dtype)
+            embedding = embedding + self.address_noise * noise
+        return distributions.diagonal_normal(self.address_posterior(embedding), self.address_scale)
 
     def _kl_scale(self, train: bool) -> chex.Numeric:
         if not self.kl_warmup_steps:
-            return 1.0
+            return self.kl_weight
         steps = self.steps.value
         if train and not self.is_initializing():
             self.steps.value = steps + 1.0
-        rise = (1.0 - self.kl_warmup_start) * steps / self.kl_warmup_steps
-        return jnp.minimum(1.0, self.kl_warmup_start + rise)
+        share = jnp.minimum(1.0, steps / self.kl_warmup_steps)
+        return self.kl_warmup_start + (self.kl_weight - self.kl_warmup_start) * share
+
+
+def _draw(rng_key: chex.PRNGKey | None, distribution: dist.Distribution) -> chex.Array:
+    return distribution.mean if rng_key is None else distributions.draw(rng_key, distribution)
 
 
 def _images(rng_key: chex.PRNGKey, likelihood: dist.Distribution) -> Images:
@@ -285,10 +369,13 @@ def _check(model: EpisodicVAE) -> None:
         code_size=model.code_size,
         address_latent_size=model.address_latent_size,
         mlp_size=model.mlp_size,
+        denoising_readings=model.denoising_readings,
     )
     for field in ("noise_var", "address_scale"):
         value = getattr(model, field)
         if value <= 0:
             raise UserError(f"{field} is {value}; it must be above 0")
-    if model.address_noise < 0:
-        raise UserError(f"address_noise is {model.address_noise}; it must not be negative")
+    for field in ("address_noise", "kl_weight", "denoising_weight"):
+        value = getattr(model, field)
+        if value < 0:
+            raise UserError(f"{field} is {value}; it must not be negative")

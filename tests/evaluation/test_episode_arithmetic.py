@@ -15,6 +15,7 @@ from memjax.evaluation.tasks import (
     interpolate,
     weights,
 )
+from memjax.models import Images, denoising
 from tests.evaluation.fakes import class_of, halving_run, make_run, mean_error, number_of
 
 
@@ -24,7 +25,7 @@ def test_denoising_errors_are_means_over_pixels_after_each_reading():
     assert [(row["noise"], row["iteration"]) for row in report.table] == [
         (noise, k) for noise in ("block", "salt_and_pepper") for k in range(3)
     ]
-    assert list(report.curves["denoise"]) == ["24 images"]
+    assert list(report.curves["denoise"]) == ["24 images", "24 images, their own"]
     rows, written = report.grids["denoise_block"], np.asarray(run.fetched[0].query)
     np.testing.assert_array_equal(rows["written"], written[0, :10])
     blocks = np.all(rows["corrupted"] == 1.0, axis=-1)
@@ -43,13 +44,43 @@ def test_denoising_errors_are_means_over_pixels_after_each_reading():
         assert list(x) == list(errors) and y == list(errors.values())
 
 
+def test_ways_to_read_stand_side_by_side_with_whose_image_is_nearest():
+    """By "samples" a reading halves an image, by "means" it is always the first written one."""
+
+    def read(rng_key, query, memory, by="samples"):
+        return Images(0.5 * query, 0.75 * query) if by == "samples" else Images(memory[0], query)
+
+    report = denoise.evaluate(
+        halving_run(read=read),
+        num_images=4,
+        num_iterations=1,
+        episode_length=4,
+        by="samples,means",
+    )
+    assert [(row["by"], row["iteration"]) for row in report.table[:4]] == [
+        ("samples", 0), ("samples", 1), ("means", 0), ("means", 1)
+    ]  # fmt: skip
+    first, last = report.table[0], report.table[3]
+    assert first["own"] == 1.0 and first["nearest"] == first["error"]
+    assert (last["own"], last["nearest"]) == (0.25, 0.0)
+    rows = report.grids["denoise_block_by_means"]
+    errors = [mean_error(image, rows["written"][0]) for image in rows["written"]]
+    assert last["error"] == pytest.approx(np.mean(errors), rel=1e-5)
+    for panel in report.curves["denoise"].values():
+        assert list(panel.lines) == [
+            f"{noise}_by_{way}"
+            for noise in ("block", "salt_and_pepper")
+            for way in ("samples", "means")
+        ]
+
+
 @pytest.mark.parametrize(("height", "side"), [(28, 12), (56, 24), (8, 3), (4, 2), (1, 1)])
 def test_a_block_is_12_of_28_pixels(height, side):
-    assert denoise.block_size(height) == side
+    assert denoising.block_size(height) == side
 
 
 def test_a_block_may_lie_anywhere_and_covers_all_channels():
-    block = np.asarray(denoise.block(jax.random.key(0), jnp.zeros((400, 3, 5, 2)), 2))
+    block = np.asarray(denoising.block(jax.random.key(0), jnp.zeros((400, 3, 5, 2)), 2))
     np.testing.assert_array_equal(block[..., 0], block[..., 1])
     corners = {tuple(np.argwhere(image)[0]) for image in block[..., 0]}
     assert corners == {(row, column) for row in (0, 1) for column in (0, 1, 2, 3)}
@@ -58,7 +89,7 @@ def test_a_block_may_lie_anywhere_and_covers_all_channels():
 
 def test_salt_and_pepper_set_as_many_pixels_to_1_as_to_0():
     noisy = np.asarray(
-        denoise.salt_and_pepper(jax.random.key(0), jnp.full((40, 16, 16, 2), 0.5), 0.3)
+        denoising.salt_and_pepper(jax.random.key(0), jnp.full((40, 16, 16, 2), 0.5), 0.3)
     )
     np.testing.assert_array_equal(noisy[..., 0], noisy[..., 1])
     for value, share in ((0.0, 0.15), (0.5, 0.7), (1.0, 0.15)):

@@ -15,6 +15,7 @@ from memjax.evaluation.tasks import (
     interpolate,
     weights,
 )
+from memjax.models import denoising
 
 
 def test_denoise_measures_each_reading(kanerva_run):
@@ -33,14 +34,14 @@ def test_denoise_measures_each_reading(kanerva_run):
 
 def test_corruptions_change_what_they_say():
     images = jnp.zeros((3, 5, 28, 28, 1))
-    block = denoise.block(jax.random.key(0), images, denoise.block_size(28))
+    block = denoising.block(jax.random.key(0), images, denoising.block_size(28))
     np.testing.assert_array_equal(jnp.sum(block, axis=(2, 3, 4)), 144.0)
     assert len(np.unique(np.asarray(block).reshape(15, -1), axis=0)) == 15
     rows = np.asarray(jnp.max(block, axis=(3, 4)))
     assert np.all(np.sum(rows, axis=-1) == 12)
-    noisy = denoise.salt_and_pepper(jax.random.key(0), images, 0.4)
+    noisy = denoising.salt_and_pepper(jax.random.key(0), images, 0.4)
     assert abs(float(jnp.mean(noisy)) - 0.2) < 0.02
-    np.testing.assert_array_equal(denoise.salt_and_pepper(jax.random.key(0), images, 0.0), images)
+    np.testing.assert_array_equal(denoising.salt_and_pepper(jax.random.key(0), images, 0.0), images)
 
 
 def test_a_reading_asks_with_what_was_read_before(kanerva_run):

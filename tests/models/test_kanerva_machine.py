@@ -9,8 +9,10 @@ import pytest
 import scipy.special
 import scipy.stats
 
+from memjax.errors import UserError
 from memjax.memory import kanerva
-from memjax.models import KanervaMachine
+from memjax.models import KanervaMachine, denoising
+from memjax.models.episodic import READINGS
 from tests import oracles
 from tests.models.common import (
     apply,
@@ -295,6 +297,85 @@ def test_what_is_written_is_read_and_pictured():
     np.testing.assert_array_equal(pictures["reconstruction"], found[0].mean)
 
 
+def test_a_reading_by_means_draws_nothing_and_one_by_modes_rounds_and_explains_the_image_better():
+    model = tiny(likelihood="bernoulli")
+    variables, (query, support) = initialize(model), inputs(model)
+
+    @jax.jit
+    def run(rng_key):
+        bound = model.bind(variables)
+        memory = bound.write(jax.random.key(0), support)
+        found = {by: bound.read(rng_key, query, memory, by=by) for by in READINGS}
+        posterior = bound._address_posterior(None, memory, bound.encode(rng_key, query).embedding)
+        start, scale = posterior.mean, posterior.base_dist.scale
+        top = bound._climb(memory, start, scale, query)
+
+        def log_prob(address):
+            likelihood = bound._decode(bound._latent_prior(memory, address).mean)
+            return denoising.robust_log_prob(likelihood, query)
+
+        steps = jnp.linalg.norm((top - start) / scale)
+        return found, (log_prob(start), log_prob(top)), steps
+
+    (found, (before, after), steps), (again, *_) = run(jax.random.key(1)), run(jax.random.key(2))
+    for by in ("means", "modes"):
+        np.testing.assert_array_equal(found[by].mean, again[by].mean)
+    np.testing.assert_array_equal(found["means"].sample, found["means"].mean)
+    np.testing.assert_array_equal(found["modes"].sample, np.round(found["modes"].mean))
+    assert np.any(found["samples"].mean != again["samples"].mean)
+    assert after > before and 0 < steps < 20.01
+
+
+def test_a_way_to_read_that_is_none_is_refused():
+    model = tiny()
+    bound = model.bind(initialize(model))
+    with pytest.raises(UserError, match="by is 'mode'; it must be one of samples, means, modes"):
+        bound.read(jax.random.key(0), inputs(model)[0], None, by="mode")
+
+
+def test_denoising_adds_what_readings_by_means_say_of_the_image():
+    model = tiny(denoising_weight=3.0, denoising_readings=2, kl_weight=0.25, address_noise=0.0)
+    variables, (query, support) = initialize(model), inputs(model)
+
+    @jax.jit
+    def run(rng_key):
+        bound = model.bind(variables)
+        memory = bound.write(jax.random.key(0), support)
+        first = denoising.corrupt(jax.random.split(rng_key, 3)[2], query)
+        second = bound.read(rng_key, first, memory, by="means").mean
+        third = bound.read(rng_key, second, memory, by="means").mean
+        terms = [jnp.sum(jnp.log(query * p + (1 - query) * (1 - p))) for p in (second, third)]
+        found = [bound(rng_key, query, memory, train=train) for train in (True, False)]
+        return found, jnp.stack(terms)
+
+    ((trained, metrics), (held_out, same)), terms = run(jax.random.key(1))
+    bound = -metrics["reconstruction"] - 0.25 * (metrics["kl_address"] + metrics["kl_latent"])
+    np.testing.assert_allclose(held_out, bound, rtol=1e-5)
+    np.testing.assert_allclose(trained, bound + 3.0 * np.mean(terms), rtol=1e-5)
+    np.testing.assert_allclose(metrics["nll"], same["nll"], rtol=1e-6)
+
+
+def test_a_third_of_the_corrupted_images_each_are_blocks_noise_and_as_they_were():
+    images = jax.vmap(denoising.corrupt, (0, None))(
+        jax.random.split(jax.random.key(0), 600), jnp.full((12, 7, 1), 0.5)
+    )
+    changed = np.asarray(jnp.sum(images != 0.5, axis=(1, 2, 3)))
+    whites = np.asarray(jnp.sum(images == 1.0, axis=(1, 2, 3)))
+    kept, block = changed == 0, (changed == 25) & (whites == 25)
+    shares = kept.mean(), block.mean(), 1 - kept.mean() - block.mean()
+    np.testing.assert_allclose(shares, [0.3, 0.35, 0.35], atol=0.06)
+    assert abs(changed[~kept & ~block].mean() / 84 - 0.15) < 0.02
+
+
+def test_a_pixel_that_is_noise_costs_no_more_than_noise_does():
+    image, p = np.array([[[0.0], [1.0]]]), np.array([[[0.3], [1e-12]]])
+    found = denoising.robust_log_prob(dist.Bernoulli(probs=p).to_event(3), image)
+    np.testing.assert_allclose(found, np.log(0.8 * 0.7 + 0.1) + np.log(0.1), rtol=1e-5)
+    found = denoising.robust_log_prob(dist.Normal(p, 0.1).to_event(3), image)
+    density = scipy.stats.norm.pdf(image, p, 0.1)
+    np.testing.assert_allclose(found, np.sum(np.log(0.8 * density + 0.2)), rtol=1e-5)
+
+
 def test_what_is_encoded_once_stands_for_its_images():
     """Given wherever images are, it gives what they give."""
     model = tiny()
@@ -339,6 +420,9 @@ def test_grey_levels_are_encoded_with_their_noise_in_training():
         ({"num_slots": 0}, "num_slots is 0; it must be at least 1"),
         ({"noise_var": 0.0}, "noise_var is 0.0; it must be above 0"),
         ({"address_noise": -1.0}, "address_noise is -1.0; it must not be negative"),
+        ({"kl_weight": -1.0}, "kl_weight is -1.0; it must not be negative"),
+        ({"denoising_weight": -1.0}, "denoising_weight is -1.0; it must not be negative"),
+        ({"denoising_readings": 0}, "denoising_readings is 0; it must be at least 1"),
         ({"num_filters": 2}, "images are 3 x 3; the convolutions halve them 3 times"),
     ],
 )

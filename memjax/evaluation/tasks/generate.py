@@ -26,6 +26,7 @@ def evaluate(
     episode_length: int = up_to(12),
     num_iterations: int = 8,
     num_episodes: int = 16,
+    by: str = "samples",
     beside: str = "",
     save: str = "",
     seed: int = 0,
@@ -41,6 +42,7 @@ def evaluate(
       episode_length: images written, and as many samples drawn.
       num_iterations: readings after the first image.
       num_episodes: over which the numbers are means; the first is shown.
+      by: how to read; see `denoise`.
       beside: folder of a trained VAE, whose samples are encoded and decoded as often.
       save: "npz" or "png": writes what the memories' last readings give as files.
       seed: of episodes and samples.
@@ -58,7 +60,7 @@ def evaluate(
         rng_key = jax.random.fold_in(jax.random.key(seed), count)
         draw_rng_key, sample_rng_key = jax.random.split(rng_key)
         written = run.draw_episodes(draw_rng_key, num_episodes, episode_length, count)
-        arguments = sample_rng_key, written, episode_length, num_iterations
+        arguments = sample_rng_key, written, episode_length, num_iterations, by
         systems = {"memory": from_memory(run, *arguments)}
         if twin:
             systems["VAE"] = _from_vae(twin, sample_rng_key, written.shape[:2], num_iterations)
@@ -97,6 +99,7 @@ def from_memory(
     written: chex.Array,
     num_samples: int,
     num_iterations: int,
+    by: str = "samples",
 ) -> list[chex.Array]:
     """What memories of `written` `[B, T, H, W, C]` give at random keys, and by further readings.
 
@@ -105,7 +108,8 @@ def from_memory(
     write_rng_key, first_rng_key, read_rng_key = jax.random.split(rng_key, 3)
     memories = run.write_episodes(write_rng_key, written)
     first = run.sample_episodes("read_at_random", first_rng_key, num_samples, memories)
-    return [first.mean, *reading.repeat(run, read_rng_key, memories, first.sample, num_iterations)]
+    read = reading.repeat(run, read_rng_key, memories, first.sample, num_iterations, by)
+    return [first.mean, *read]
 
 
 def _from_vae(

@@ -13,7 +13,7 @@ import numpy as np
 from memjax.errors import UserError, check_at_least_one
 from memjax.evaluation.report import Curves, Report
 from memjax.evaluation.run import Run
-from memjax.evaluation.tasks.denoise import block_size
+from memjax.models.denoising import block_size
 from memjax.nets import check_images
 
 NEEDS = None
