@@ -28,7 +28,7 @@ def test_denoise_measures_each_reading(kanerva_run):
     rows = report.grids["denoise_block"]
     assert list(rows) == ["written", "corrupted", "1 readings", "2 readings"]
     assert all(images.shape == (4, 8, 8, 1) for images in rows.values())
-    x, y = report.curves["denoise"]["8 images"].lines["block"]
+    x, y = report.curves["denoise"]["block, 8 images"].lines["samples"]
     assert list(x) == [0, 1, 2] and y == [row["error"] for row in report.table[:3]]
 
 

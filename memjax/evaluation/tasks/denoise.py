@@ -50,7 +50,9 @@ def evaluate(
     episode_length = cut(episode_length, run.num_images)
     images = run.draw_episodes(rng_key, -(-num_images // episode_length), episode_length)
     ways = list(dict.fromkeys(by.split(",")))
-    table, lines, grids = [], {}, {}
+    table: list[dict] = []
+    lines: dict[str, dict] = {}
+    grids = {}
     for i, noise in enumerate(("block", "salt_and_pepper")):
         noise_rng_key, write_rng_key, read_rng_key = jax.random.split(
             jax.random.fold_in(rng_key, i), 3
@@ -69,18 +71,18 @@ def evaluate(
                 for k, step in enumerate(steps)
             ]
             table += rows
-            lines[name] = rows
+            errors = [row["error"] for row in rows]
+            lines.setdefault(noise, {})[way] = (range(len(steps)), errors)
             shown = {f"{k} readings": steps[k] for k in (1, 2, 3, num_iterations) if k < len(steps)}
             pictures = {"written": images, "corrupted": corrupted, **shown}
             grids[f"denoise_{name}"] = {
                 row: np.asarray(step[0, :_PICTURES]) for row, step in pictures.items()
             }
-    count = f"{images.shape[0] * episode_length} images"
-    labels = {count: ("error", "mean absolute error of a pixel")}
-    labels |= {f"{count}, their own": ("own", "share nearest to the own image")}
     panels = {
-        title: Curves("readings", label, {name: _line(rows, x) for name, rows in lines.items()})
-        for title, (x, label) in labels.items()
+        f"{noise.replace('_', ' ')}, {images.shape[0] * episode_length} images": Curves(
+            "readings", "mean absolute error of a pixel", by_way
+        )
+        for noise, by_way in lines.items()
     }
     return Report(table, grids, {"denoise": panels})
 
@@ -99,7 +101,3 @@ def compare(images: chex.Array, written: chex.Array) -> dict[str, float]:
         "own": float(jnp.mean(own == least)),
         "nearest": float(jnp.mean(least)),
     }
-
-
-def _line(rows: list[dict], name: str) -> tuple[list, list]:
-    return [row["iteration"] for row in rows], [row[name] for row in rows]
