@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import logging
+import os
 import sys
 from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,11 +34,18 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Prints a `UserError`, or what the system refuses, as one line and exits with status 2."""
+    """Prints a `UserError`, or what the system refuses, as one line and exits with status 2.
+
+    Ctrl-C, where nothing waits for it, is one line and status 130.
+    """
     try:
         yield
     except (UserError, OSError) as error:
         _exit(str(error))
+    except KeyboardInterrupt:
+        print_error("interrupted")
+        sys.stdout.flush()
+        os._exit(130)  # as shells have it; at once, for XLA may still compile in a thread
     except Exception as error:  # JAX has no classes of its own for these
         if "Unable to initialize backend" in str(error):  # JAX_PLATFORMS names what is not there
             _exit(str(error))

@@ -1,6 +1,7 @@
 """What a run or an evaluation leaves behind: figures, tables, JSON."""
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,8 @@ from memjax import files, plotting
 from memjax.errors import UserError
 from memjax.evaluation import Curves, Report, Run, load_run
 from memjax.training import metrics
+
+_LOG = logging.getLogger("memjax")
 
 
 class Evaluation(NamedTuple):
@@ -29,6 +32,7 @@ def draw_run(workdir: str | Path, run: Run | None = None) -> None:
       workdir: folder of the run.
       run: the run, where its experiment was made in Python.
     """
+    _LOG.info("drawing figures")
     run = run or load_run(workdir)
     title = f"{run.experiment.name}, step {run.step}"
     folder = figure_folder(workdir)

@@ -44,7 +44,6 @@ def get_config() -> ConfigDict:
     config.training.log_every = 500
     config.training.eval_every = 2_000  # a multiple of log_every
     config.training.checkpoint_every = 2_000
-    config.training.steps_per_call = 0  # 0: automatic
     config.training.skip_nonfinite = False  # go on without steps that give NaN; or stop at them
     config.training.ema_decay = 0.0  # of a running average of the parameters; 0: none
     return config

@@ -36,7 +36,8 @@ def build(config: ConfigDict, load: Load = data.load) -> Experiment:
     """
     train = stage(config, config.dataset.train_split, config.episodes, load)
     evaluation = stage(config, config.dataset.eval_split, config.eval.episodes, load)
-    fields = config.model.to_dict()
+    fields, schedule = config.model.to_dict(), config.training.to_dict()
+    schedule.pop("steps_per_call", None)  # earlier versions wrote it into config.json
     return Experiment(
         model=build_model(fields.pop("name"), train.arrays.images.shape[1:], **fields),
         optimizer=_build_optimizer(config),
@@ -46,7 +47,7 @@ def build(config: ConfigDict, load: Load = data.load) -> Experiment:
         num_eval_batches=config.eval.num_batches,
         init_from=config.init_from,
         config=config,
-        **config.training.to_dict(),
+        **schedule,
     )
 
 

@@ -106,7 +106,6 @@ class Experiment:
       log_every: steps between two lines of metrics.
       eval_every: steps between two evaluations, a multiple of `log_every`.
       checkpoint_every: steps between two checkpoints.
-      steps_per_call: of one compiled call, a divisor of the numbers above; 0: automatic.
       skip_nonfinite: whether to go on without steps that give NaN, rather than stop at the first.
       ema_decay: of a running average of the parameters, which evaluation then uses; 0: none.
       num_eval_batches: episodes of an evaluation.
@@ -126,7 +125,6 @@ class Experiment:
     log_every: int = 500
     eval_every: int = 2_000
     checkpoint_every: int = 2_000
-    steps_per_call: int = 0
     skip_nonfinite: bool = False
     ema_decay: float = 0.0
     num_eval_batches: int = 8
@@ -159,7 +157,7 @@ class Experiment:
             if isinstance(getattr(self.model, f.name), plain) and f.name not in ("name", "parent")
         }
         cls = type(self.model)
-        names = [*_COUNTS, "steps_per_call", "skip_nonfinite", "ema_decay"]
+        names = [*_COUNTS, "skip_nonfinite", "ema_decay"]
         return ConfigDict(
             {
                 "seed": self.seed,
@@ -200,11 +198,3 @@ def _check_schedule(experiment: Experiment) -> None:
             f"eval_every is {experiment.eval_every}; "
             f"it must be a multiple of log_every, {experiment.log_every}"
         )
-    if experiment.steps_per_call < 0:
-        raise UserError("steps_per_call must be 0 (automatic) or more")
-    for name in ("num_steps", "log_every", "checkpoint_every"):
-        if experiment.steps_per_call and fields[name] % experiment.steps_per_call:
-            raise UserError(
-                f"steps_per_call is {experiment.steps_per_call}; "
-                f"it must divide {name}, {fields[name]}"
-            )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-import math
+import os
 import signal
 import threading
 import time
@@ -25,6 +25,8 @@ from memjax.training.step import TrainState
 from memjax.training.workdir import open_workdir
 
 Callback = Callable[[int, dict[str, float], TrainState], None]
+
+_BLOCK_SECONDS = 1.0  # of a compiled call, about: progress is shown after each, and stops are seen
 
 _LOG = logging.getLogger("memjax")
 
@@ -52,6 +54,8 @@ def train(
     """
     step_lib.check_batch_size(experiment.train, "episodes")
     step_lib.check_batch_size(experiment.eval, "eval.episodes")
+    if processes.is_first():
+        _LOG.info("%s, in %s", _describe(experiment), workdir)
     state = step_lib.init_state(experiment)
     if not processes.is_first():
         nowhere = processes.Nowhere()
@@ -79,20 +83,27 @@ def _run(
     if start >= num_steps:
         _LOG.info("nothing to do: step %d of %d", start, num_steps)
         return state
+    writer.begin(state)
     in_loop = not step_lib.loops_are_slow(experiment, state)
-    steps_per_call = _steps_per_call(experiment, in_loop)
     state, arrays = step_lib.replicate((state, experiment.train.arrays))
     advance = make_advance(experiment, in_loop, state, arrays, writer)
     evaluate = _make_evaluation(experiment, jax.random.key_impl(state.rng_key))
+    looks = (experiment.log_every, experiment.checkpoint_every)
     with _stop_on_signal() as stop_requested:
         interval_start, interval_time = start, time.perf_counter()
-        first_stop = start - start % steps_per_call + steps_per_call
-        for step in range(first_stop, num_steps + 1, steps_per_call):
-            state, error = advance(state, step)
+        step, length = start, 1  # of a block, in steps
+        while step < num_steps:
+            goal = min(num_steps, step + length, *(step - step % n + n for n in looks))
+            block_time = time.perf_counter()
+            state, error = advance(state, goal)
             if error is not None:
                 checkpoints.save(state)
                 raise error
-            stop, last = processes.any_of(stop_requested()), step == num_steps
+            seconds = (time.perf_counter() - block_time) / (goal - step)
+            length = max(1, min(2 * length, int(_BLOCK_SECONDS / seconds)))
+            stop, length = processes.agree(stop_requested(), length)
+            step, last = goal, goal == num_steps
+            writer.show(step)
             if step % experiment.log_every == 0 or last:
                 first = step - (step - 1) % experiment.log_every
                 num_taken = step + 1 - first - writer.count_skipped(first, step)
@@ -104,6 +115,7 @@ def _run(
                 seconds = time.perf_counter() - interval_time
                 metrics["steps_per_second"] = (step - interval_start) / seconds
                 if step % experiment.eval_every == 0 or last:
+                    writer.tell("evaluating")
                     metrics |= evaluate(state)
                 writer.write(step, metrics)
                 _call_back(callbacks, step, metrics, state, checkpoints)
@@ -114,6 +126,13 @@ def _run(
                 _LOG.warning("stopped at step %d; run the same command to resume", step)
                 break
     return state
+
+
+def _describe(experiment: Experiment) -> str:
+    images = experiment.train.arrays.images
+    shape = " x ".join(map(str, images.shape[1:]))
+    devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    return f"{experiment.name}: {len(images):,} images of {shape}, on {devices}"
 
 
 def _take_metrics(state: TrainState, num_steps: int) -> tuple[dict[str, float], TrainState]:
@@ -163,15 +182,6 @@ def _call_back(
         raise
 
 
-def _steps_per_call(experiment: Experiment, in_loop: bool) -> int:
-    """As many as fit between two looks at the state; one where XLA loops are slow."""
-    if experiment.steps_per_call:
-        return experiment.steps_per_call
-    if not in_loop:
-        return 1
-    return math.gcd(experiment.log_every, experiment.checkpoint_every, experiment.num_steps)
-
-
 @contextmanager
 def _stop_on_signal() -> Iterator[Callable[[], bool]]:
     """Turns the first SIGTERM or Ctrl-C into a request; a second one acts as it always does."""
@@ -189,6 +199,7 @@ def _stop_on_signal() -> Iterator[Callable[[], bool]]:
     def request(*_: object) -> None:
         requested.set()
         restore_handlers()
+        os.write(2, b"\nstopping after these steps; again to abort\n")  # safe in a handler
 
     for number in signals:
         signal.signal(number, request)

@@ -1,4 +1,4 @@
-"""Where metrics go: a JSON line each, TensorBoard, and a live progress line."""
+"""Where metrics go: a JSON line each, TensorBoard, and what a run says of its progress."""
 
 import contextlib
 import json
@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from tqdm import tqdm
 
 from memjax import files
 from memjax.errors import UserError
 
+_FIRST_SECONDS, _LINE_SECONDS = 5.0, 30.0  # between two lines of a log
 _METRICS, _SKIPPED = "metrics.jsonl", "skipped_steps.jsonl"
 
 _LOG = logging.getLogger("memjax")
@@ -31,16 +33,44 @@ class MetricWriter:
         self._skipped_steps = [entry["step"] for entry in _read(self._skipped_path)]
         self._lines = (workdir / _METRICS).open("a")
         self._tensorboard = _TensorBoard(workdir, purge_step=start_step + 1)
-        self._progress = tqdm(
-            total=num_steps,
-            initial=start_step,
-            unit="step",
-            dynamic_ncols=True,
-            disable=not (sys.stderr.isatty() or _in_notebook()),
-        )
+        self._start_step, self._num_steps = start_step, num_steps
+        self._progress: tqdm | None = None  # in terminals and notebooks
+        self._first: tuple[int, float] | None = None  # step that was shown, and when
+        self._next_line = 0.0
+
+    def begin(self, state: Any) -> None:
+        """Says what is about to be compiled and trained; shows a bar where there is a place."""
+        count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        steps = (self._start_step, self._num_steps)
+        _LOG.info("%s parameters; compiling; then steps %d to %d", f"{count:,}", *steps)
+        if sys.stderr.isatty() or _in_notebook():
+            self._progress = tqdm(
+                total=self._num_steps, initial=self._start_step, unit="step", dynamic_ncols=True
+            )
+
+    def show(self, step: int) -> None:
+        """Shows that training has come to `step`: by a bar, or in a log by a line now and then."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first, self._next_line = (step, now), now + _FIRST_SECONDS
+            if self._progress is not None:
+                self._progress.unpause()  # compiling is not in the time left
+        if self._progress is not None:
+            self._progress.set_description("", refresh=False)
+            self._progress.update(step - self._progress.n)
+        elif now >= self._next_line:
+            self._next_line = now + _LINE_SECONDS
+            first, then = self._first
+            left = (now - then) / (step - first) * (self._num_steps - step)
+            _LOG.info("step %d of %d, %s left", step, self._num_steps, _duration(left))
+
+    def tell(self, what: str) -> None:
+        """Shows what takes time now, beside the bar."""
+        if self._progress is not None:
+            self._progress.set_description(what)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Writes one line for `step`, and moves the progress line there.
+        """Writes one line for `step`, and shows it.
 
         Raises:
           UserError: the disk is full, or gone.
@@ -52,10 +82,14 @@ class MetricWriter:
         except OSError as error:
             raise UserError(f"metrics of step {step} can't be written: {error}") from error
         shown = {name: f"{value:.4g}" for name, value in metrics.items()}
-        self._progress.set_postfix({k: v for k, v in shown.items() if k in ("nll", "eval/nll")})
-        self._progress.update(step - self._progress.n)
-        if self._progress.disable:
-            _LOG.info("step %d: %s", step, ", ".join(f"{k} {v}" for k, v in shown.items()))
+        if self._progress is not None:
+            self.tell("")
+            self._progress.set_postfix({k: v for k, v in shown.items() if k in ("nll", "eval/nll")})
+            return
+        self._next_line = time.monotonic() + _LINE_SECONDS
+        first = ("nll", "eval/nll")
+        names = [k for k in first if k in shown] + [k for k in shown if k not in first]
+        _LOG.info("step %d: %s", step, ", ".join(f"{name} {shown[name]}" for name in names))
 
     def write_skipped(self, step: int, reason: str) -> None:
         """Notes that `step` was not taken, in `workdir/skipped_steps.jsonl`."""
@@ -69,11 +103,19 @@ class MetricWriter:
 
     def close(self) -> None:
         """Closes the files."""
-        self._progress.close()
+        if self._progress is not None:
+            self._progress.close()
         with contextlib.suppress(OSError):  # what a full disk does not take has been told
             self._tensorboard.close()
         with contextlib.suppress(OSError):
             self._lines.close()
+
+
+def _duration(seconds: float) -> str:
+    """As one would say it: "40 s", "7 min", "2.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _in_notebook() -> bool:

@@ -98,11 +98,12 @@ def share(tree: Any) -> Any:
     )
 
 
-def any_of(flag: bool) -> bool:
-    """Whether `flag` is true on any process; all must ask."""
+def agree(stop: bool, length: int) -> tuple[bool, int]:
+    """Whether any process is to stop, and the first one's length; all must ask."""
     if jax.process_count() == 1:
-        return flag
-    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
+        return stop, length
+    told = multihost_utils.process_allgather(np.array([stop, length]))
+    return bool(np.any(told[:, 0])), int(told[0, 1])
 
 
 @contextmanager
@@ -134,6 +135,11 @@ class Nowhere:
 
     def save(self, state: Any) -> None:
         """Saves nothing."""
+
+    def begin(self, *_: Any) -> None:
+        """Shows nothing."""
+
+    tell = show = begin
 
     def write(self, step: int, metrics: Any) -> None:
         """Writes nothing."""

@@ -16,7 +16,7 @@ _FREE_FIELDS = (
     "data_dir",
     "training.num_steps",
     "training.skip_nonfinite",
-    "training.steps_per_call",
+    "training.steps_per_call",  # of earlier versions
     "init_from",
 )
 

@@ -63,7 +63,7 @@ _FIELDS = (
     *("optimizer.clip_norm", "optimizer.decay_steps", "optimizer.anneal_factor", "optimizer.l2"),
     *("optimizer.anneal_start", "optimizer.anneal_every", "training.num_steps", "training"),
     *("training.log_every", "training.eval_every", "training.checkpoint_every", "episodes"),
-    *("training.steps_per_call", "training.skip_nonfinite", "training.ema_decay", "model.nothing"),
+    *("training.skip_nonfinite", "training.ema_decay", "model.nothing"),
 )
 
 

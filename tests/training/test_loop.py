@@ -88,7 +88,7 @@ def test_resuming_after_a_crash_equals_never_stopping(
 def test_a_signal_saves_and_the_same_command_resumes(
     tiny_config, tmp_path, monkeypatch, signal_number
 ):
-    tiny_config.training.steps_per_call = 1
+    monkeypatch.setattr(loop, "_BLOCK_SECONDS", 0.0)  # a look after each step
     before = signal.getsignal(signal_number)
     expected = train(tiny_config, tmp_path / "whole")
     make_advance = loop.make_advance
@@ -122,11 +122,11 @@ def test_it_runs_outside_the_main_thread(tiny_config, tmp_path):
     assert int(results[0].step) == 4
 
 
-def test_results_do_not_depend_on_the_steps_of_a_call(tiny_config, tmp_path):
+def test_results_do_not_depend_on_the_steps_of_a_call(tiny_config, tmp_path, monkeypatch):
     states, metrics = [], []
-    for steps_per_call in (1, 2):
-        tiny_config.training.steps_per_call = steps_per_call
-        workdir = tmp_path / str(steps_per_call)
+    for seconds in (0.0, 1e6):
+        monkeypatch.setattr(loop, "_BLOCK_SECONDS", seconds)
+        workdir = tmp_path / str(seconds)
         states.append(train(tiny_config, workdir))
         metrics.append(without_speed(lines(workdir)))
     assert_states_equal(*states)
@@ -164,7 +164,6 @@ def test_ema_and_clipping(tiny_config, tmp_path):
             3,
             "eval_every is 3; it must be a multiple of log_every, 2",
         ),
-        ("training.steps_per_call", 3, "steps_per_call is 3; it must divide num_steps, 8"),
         ("dataset.name", "mnits", "mnits"),
         ("dataset.train_split", "tarin", "tarin"),
         (
@@ -287,3 +286,18 @@ def test_a_metrics_line_cut_short_is_dropped(tiny_config, tmp_path):
     tiny_config.training.num_steps = 12
     train(tiny_config, tmp_path)
     assert [entry["step"] for entry in lines(tmp_path)] == [2, 4, 6, 8, 10, 12]
+
+
+def test_a_log_tells_what_is_trained_and_how_long_it_takes(
+    tiny_config, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(metrics_lib, "_LINE_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "_BLOCK_SECONDS", 0.0)  # a look after each step
+    with caplog.at_level("INFO", "memjax"):
+        train(tiny_config, tmp_path)
+    header, model, *others = [record.getMessage() for record in caplog.records]
+    assert header.startswith("vae.VAE: 1,500 images of 8 x 8 x 1, on ") and str(tmp_path) in header
+    assert model == "1,156 parameters; compiling; then steps 0 to 8"
+    assert any(line.startswith("step 3 of 8, ") and line.endswith(" left") for line in others)
+    assert any(line.startswith("step 4: nll ") and ", eval/nll " in line for line in others)
+    assert [metrics_lib._duration(x) for x in (40.2, 400.0, 9000.0)] == ["40 s", "7 min", "2.5 h"]

@@ -176,7 +176,6 @@ def test_what_does_not_fit_of_a_start_is_told(trained, tmp_path, caplog):
     [
         ({"num_steps": 0}, "num_steps is 0; it must be at least 1"),
         ({"eval_every": 3}, "eval_every is 3; it must be a multiple of log_every, 2"),
-        ({"steps_per_call": 3}, "steps_per_call is 3; it must divide num_steps, 4"),
         ({"seed": -1}, "seed is -1; it must be at least 0"),
         ({"ema_decay": 1.0}, "ema_decay is 1.0; it must be at least 0 and below 1"),
         ({"model": Mean((4, 4, 1))}, r"model.image_shape is \(4, 4, 1\); the training images have"),
