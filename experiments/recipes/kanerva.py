@@ -47,6 +47,19 @@ RECIPES = {
         # That VAE has seen these characters; only its samples are shown.
         + [Task("KM, test alphabets", "generate", {"beside": Workdir("VAE")})],
     ),
+    "kanerva_denoising": Recipe(
+        "KM sections 3.5 and 4.3: figure 3 right, and readings that stay at what was written",
+        {
+            "digits": Training("kanerva_digits", small_minutes=2),
+            "digits, denoising": Training("kanerva_digits_denoise", small_minutes=6),
+            "Omniglot, denoising": Training("kanerva_omniglot_denoise", small_minutes=10),
+        },
+        [],
+        [
+            Task(run, "denoise", {"num_images": 512, "by": "samples,means,modes"})
+            for run in ("digits", "digits, denoising", "Omniglot, denoising")
+        ],
+    ),
     "kanerva_rivals": Recipe(
         "KM section 4.4: figure 6, four seeds",
         {f"KM {seed}": _kanerva(10_000, seed=seed, **_ALONE) for seed in _SEEDS}
