@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import logging
 import os
+import re
 import sys
 from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,8 +14,9 @@ from typing import Any
 from absl import app, flags
 from absl import logging as absl_logging
 
-from memjax.errors import UserError, print_error
+from memjax.errors import UserError, did_you_mean, one_line, print_error
 
+_CONFIGS = Path(__file__).parent / "configs"
 _CONFIG_ERROR = "Configuration is not available because of an earlier failure to load: "
 
 
@@ -108,8 +110,32 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
             flags.FLAGS.config.to_dict()  # a file that could not be loaded says so at first use
         return arguments
     # ml_collections loads the config file and sets its fields while the flags are parsed.
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        return _exit(str(error).removeprefix(_CONFIG_ERROR))
+    except (flags.Error, AttributeError, KeyError, OSError) as error:
+        return _exit(_explain(error))
+    except (TypeError, ValueError) as error:
+        return _exit(str(error))
+    except SyntaxError as error:
+        return _exit(f"{error.filename}, line {error.lineno}: {error.msg}")
+
+
+def _explain(error: Exception) -> str:
+    """What `ml_collections` says of a config, in a user's words."""
+    message = str(error).removeprefix(_CONFIG_ERROR)
+    if missing := re.search(r"No such file or directory: '(.+)'", message):
+        path = Path(missing[1])
+        allowed = {p.stem: p for p in [*_CONFIGS.glob("*.py"), *path.parent.glob("*.py")]}
+        near = did_you_mean(path.stem, allowed)
+        for name, found in allowed.items():
+            near = near.replace(f" {name}?", f" {os.path.relpath(found)}?")
+        return f"config {path} is not there{near}"
+    told: Any = error
+    while isinstance(told, Exception) and told.args:
+        told = told.args[0]
+    unknown = re.fullmatch(r"'(\w+)'(?: Did you mean \"(\w+)\" .*)?", one_line(str(told)))
+    if unknown or isinstance(error, KeyError):
+        field, near = unknown.groups() if unknown else (str(told), "")
+        return f"config has no field {field}" + (f"; did you mean {near}?" if near else "")
+    return message
 
 
 def _exit(message: str):

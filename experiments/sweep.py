@@ -10,7 +10,7 @@ where it was stopped. At the end: a table, the mean and the spread over seeds, o
 import copy
 import itertools
 from ast import literal_eval
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from experiments import cli
-from memjax.errors import UserError
+from memjax.errors import UserError, did_you_mean
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File of the config.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs.", required=True)
@@ -32,15 +32,16 @@ flags.mark_flag_as_required("config")
 def main(argv: Sequence[str]) -> None:
     """Trains them all, then compares."""
     del argv
-    from experiments import reporting
-    from memjax.training import build, train
-
     folder = Path(_WORKDIR.value)
     settings = {name_of(s): s for s in combine([parse_vary(text) for text in _VARY.value])}
     for name in settings:
         if Path(name).name != name:
             raise UserError(f"vary gives the run {name!r}, which can't be the name of a folder")
     configs = {name: with_fields(_CONFIG.value, fields) for name, fields in settings.items()}
+    # Imported when the flags have been looked at, so that a wrong one is answered at once.
+    from experiments import reporting
+    from memjax.training import build, train
+
     for name, config in configs.items():
         print(f"\n{name}", flush=True)
         state = train(build(config), folder / name)
@@ -80,12 +81,25 @@ def with_fields(config: ConfigDict, fields: dict[str, Any]) -> ConfigDict:
       UserError: there is no such field, or it is of another type.
     """
     config = copy.deepcopy(config)
+    known = list(_leaves(config))
     for field, value in fields.items():
+        if field not in known:
+            near = did_you_mean(field, known)
+            raise UserError(f"vary names {field}, a field that the config does not have{near}")
         try:
             config.update_from_flattened_dict({field: value})
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise UserError(f"vary {field}={value}: {' '.join(str(error).split())}") from error
     return config
+
+
+def _leaves(config: ConfigDict, prefix: str = "") -> Iterator[str]:
+    """The names of all fields, with dots."""
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
 
 
 def over_seeds(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

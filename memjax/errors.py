@@ -1,7 +1,8 @@
 """The one exception for what its caller can mend, and the checks that most of it takes."""
 
+import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -21,6 +22,12 @@ def one_line(error: Exception | str) -> str:
 def print_error(error: Exception | str) -> None:
     """How a command line tells of an error, before it ends with status 2."""
     print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
+
+
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
+    """The end of a message on a word that is not allowed: the nearest that is, if one is near."""
+    near = difflib.get_close_matches(word, list(allowed), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def check_at_least_one(**fields: Any) -> None:

@@ -137,7 +137,14 @@ def _build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     """An optimizer by name; of the fields that are not its own, 0 or none means without."""
     fields: dict[str, Any] = config.optimizer.to_dict()
     name, clip_norm, l2 = fields.pop("name"), fields.pop("clip_norm", 0.0), fields.pop("l2", 0.0)
-    memory_rate = fields.pop("memory_rate", 1.0)
+    memory_rate, learning_rate = fields.pop("memory_rate", 1.0), fields["learning_rate"]
+    if not 0.0 < learning_rate < math.inf:
+        raise UserError(
+            f"optimizer.learning_rate is {learning_rate}; it must be above 0 and finite"
+        )
+    for field, value in (("clip_norm", clip_norm), ("l2", l2)):
+        if not 0.0 <= value < math.inf:
+            raise UserError(f"optimizer.{field} is {value}; it must be at least 0 and finite")
     make = _find("optimizer.name", name, _optax, "one of optax's, such as 'adam', or")
     fields["learning_rate"] = _pop_schedule(fields, config.training.num_steps)
     _check_fields(make, fields, f"optimizer {name}")

@@ -41,8 +41,14 @@ def assert_refused(finished, *words):
     ("arguments", "words"),
     [
         slow([f"--config={_TINY}"], ["workdir"]),
-        slow(["--workdir=W", "--config=nothing.py"], ["nothing.py"]),
-        slow(["--workdir=W", f"--config={_TINY}", "--config.training.num_stepz=1"], ["num_steps"]),
+        slow(["--workdir=W", "--config=nothing.py"], ["config nothing.py is not there"]),
+        slow(["--workdir=W", "--config=vae_digit"], ["mean experiments/configs/vae_digits.py?"]),
+        slow(["--workdir=W", "--config=README.md"], ["README.md, line 1: invalid syntax"]),
+        slow(
+            ["--workdir=W", f"--config={_TINY}", "--config.training.num_stepz=1"],
+            ["no field num_stepz; did you mean num_steps?"],
+        ),
+        slow(["--workdir=W", f"--config={_TINY}", "--config.nothing=1"], ["no field nothing"]),
         slow(["--workdir=W", f"--config={_TINY}", "--config.training.num_steps=many"], ["many"]),
         slow(["--workdir=W", f"--config={_TINY}", "--steps=1"], ["steps"]),
         slow(["--workdir=W", f"--config={_TINY}", "extra"], ["'extra'"]),

@@ -62,5 +62,6 @@ def test_evaluations_are_compared_line_by_line(tmp_path):
 @pytest.mark.slow
 def test_a_grid_that_does_not_fit_is_refused(tmp_path):
     config = [f"--config={_TINY}", f"--workdir={tmp_path / 'sweep'}"]
-    assert_refused(run("sweep", *config, "--vary=sead=1"), "sead")
+    for vary, near in (("sead=1", "seed"), ("optimizer.learning_rat=1", "optimizer.learning_rate")):
+        assert_refused(run("sweep", *config, f"--vary={vary}"), vary[:4], f"did you mean {near}?")
     assert not (tmp_path / "sweep").exists()

@@ -185,6 +185,8 @@ def test_ema_and_clipping(tiny_config, tmp_path):
         ("model.address_prior", "none", "address_prior is 'none'; it must be 'learned' or 'flat'"),
         ("model.width", 3, "unexpected keyword argument 'width'"),
         ("optimizer.name", "adamm", "optimizer.name is 'adamm'"),
+        ("optimizer.learning_rate", -1.0, "optimizer.learning_rate is -1.0; it must be above 0"),
+        ("optimizer.clip_norm", -1.0, "optimizer.clip_norm is -1.0; it must be at least 0"),
         (
             "optimizer.momentun",
             0.1,
