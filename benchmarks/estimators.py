@@ -1,148 +1,145 @@
-"""Bias and variance of every estimator's gradient: python -m benchmarks.estimators --figure=F.png.
+"""Bias, spread and signal-to-noise of every address estimator: python -m benchmarks.estimators.
 
-One model, whose exact gradient is known by enumeration: a memory of N slots with log p(x, a) drawn
-from a Gaussian, and a posterior q(a|x) that half knows it. The gradient is the one in q's logits.
-Both figures are relative to the norm of the exact gradient of the bound with the same L.
+A memory of N slots whose posterior p(a|x) is flat, peaked at one slot or at two, and a q(a|x) that
+half knows it; "drawn" is a Gaussian log p(x, a). The gradient is the one in q's logits. Bias and
+spread are relative to the norm of the exact gradient of what the estimator climbs: the bound of L
+samples, or the ELBO ("rloo" and the sets). The cost is in decodes: evaluations of p(x|m).
 """
 
 import itertools
-import math
-from collections.abc import Callable, Sequence
-from functools import partial
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
+from benchmarks.address_noise import (
+    DECODES,
+    NAMES,
+    NOISES,
+    OF_THE_ELBO,
+    RELAXED,
+    SCORES,
+    SHAPES,
+    UNBIASED,
+    compare,
+    exact_bounds,
+    model,
+    relaxed_gradients,
+    score_gradients,
+)
 from experiments import cli
 from experiments.reporting import format_table
-from memjax import estimators
-from memjax.memory import addressing
 
-_FIGURE = flags.DEFINE_string("figure", "docs/estimators.png", "Where the plot goes.")
-_DRAWS = flags.DEFINE_integer("draws", 40_000, "Gradients of each estimator.")
-_SLOTS = (4, 8, 16, 32, 64, 512)
-_MAX_TERMS = 800_000  # of the enumeration
+_FIGURES = flags.DEFINE_string("figures", "docs", "The folder that the plots go to.")
+_ROWS = flags.DEFINE_string("rows", "", "A file of JSON that keeps all rows, to go on from.")
+_WORK = flags.DEFINE_integer("work", 30_000_000, "Numbers that each measurement may touch.")
+_SLOTS = flags.DEFINE_multi_integer("slots", (4, 16, 128, 1024), "Sizes of the memory.")
+_SAMPLES = flags.DEFINE_multi_integer("samples", (2, 4, 8, 64, 512), "L.")
+_RELAXED = flags.DEFINE_bool("relaxed", True, "Whether to measure those that mix addresses too.")
+_FEWEST = 200  # draws
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prints the table and draws the plot."""
+    """Prints the tables and draws the plots."""
     del argv
-    rows = []
-    for num_slots, num_samples in itertools.product(_SLOTS, (2, 4, 8)):
-        if math.comb(num_slots + num_samples - 1, num_samples) > _MAX_TERMS:
+    kept = Path(_ROWS.value) if _ROWS.value else None
+    rows = json.loads(kept.read_text()) if kept and kept.exists() else []
+    for num_slots, num_samples in itertools.product(_SLOTS.value, _SAMPLES.value):
+        if any((row["slots"], row["samples"]) == (num_slots, num_samples) for row in rows):
             continue
-        log_joint, logits = model(num_slots)
-        exact = jax.grad(exact_bound)(logits, log_joint, num_samples)
-        row: dict[str, float | int] = {"num_slots": num_slots, "num_samples": num_samples}
-        for name, objective in OBJECTIVES.items():
-            bias, noise, spread = measure(objective, logits, log_joint, num_samples, exact)
-            row |= {f"{name} bias": bias, f"{name} std": spread}
-            if bias < 3 * noise:
-                row[f"{name} bias"] = 0.0  # no more than what so many draws can tell
-        rows.append(row)
-    for figure in ("bias", "std"):
-        print(f"\n{figure} / norm of the exact gradient\n")
-        columns = ("num_slots", "num_samples", *(f"{name} {figure}" for name in OBJECTIVES))
-        print(
-            format_table([{c.removesuffix(f" {figure}"): row[c] for c in columns} for row in rows])
-        )
-    draw(Path(_FIGURE.value), rows)
+        for name in NAMES if _RELAXED.value else SCORES:
+            rows += measure_all(name, num_slots, num_samples)
+        print(f"{num_slots} slots, {num_samples} samples: done", flush=True)
+        if kept:
+            kept.write_text(json.dumps(rows))
+    for figure in ("bias", "spread", "signal to noise"):
+        print(f"\n{figure}\n")
+        print(format_table(table(rows, figure)))
+    draw(Path(_FIGURES.value), rows)
 
 
-def model(num_slots: int) -> tuple[jax.Array, jax.Array]:
-    """log p(x, a) `[N]` and the logits of q(a|x) `[N]`."""
-    joint_rng_key, noise_rng_key = jax.random.split(jax.random.key(num_slots))
-    log_joint = 3.0 * jax.random.normal(joint_rng_key, (num_slots,))
-    return log_joint, 0.5 * log_joint + jax.random.normal(noise_rng_key, (num_slots,))
+def measure_all(name: str, num_slots: int, num_samples: int) -> list[dict]:
+    """One row for each shape of the posterior; none where it would take too long."""
+    if name in ("unordered set", "sum and sample") and num_samples >= num_slots:
+        return []  # `exact` takes no more decodes
+    size = 10 * (num_slots + num_samples)  # about as many numbers as one gradient touches
+    if name == "unordered set":
+        size = 100 * num_samples * (num_samples + 2)
+    elif name in RELAXED:
+        size = 10 * num_slots * num_samples * {"rao": NOISES, "rebar": 4}.get(name, 1)
+    if _FEWEST * size > 40 * _WORK.value:
+        return []
+    num_draws = int(np.clip(_WORK.value // size, _FEWEST, 20_000))
+    rng_keys = jax.random.split(jax.random.key(1), num_draws)
+    values, exact = exact_bounds(num_slots, 1 if name in OF_THE_ELBO else num_samples)
+    rows = []
+    for shape, value, right in zip(SHAPES, values, exact, strict=True):
+        log_joint, logits = (np.asarray(x, np.float32) for x in model(shape, num_slots))
+        if name in RELAXED:
+            found = relaxed_gradients(name, num_samples)(rng_keys, logits, log_joint)
+        else:
+            found = score_gradients(name, num_samples, rng_keys, logits, log_joint, value)
+        place = {"estimator": name, "shape": shape, "slots": num_slots, "samples": num_samples}
+        decodes = DECODES.get(name, 1) * num_samples
+        rows.append(place | {"decodes": decodes} | compare(np.asarray(found), right))
+    return rows
 
 
-def exact_bound(logits: jax.Array, log_joint: jax.Array, num_samples: int) -> jax.Array:
-    """The expected bound."""
-    log_q = jax.nn.log_softmax(logits)
-    return estimators.exact(log_joint - log_q, log_q, num_samples)
+def table(rows: Sequence[dict], figure: str) -> list[dict]:
+    """A row for each shape and size, a column for each estimator."""
+    found: dict[tuple, dict] = {}
+    for row in rows:
+        place = {key: row[key] for key in ("shape", "slots", "samples")}
+        columns = found.setdefault(tuple(place.values()), place | dict.fromkeys(NAMES, ""))
+        columns[row["estimator"]] = row[figure]
+    return list(found.values())
 
 
-def sampled(estimator: Callable, rng_key, logits, log_joint, num_samples) -> jax.Array:
-    """An estimator of log weights and log probabilities, on addresses drawn from q."""
-    addresses, log_q = addressing.sample(rng_key, logits, num_samples)
-    return estimator(log_joint[addresses] - log_q, log_q)
-
-
-def with_baseline(rng_key, logits, log_joint, num_samples) -> jax.Array:
-    """NVIL whose baseline has learned all there is to learn: the expected bound."""
-    baseline = jax.lax.stop_gradient(exact_bound(logits, log_joint, num_samples))
-    return sampled(
-        partial(estimators.nvil, baseline=baseline), rng_key, logits, log_joint, num_samples
-    )
-
-
-def relaxed(temperature: float, straight_through: bool, rng_key, logits, log_joint, num_samples):
-    """IWAE on relaxed addresses."""
-    weights = estimators.gumbel_softmax(
-        rng_key, logits, num_samples, temperature, straight_through=straight_through
-    )
-    return estimators.iwae(weights @ (log_joint - jax.nn.log_softmax(logits)))
-
-
-OBJECTIVES: dict[str, Callable] = {
-    "vimco": partial(sampled, estimators.vimco),
-    "geometric": partial(sampled, partial(estimators.vimco, baseline="geometric")),
-    "reinforce": partial(sampled, estimators.reinforce),
-    "nvil": with_baseline,
-    "rws": partial(sampled, estimators.reweighted_wake_sleep),
-    "gumbel 1.0": partial(relaxed, 1.0, False),
-    "gumbel 0.3": partial(relaxed, 0.3, False),
-    "straight": partial(relaxed, 1.0, True),
-}
-
-
-def measure(objective, logits, log_joint, num_samples, exact) -> tuple[float, float, float]:
-    """Relative bias, its standard error, and relative standard deviation."""
-
-    @jax.jit
-    def gradients(rng_keys: jax.Array, logits: jax.Array, log_joint: jax.Array) -> jax.Array:
-        def one(rng_key: jax.Array) -> jax.Array:
-            return jax.grad(lambda x: objective(rng_key, x, log_joint, num_samples))(logits)
-
-        return jax.vmap(one)(rng_keys)
-
-    chunks = np.array_split(np.arange(_DRAWS.value), 20)
-    rng_keys = jax.random.split(jax.random.key(1), _DRAWS.value)
-    found = np.concatenate(
-        [np.asarray(gradients(rng_keys[chunk], logits, log_joint)) for chunk in chunks]
-    )
-    norm = float(jnp.linalg.norm(exact))
-    spread = float(np.sqrt(found.var(axis=0).sum())) / norm
-    bias = float(np.linalg.norm(found.mean(axis=0) - np.asarray(exact))) / norm
-    return bias, spread / np.sqrt(len(found)), spread
-
-
-def draw(path: Path, rows: Sequence[dict]) -> None:
-    """Standard deviation against bias, one panel for each number of samples."""
+def draw(folder: Path, rows: Sequence[dict]) -> None:
+    """Error and signal-to-noise against decodes, a panel for each shape, two sizes."""
     from matplotlib.figure import Figure
 
-    samples = sorted({row["num_samples"] for row in rows})
-    figure = Figure(figsize=(4 * len(samples), 3.6))
-    panels = figure.subplots(1, len(samples), sharex=True, sharey=True)
-    for axis, num_samples in zip(panels, samples, strict=True):
-        chosen = [row for row in rows if row["num_samples"] == num_samples]
-        slots = [row["num_slots"] for row in chosen]
-        for name in OBJECTIVES:
-            error = [np.hypot(row[f"{name} bias"], row[f"{name} std"]) for row in chosen]
-            style = "o--" if name == "geometric" else "o-"  # equal to vimco with 2 samples
-            axis.plot(slots, error, style, markersize=3, label=name)
-        axis.set(title=f"{num_samples} samples", xlabel="slots", xscale="log", yscale="log")
-        axis.set_xticks(_SLOTS, [str(slots) for slots in _SLOTS])
-        axis.minorticks_off()
-        axis.grid(alpha=0.3)
-    panels[0].set_ylabel("root mean square error of one gradient\n/ norm of the exact one")
-    panels[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = [n for n in (16, 1024) if any(row["slots"] == n for row in rows)]
+    shapes = [shape for shape in SHAPES if shape != "drawn"]
+    for file, label in (
+        ("estimators.png", "error of one gradient\n/ norm of the exact one"),
+        ("estimators_signal.png", "signal to noise"),
+    ):
+        figure = Figure(figsize=(13, 4 * len(sizes)))
+        panels = figure.subplots(len(sizes), len(shapes), sharex=True, sharey=True, squeeze=False)
+        for (i, num_slots), (j, shape) in itertools.product(enumerate(sizes), enumerate(shapes)):
+            chosen = [r for r in rows if (r["slots"], r["shape"]) == (num_slots, shape)]
+            draw_panel(panels[i][j], chosen, file)
+            panels[i][j].set_title(f"{num_slots} slots, {shape}")
+        for row in panels:
+            row[0].set_ylabel(label)
+        for panel in panels[-1]:
+            panel.set_xlabel("decodes")
+        handles, names = panels[-1][0].get_legend_handles_labels()
+        figure.legend(handles, names, frameon=False, loc="center right", fontsize=9)
+        figure.tight_layout(rect=(0, 0, 0.88, 1))
+        figure.savefig(folder / file, dpi=110)
+
+
+def draw_panel(panel, rows: Sequence[dict], file: str) -> None:
+    """Unbiased estimators are drawn through, the others dashed."""
+    for i, name in enumerate(NAMES):
+        points = sorted((row["decodes"], row) for row in rows if row["estimator"] == name)
+        if file == "estimators_signal.png":
+            heights = [row["signal to noise"] for _, row in points]
+        else:
+            heights = [np.hypot(row["bias"], row["spread"]) for _, row in points]
+        style = "o-" if name in UNBIASED else "s--"
+        color = f"C{i % 10}" if i < 10 else ("black", "teal", "gold", "navy", "tomato")[i - 10]
+        width = 2.2 if name in ("vimco", "unordered set") else 1.2
+        decodes = [x for x, _ in points]
+        panel.plot(decodes, heights, style, color=color, ms=3, lw=width, label=name)
+    panel.set(xscale="log", yscale="log")
+    panel.grid(alpha=0.3)
 
 
 if __name__ == "__main__":

@@ -84,8 +84,8 @@ def ovis(
 
     At gamma = 0, for samples few of which count, the baseline is the bound with w_l replaced by 0:
     no sample's baseline knows the sample, and there is no bias. At gamma = 1, for samples most of
-    which count, the factor of log q(a) is log((1 - 1/L) / (1 - v_l)): the noise falls, and a bias
-    comes in that vanishes as L grows.
+    which count, the factor of log q(a) is log((1 - 1/L) / (1 - v_l)), nearly v_l - 1/L: biased, as
+    `reweighted_wake_sleep` is, whose update it nears as L grows.
 
     Args:
       log_weights: `[L]`, L at least 2, in nats; -inf is a weight of zero.
