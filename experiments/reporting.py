@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,8 @@ from memjax import files, plotting
 from memjax.errors import UserError
 from memjax.evaluation import Curves, Report, Run, load_run
 from memjax.training import metrics
+
+_IN_NATS = ("nll", "standard_error", "floor", "excess", "bound", "reconstruction")
 
 _LOG = logging.getLogger("memjax")
 
@@ -96,14 +99,20 @@ def draw_report(workdir: str | Path, report: Report, title: str = "") -> None:
 
 
 def format_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows as aligned text, with a column for each name that a row has; blank where it lacks it."""
+    """Rows as aligned text, with a column for each name that a row has; blank where it lacks it.
+
+    A last line says which columns are in nats.
+    """
     names = column_names(rows)
     cells = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
+    lines = [
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         for line in cells
-    )
+    ]
+    if nats := [name for name in names if _rank(name)[0]]:
+        lines.append(f"{', '.join(nats)}: nats an image")
+    return "\n".join(lines)
 
 
 def _cell(value: Any) -> str:
@@ -113,13 +122,27 @@ def _cell(value: Any) -> str:
 
 
 def column_names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The names of all rows, in the order in which they come first."""
-    return list(dict.fromkeys(name for row in rows for name in row))
+    """The names of all rows: what was asked first, in its order, then what was found, `nll` first.
+
+    What is found stands in the same order in every table; bounds, divergences and errors of them
+    are in nats an image.
+    """
+    names = dict.fromkeys(name for row in rows for name in row)
+    return sorted(names, key=_rank)
 
 
-def metric_order(name: str) -> tuple[bool, bool, str]:
-    """What to sort metrics by: training's, then held-out ones, and `nll` first in each."""
-    return name.startswith("eval/"), name.removeprefix("eval/") != "nll", name
+def metric_order(name: str) -> tuple[bool, float, str]:
+    """What to sort metrics by: training's, then held-out ones; in each as `column_names` does."""
+    plain = name.removeprefix("eval/")
+    return name != plain, _rank(plain)[0] or math.inf, name
+
+
+def _rank(name: str) -> tuple[int, str]:
+    """The place among what is in nats; 0: it is not."""
+    if name in _IN_NATS:
+        return 1 + _IN_NATS.index(name), ""
+    is_divergence = name.startswith("kl_") or name.endswith("_entropy")
+    return (1 + len(_IN_NATS), name) if is_divergence else (0, "")
 
 
 def format_panels(panels: Mapping[str, Curves]) -> dict[str, Any]:
@@ -168,7 +191,7 @@ def compare(workdirs: dict[str, Path], output: Path, task: str = "") -> list[dic
                 panels[title] = panels.get(title, panel)._replace(lines={**others, **lines})
     else:
         last = {name: _last_held_out(workdir) for name, workdir in workdirs.items()}
-        names = sorted(column_names(last.values()), key=metric_order)
+        names = column_names(last.values())
         for name, row in last.items():
             rows.append({"run": name, "step": row["step"]} | {n: row.get(n) for n in names})
         panels = held_out_panels({n: metrics.read(workdir) for n, workdir in workdirs.items()})

@@ -24,11 +24,11 @@ METRICS = {
 }
 _COLUMNS = [
     "nll",
+    "reconstruction",
     "address_prior_entropy",
     "kl_address",
     "kl_latent",
     "kl_memory",
-    "reconstruction",
 ]
 
 
@@ -76,7 +76,8 @@ def assert_each_number_has_its_name(rows, blank):
 
 def parse(text):
     """The rows of an aligned table, by what stands above each cell's end."""
-    head, *lines = text.splitlines()
+    head, *lines, units = text.splitlines()
+    assert units.startswith("nll, ") and units.endswith(": nats an image")
     names = head.split()
     ends = [
         head.index(f" {name}") + 1 + len(name) if i else len(name) + head.index(name)
