@@ -16,6 +16,5 @@ def get_config() -> ConfigDict:
     config.model.address_size = 50
     config.model.address_latent_size = 50
     config.model.kl_weight = 0.5
-    config.model.denoising_readings = 2
     config.training.num_steps = 5_000
     return config

@@ -51,7 +51,7 @@ RECIPES = {
         "KM sections 3.5 and 4.3: figure 3 right, and readings that stay at what was written",
         {
             "digits": Training("kanerva_digits", small_minutes=2),
-            "digits, denoising": Training("kanerva_digits_denoise", small_minutes=6),
+            "digits, denoising": Training("kanerva_digits_denoise", small_minutes=4),
             "Omniglot, denoising": Training("kanerva_omniglot_denoise", small_minutes=10),
         },
         [],
