@@ -7,6 +7,9 @@ from the folder in --runs that is named below; RESULTS.md says how each run is t
   generate    kanerva_omniglot: --task=generate
   one_shot    vma_omniglot_fewshot_15000: --task=fewshot_samples
   impute      demo/mem_vae_digits, which `make demo` trains: --task=impute --option=rect_size=4
+  denoise_digits, denoise_omniglot
+              kanerva_digits_denoise, kanerva_omniglot_denoise: --task=denoise
+              --option=by=samples,means,modes
   rivals      compare_rivals: experiments.compare of the Kanerva Machine, the LRUA and the DNC
 """
 
@@ -24,6 +27,8 @@ _COPIES = {
     "generate": "kanerva_omniglot/figures/generate_memory_12_classes.png",
     "one_shot": "vma_omniglot_fewshot_15000/figures/fewshot_samples.png",
     "impute": "demo/mem_vae_digits/figures/impute_HALF.png",
+    "denoise_digits": "kanerva_digits_denoise/figures/denoise.png",
+    "denoise_omniglot": "kanerva_omniglot_denoise/figures/denoise.png",
     "rivals": "compare_rivals/figures/learning_curves.png",
 }
 _NAME = flags.DEFINE_enum("name", None, ["forgetting", *_COPIES], "Which.", required=True)
