@@ -13,7 +13,18 @@ from experiments import reporting
 from memjax import files, plotting
 from memjax.errors import UserError
 from memjax.training import metrics
-from memjax.training.workdir import flatten, load_config
+from memjax.training.workdir import flatten, load_config, read_about
+
+_TERMS = {
+    "nll": "negative log-likelihood of an image, or an upper bound on it, in nats; lower is better",
+    "eval/": "on held-out data",
+    "reconstruction": "the part of nll that says how badly the image itself is explained",
+    "kl_latent": "divergence of q(z | x) from its prior: what the latent code tells of the image",
+    "kl_address": "divergence of q(a | x) from p(a): what the address tells",
+    "kl_memory": "divergence of the memory from its prior, which no nll contains",
+    "floor": "the least nll that any model can have: that of a look-up table",
+    "excess": "nll less floor",
+}
 
 
 class RunFiles(NamedTuple):
@@ -24,11 +35,32 @@ class RunFiles(NamedTuple):
     entries: Sequence[Mapping[str, float]]  # lines of metrics.jsonl
     evaluations: Mapping[str, reporting.Evaluation]
     pictures: Mapping[str, str]  # names and data addresses of the PNG files in figures/
+    about: Mapping[str, Any]  # what about.json says of the model, the machine and the command
 
     @property
     def last(self) -> dict[str, float]:
         """The newest value of each metric."""
         return {name: value for entry in self.entries for name, value in entry.items()}
+
+    @property
+    def headline(self) -> dict[str, Any]:
+        """What a reader wants to know first, by its name."""
+        step, num_steps = self.last.get("step", 0), self.config["training.num_steps"]
+        held_out = [(e["eval/nll"], e["step"]) for e in self.entries if "eval/nll" in e]
+        nll = None
+        if held_out:
+            (best, when), last = min(held_out), held_out[-1][0]
+            nll = f"{last:.3f} nats; the best {best:.3f}, at step {when}"
+        told = {
+            "held-out nll": nll,
+            "model": self.config["model.name"],
+            "data": self.config.get("dataset.name"),
+            "binarization": self.config.get("dataset.binarization"),
+            "step": f"{step} of {num_steps}" + (", unfinished" if step < num_steps else ""),
+            "minutes of training": f"{metrics.minutes(self.entries):.1f}",
+            **self.about,
+        }
+        return {name: value for name, value in told.items() if value is not None}
 
 
 def write(workdirs: Mapping[str, str | Path], path: str | Path) -> Path:
@@ -59,7 +91,7 @@ def read(name: str, workdir: str | Path) -> RunFiles:
     pictures = {path.stem: _data_address(path) for path in sorted(workdir.glob("figures/*.png"))}
     evaluations = [reporting.read_evaluation(path) for path in sorted(workdir.glob("eval_*.json"))]
     by_task = {evaluation.task: evaluation for evaluation in evaluations}
-    return RunFiles(name, config, metrics.read(workdir), by_task, pictures)
+    return RunFiles(name, config, metrics.read(workdir), by_task, pictures, read_about(workdir))
 
 
 def render(runs: Sequence[RunFiles]) -> str:
@@ -82,6 +114,8 @@ def render(runs: Sequence[RunFiles]) -> str:
         runs=runs,
         fields=fields,
         differing=differing,
+        headlines=reporting.column_names(run.headline for run in runs),
+        terms=_TERMS,
         metrics=sorted(metric_names, key=reporting.metric_order),
         curves=_draw_curves(runs),
         tasks=tasks,
@@ -94,7 +128,10 @@ def _draw_curves(runs: Sequence[RunFiles]) -> list[str]:
     if len(runs) == 1:
         return [encode_figure(plotting.learning_curves(None, runs[0].entries))]
     panels = reporting.held_out_panels({run.name: run.entries for run in runs})
-    return [encode_figure(plotting.curves(None, {t: panel})) for t, panel in panels.items()]
+    names = [run.name for run in runs]
+    return [
+        encode_figure(plotting.curves(None, {t: panel}, names=names)) for t, panel in panels.items()
+    ]
 
 
 def encode_figure(figure: Figure, kind: str = "svg") -> str:

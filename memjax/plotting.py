@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+# Okabe and Ito's colours, which the colour-blind can tell apart, and a marker beside each.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_MARKERS = "os^Dvp*"
+
+
 def image_grid(
     path: str | Path | None,
     rows: Mapping[str, np.ndarray],
@@ -68,16 +73,19 @@ def learning_curves(
       The figure.
     """
     names = sorted({name for entry in entries for name in entry} - {"step", "steps_per_second"})
-    panels = sorted({name.removeprefix("eval/") for name in names})
+    plain = {name.removeprefix("eval/") for name in names}
+    panels = sorted(plain, key=lambda name: (name != "nll", name))
     columns = max(1, min(3, len(panels)))  # a run without metrics has an empty picture
     lines = max(1, -(-len(panels) // columns))
     figure, axes = _subplots(lines, columns, 3.6 * columns, 2.6 * lines)
     for panel, axis in zip(panels, axes.flat, strict=False):
-        for name, style in ((panel, "-"), (f"eval/{panel}", "o-")):
+        for i, (name, label) in enumerate(((panel, "training"), (f"eval/{panel}", "held out"))):
             points = [(entry["step"], entry[name]) for entry in entries if name in entry]
             if points:
-                label = "held out" if name.startswith("eval/") else "training"
-                axis.plot(*zip(*points, strict=True), style, markersize=3, label=label)
+                look = _look(i, len(points))
+                if label == "training" and len(points) > 1:
+                    look["marker"] = ""
+                axis.plot(*zip(*points, strict=True), label=label, **look)
         axis.set(title=panel, xlabel="step", ylabel="nats")
         axis.grid(alpha=0.3)
     for axis in axes.flat[len(panels) :]:
@@ -87,21 +95,29 @@ def learning_curves(
     return _save(figure, path, title)
 
 
-def curves(path: str | Path | None, panels: Mapping[str, Curves], title: str = "") -> Figure:
-    """Draws lines, in one panel beside the other.
+def curves(
+    path: str | Path | None,
+    panels: Mapping[str, Curves],
+    title: str = "",
+    *,
+    names: Sequence[str] = (),
+) -> Figure:
+    """Draws lines, in one panel beside the other; a line of one name looks the same in each.
 
     Args:
       path: the PNG file to write; None for none.
       panels: by name.
       title: above the panels.
+      names: of lines, the first to get their looks: for pictures that belong together.
 
     Returns:
       The figure.
     """
     figure, axes = _subplots(1, len(panels), 4.2 * len(panels), 3.2)
+    labels = list(dict.fromkeys([*names, *(line for p in panels.values() for line in p.lines)]))
     for (name, panel), axis in zip(panels.items(), axes[0], strict=True):
         for label, (x, y) in panel.lines.items():
-            axis.plot(x, y, "o-", markersize=3, label=label)
+            axis.plot(x, y, label=label, **_look(labels.index(label), len(x)))
         axis.set(title=name, xlabel=panel.x_label, ylabel=panel.y_label)
         axis.set(xscale=panel.scale, yscale=panel.scale)
         axis.grid(alpha=0.3)
@@ -130,6 +146,13 @@ def matrices(path: str | Path | None, panels: Mapping[str, np.ndarray], title: s
         axis.set_title(name, fontsize=9)
         figure.colorbar(image, ax=axis)
     return _save(figure, path, title)
+
+
+def _look(index: int, num_points: int) -> dict[str, Any]:
+    """How the line of this index is drawn; a single point is larger, to be seen."""
+    colour = _COLOURS[index % len(_COLOURS)]
+    marker = _MARKERS[index % len(_MARKERS)]
+    return {"color": colour, "marker": marker, "markersize": 4 if num_points > 1 else 8}
 
 
 def _save(figure: Figure, path: str | Path | None, title: str) -> Figure:

@@ -3,17 +3,21 @@
 import contextlib
 import json
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import flax
 import jax
 from tqdm import tqdm
 
+import memjax
 from memjax import files
 from memjax.errors import UserError
+from memjax.training.workdir import write_about
 
 _FIRST_SECONDS, _LINE_SECONDS = 5.0, 30.0  # between two lines of a log
 _METRICS, _SKIPPED = "metrics.jsonl", "skipped_steps.jsonl"
@@ -33,7 +37,7 @@ class MetricWriter:
         self._skipped_steps = [entry["step"] for entry in _read(self._skipped_path)]
         self._lines = (workdir / _METRICS).open("a")
         self._tensorboard = _TensorBoard(workdir, purge_step=start_step + 1)
-        self._start_step, self._num_steps = start_step, num_steps
+        self._workdir, self._start_step, self._num_steps = workdir, start_step, num_steps
         self._progress: tqdm | None = None  # in terminals and notebooks
         self._first: tuple[int, float] | None = None  # step that was shown, and when
         self._next_line = 0.0
@@ -43,6 +47,7 @@ class MetricWriter:
         count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         steps = (self._start_step, self._num_steps)
         _LOG.info("%s parameters; compiling; then steps %d to %d", f"{count:,}", *steps)
+        write_about(self._workdir, {"parameters": f"{count:,}"} | _surroundings())
         if sys.stderr.isatty() or _in_notebook():
             self._progress = tqdm(
                 total=self._num_steps, initial=self._start_step, unit="step", dynamic_ncols=True
@@ -109,6 +114,17 @@ class MetricWriter:
             self._tensorboard.close()
         with contextlib.suppress(OSError):
             self._lines.close()
+
+
+def _surroundings() -> dict[str, str]:
+    versions = [f"{module.__name__} {module.__version__}" for module in (memjax, jax, flax)]
+    python, *arguments = sys.orig_argv
+    return {
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "versions": ", ".join(versions),
+        "started": time.strftime("%Y-%m-%d %H:%M"),
+        "command": shlex.join([Path(python).name, *arguments]),
+    }
 
 
 def _duration(seconds: float) -> str:

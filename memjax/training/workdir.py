@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 
 from memjax import files
 from memjax.errors import UserError
+
+_ABOUT = "about.json"
 
 # What may change between two starts of the same run.
 _FREE_FIELDS = (
@@ -58,6 +60,20 @@ def load_config(workdir: str | Path) -> ConfigDict:
         raise UserError(f"workdir {workdir} holds no run: it has no config.json") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path} can't be read: {error}") from error
+
+
+def write_about(workdir: Path, about: Mapping[str, Any]) -> None:
+    """Writes `about.json`: what no config says of the run's newest start."""
+    files.write_text(workdir / _ABOUT, json.dumps(about, indent=2) + "\n")
+
+
+def read_about(workdir: str | Path) -> dict[str, Any]:
+    """What `about.json` says; nothing where there is none, or it can't be read."""
+    try:
+        about = json.loads((Path(workdir) / _ABOUT).read_text())
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def _check_same(old: ConfigDict, new: ConfigDict, path: Path) -> None:

@@ -42,7 +42,7 @@ def no_pictures():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reporting, "draw_report", lambda *arguments: None)
         patch.setattr(page, "encode_figure", lambda figure: "")
-        patch.setattr(plotting, "curves", lambda *arguments: None)
+        patch.setattr(plotting, "curves", lambda *arguments, **options: None)
         yield
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from experiments import cli, page, reporting
 from memjax.errors import UserError
 from memjax.evaluation import Curves, Report
+from memjax.training.workdir import write_about
 from tests import browser
 from tests.conftest import make_vma_config
 from tests.experiments.test_command_line import assert_refused, run
@@ -69,6 +70,7 @@ def make_run(workdir, seed=0, nll=2.5):
     reporting.write_json(workdir / "config.json", config.to_dict())
     entries = [{"step": s, "nll": 9.0 - s, "steps_per_second": 7.0} for s in range(1, 4)]
     entries += [{"step": 4, "nll": nll - 1, "eval/nll": nll, "steps_per_second": 8.0}]
+    write_about(workdir, {"parameters": "1,156", "device": "1 x cpu"})
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in entries))
     grid = {"query": np.ones((2, 8, 8, 1)), "<slot>": np.zeros((2, 8, 8, 1))}
     lines = {"NLL": Curves("slots", "nats", {"": ([1, 2], [nll, nll])})}
@@ -82,6 +84,8 @@ def test_a_page_holds_all_of_a_run(workdir):
     parsed = Parsed(page.write({"run": workdir}, workdir / "report.html").read_text())
     rows = [[cell.strip() for cell in row] for row in parsed.rows]
     assert ["eval/nll", "2.500"] in rows and ["nll", "1.500"] in rows
+    assert ["step", "4 of 8, unfinished"] in rows and ["parameters", "1,156"] in rows
+    assert ["held-out nll", "2.500 nats; the best 2.500, at step 4"] in rows
     assert ["num_slots", "nll"] in rows and ["16", "2.500"] in rows
     assert ["model.name", "vma.VMA"] in rows and ["training.num_steps", "8"] in rows
     assert {"metrics", "recall", "pictures", "config"} <= set(parsed.ids)
