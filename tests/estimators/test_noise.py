@@ -50,6 +50,7 @@ def test_gradients_by_hand_are_those_by_differentiation():
     rng_keys = jax.random.split(jax.random.key(0), 3)
     found = address_noise.score_gradients("rloo", 2, rng_keys, logits, log_joint, 0.0)
     addresses, _ = address_noise.sampler("rloo", 2)(rng_keys, logits)
+    log_joint = jnp.asarray(log_joint)
 
     @jax.jit
     @jax.grad
