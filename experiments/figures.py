@@ -1,7 +1,7 @@
 """Makes a picture of the documentation again: python -m experiments.figures --name=forgetting.
 
 `forgetting` is drawn here, in seconds. The others are figures of runs, which the command copies
-from the folder in --runs that is named below; RESULTS.md says how each run is trained.
+from the folder in --runs that is named below; docs/results says how each run is trained.
 
   recall      recall_256: --task=recall
   generate    kanerva_omniglot: --task=generate

@@ -1,4 +1,4 @@
-"""Fills in the tables of RESULTS.md from the runs' own files: python -m experiments.results.
+"""Fills in the tables of docs/results from the runs' own files: python -m experiments.results.
 
 A table in the file stands between two comments, of which the first says what it is made of:
 
@@ -16,7 +16,7 @@ evaluation. Quotes enclose what holds a space:
   runs=a,b columns="run:system,likelihood[].nll:NLL (nats):2,impute[noise=HALF].mse"
 
 What no comment encloses is left as it is. With --check nothing is written, and the exit status is
-1 if a number in the file is not what the runs say.
+1 if a number in a file is not what the runs say.
 """
 
 import re
@@ -34,10 +34,13 @@ from memjax.errors import UserError
 if TYPE_CHECKING:
     from experiments import page
 
-_FILE = flags.DEFINE_string("file", "RESULTS.md", "The file to fill in.")
+_FILE = flags.DEFINE_multi_string(
+    "file", [], "A file to fill in; repeatable. By default all of docs/results."
+)
 _RUNS = flags.DEFINE_string("runs", "runs", "Folder of the runs.")
 _CHECK = flags.DEFINE_bool("check", False, "Compares, and writes nothing.")
 
+_PAGES = Path(__file__).parents[1] / "docs/results"
 _BLOCK = re.compile(r"<!-- results (?P<fields>.*?) -->\n.*?<!-- end -->", re.DOTALL)
 _FIELDS = ("runs", "task", "columns")
 _COMMA = re.compile(r",(?![^\[]*\])")  # not within brackets
@@ -49,17 +52,21 @@ def main(argv: Sequence[str]) -> None:
     del argv
     from memjax import files
 
-    path = Path(_FILE.value)
-    if not path.is_file():
-        raise UserError(f"file {path} does not exist")
-    before = path.read_text()
-    after = fill_in(before, Path(_RUNS.value))
-    tables = len(_BLOCK.findall(before))
-    if not _CHECK.value:
-        files.write_text(path, after)
-        print(f"{path}: {tables} tables from {_RUNS.value}")
-    elif after != before:
-        print(f"{path} is not what the runs in {_RUNS.value} say; run without --check")
+    texts = {}
+    for path in [Path(name) for name in _FILE.value] or sorted(_PAGES.glob("*.md")):
+        if not path.is_file():
+            raise UserError(f"file {path} does not exist")
+        before = path.read_text()
+        if tables := len(_BLOCK.findall(before)):
+            texts[path] = before, fill_in(before, Path(_RUNS.value)), tables
+    wrong = [path for path, (before, after, _) in texts.items() if before != after]
+    for path, (_, after, tables) in texts.items():
+        if not _CHECK.value:
+            files.write_text(path, after)
+            print(f"{path}: {tables} tables from {_RUNS.value}")
+        elif path in wrong:
+            print(f"{path} is not what the runs in {_RUNS.value} say; run without --check")
+    if _CHECK.value and wrong:
         sys.exit(1)
 
 
