@@ -114,12 +114,12 @@ RECIPES = {
         "VMA section 4.1: learned memory on MNIST, figure 2B",
         {
             f"VMA, {slots} slots": Training(
-                "vma_mnist_learned", {"model.num_slots": slots}, {"training.num_steps": 6_000}, 2
+                "vma_mnist_learned", {"model.num_slots": slots}, {"training.num_steps": 5_000}, 4
             )
             for slots in _LEARNED_SLOTS
         }
         | {
-            "VAE": Training("vae_mnist", {}, {"training.num_steps": 6_000}, 1),
+            "VAE": Training("vae_mnist", {}, {"training.num_steps": 5_000}, 1),
         },
         [_kl_learned(slots) for slots in _LEARNED_SLOTS],
         [Task("VAE", "likelihood"), Task("VMA, 256 slots", "fewshot_samples")],

@@ -32,6 +32,16 @@ def test_every_picture_in_docs_has_its_command():
 
 
 @pytest.mark.slow
+def test_two_ways_to_begin_a_learned_memory_are_drawn(tmp_path):
+    finished = run("collapse", f"--workdir={tmp_path}", "--num_steps=2")
+    if "mnist is not in" in finished.stderr:
+        pytest.skip("set MEMJAX_DATA_DIR")
+    assert finished.returncode == 0, finished.stderr
+    assert Image.open(tmp_path / "collapse.png").size == (1320, 726)
+    assert_refused(run("collapse", f"--workdir={tmp_path}", "--num_steps=0"), "num_steps is 0")
+
+
+@pytest.mark.slow
 def test_a_picture_of_a_run_is_copied(tmp_path):
     source = tmp_path / "recall_256/figures/recall.png"
     arguments = ("--name=recall", f"--runs={tmp_path}", f"--output={tmp_path}")
