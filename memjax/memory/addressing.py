@@ -162,6 +162,9 @@ def sample_streaming(
     num_slots = len(table[1][0])
     if axis_name is not None:
         checks.divides("chunk_size", chunk_size, "slots on a device", num_slots)
+    if not jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key):
+        # Compiled functions do not know JAX's default implementation, which a raw key has.
+        rng_key = jax.random.wrap_key_data(rng_key)
     race_rng_key, draw_rng_key = jax.random.split(rng_key)
     score = _score_by(kind)
     first_chunk = _place(axis_name) * streaming.num_chunks(num_slots, chunk_size)

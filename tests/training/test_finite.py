@@ -68,7 +68,7 @@ def test_a_bad_batch_stops_the_run_or_is_skipped(tiny_config, tmp_path, bad_step
 
 
 def test_parameters_that_overflow_are_named(tiny_config, tmp_path):
-    tiny_config.optimizer.name, tiny_config.optimizer.learning_rate = "sgd", float("inf")
+    tiny_config.optimizer.name, tiny_config.optimizer.learning_rate = "sgd", 1e39  # inf in float32
     with pytest.raises(
         UserError, match=r"^step 1 is not taken: its state params image_decoder .* is no"
     ):
@@ -76,7 +76,7 @@ def test_parameters_that_overflow_are_named(tiny_config, tmp_path):
 
 
 def test_where_all_steps_are_bad_skipping_ends(tiny_config, tmp_path):
-    tiny_config.optimizer.name, tiny_config.optimizer.learning_rate = "sgd", float("inf")
+    tiny_config.optimizer.name, tiny_config.optimizer.learning_rate = "sgd", 1e39  # inf in float32
     tiny_config.training.skip_nonfinite = True
     with pytest.raises(UserError, match="step 2: all steps since the last metrics were skipped"):
         train(tiny_config, tmp_path)
