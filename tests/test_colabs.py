@@ -9,7 +9,6 @@ import pytest
 
 from tests.store_outputs import NOTEBOOKS, run
 
-_QUICK = "01_memory_functions"
 _COLAB = "https://colab.research.google.com/github/memjax/memjax/blob/main/colabs"
 
 
@@ -65,13 +64,8 @@ def test_the_first_cell_says_what_it_lacks(tmp_path, in_colab):
     assert "Traceback" not in finished.stderr
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, id=path.stem, marks=() if path.stem == _QUICK else pytest.mark.slow)
-        for path in NOTEBOOKS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path: Path):
     """What it asserts holds, and it shows pictures."""
     assert len(pictures(run(path))) >= 2
