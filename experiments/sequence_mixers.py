@@ -274,19 +274,26 @@ def edit_facts(model: Model, params: Any, seed: int) -> dict[str, float]:
 
 
 def draw(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """What each mixer reaches against the numbers that its memory holds at the sequence's end."""
+    """What each mixer reaches, by the size of its keys and by that of its memory at the end."""
     name, label = (
         ("accuracy %", "recalled, %") if _TASK.value == "recall" else ("bits", "bits a byte")
     )
-    lines: dict[str, Any] = {}
-    for row in rows:
-        lines.setdefault(row["mixer"], {}).setdefault(row["state"], []).append(row[name])
-    means = {
-        mixer: ([math.log2(size) for size in by], [float(np.mean(found)) for found in by.values()])
-        for mixer, by in lines.items()
-    }
-    panel = Curves("log2 of the numbers in the memory", label, means)
-    plotting.curves(folder / f"{_TASK.value}.png", {_TASK.value: panel})
+    panels = {}
+    for title, size, axis in (
+        ("by the size of keys", "key_size", "log2 of a head's key size"),
+        ("by the size of the memory", "state", "log2 of the numbers in the memory"),
+    ):
+        lines: dict[str, Any] = {}
+        for row in rows:
+            lines.setdefault(row["mixer"], {}).setdefault(math.log2(row[size]), []).append(
+                row[name]
+            )
+        means = {
+            mixer: (sorted(by), [float(np.mean(by[x])) for x in sorted(by)])
+            for mixer, by in lines.items()
+        }
+        panels[title] = Curves(axis, label, means)
+    plotting.curves(folder / f"{_TASK.value}.png", panels)
 
 
 if __name__ == "__main__":
