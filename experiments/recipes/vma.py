@@ -12,6 +12,11 @@ _TRAININGS = {
     "GMN": Training("matching_network_omniglot_fewshot", {}, _SMALL_GMN, 20),
 }
 _NLL, _NLL_SMALL = {"num_queries": 1024, "num_samples": 100}, {"num_queries": 256}
+_LEARNED_STEPS = {
+    "training.num_steps": 5_000,
+    "training.eval_every": 1_000,
+    "training.checkpoint_every": 1_000,
+}
 _LEARNED_SLOTS = (64, 128, 256, 512, 1024)
 _RECALL = Task("VMA", "recall")
 _SHOTS = {"1 image": 1, "4 images": 4, "8 images": 8}
@@ -114,12 +119,12 @@ RECIPES = {
         "VMA section 4.1: learned memory on MNIST, figure 2B",
         {
             f"VMA, {slots} slots": Training(
-                "vma_mnist_learned", {"model.num_slots": slots}, {"training.num_steps": 5_000}, 4
+                "vma_mnist_learned", {"model.num_slots": slots}, _LEARNED_STEPS, 4
             )
             for slots in _LEARNED_SLOTS
         }
         | {
-            "VAE": Training("vae_mnist", {}, {"training.num_steps": 5_000}, 1),
+            "VAE": Training("vae_mnist", {}, _LEARNED_STEPS, 1),
         },
         [_kl_learned(slots) for slots in _LEARNED_SLOTS],
         [Task("VAE", "likelihood"), Task("VMA, 256 slots", "fewshot_samples")],
