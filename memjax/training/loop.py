@@ -131,7 +131,7 @@ def _run(
 def _describe(experiment: Experiment) -> str:
     images = experiment.train.arrays.images
     shape = " x ".join(map(str, images.shape[1:]))
-    devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    devices = processes.describe_devices()
     return f"{experiment.name}: {len(images):,} images of {shape}, on {devices}"
 
 

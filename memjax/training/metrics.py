@@ -17,6 +17,7 @@ from tqdm import tqdm
 import memjax
 from memjax import files
 from memjax.errors import UserError
+from memjax.training.processes import describe_devices
 from memjax.training.workdir import write_about
 
 _FIRST_SECONDS, _LINE_SECONDS = 5.0, 30.0  # between two lines of a log
@@ -120,7 +121,7 @@ def _surroundings() -> dict[str, str]:
     versions = [f"{module.__name__} {module.__version__}" for module in (memjax, jax, flax)]
     python, *arguments = sys.orig_argv
     return {
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "device": describe_devices(),
         "versions": ", ".join(versions),
         "started": time.strftime("%Y-%m-%d %H:%M"),
         "command": shlex.join([Path(python).name, *arguments]),
