@@ -14,7 +14,7 @@ from typing import Any
 from absl import app, flags
 from absl import logging as absl_logging
 
-from memjax.errors import UserError, did_you_mean, one_line, print_error
+from memjax.errors import UserError, did_you_mean, nearest, one_line, print_error
 
 _CONFIGS = Path(__file__).parent / "configs"
 _CONFIG_ERROR = "Configuration is not available because of an earlier failure to load: "
@@ -123,18 +123,16 @@ def _explain(error: Exception) -> str:
     message = str(error).removeprefix(_CONFIG_ERROR)
     if missing := re.search(r"No such file or directory: '(.+)'", message):
         path = Path(missing[1])
-        allowed = {p.stem: p for p in [*_CONFIGS.glob("*.py"), *path.parent.glob("*.py")]}
-        near = did_you_mean(path.stem, allowed)
-        for name, found in allowed.items():
-            near = near.replace(f" {name}?", f" {os.path.relpath(found)}?")
-        return f"config {path} is not there{near}"
+        there = {p.stem: p for p in [*_CONFIGS.glob("*.py"), *path.parent.glob("*.py")]}
+        found = there.get(nearest(path.stem, there))
+        return f"config {path} is not there{did_you_mean(os.path.relpath(found) if found else '')}"
     told: Any = error
     while isinstance(told, Exception) and told.args:
         told = told.args[0]
     unknown = re.fullmatch(r"'(\w+)'(?: Did you mean \"(\w+)\" .*)?", one_line(str(told)))
     if unknown or isinstance(error, KeyError):
         field, near = unknown.groups() if unknown else (str(told), "")
-        return f"config has no field {field}" + (f"; did you mean {near}?" if near else "")
+        return f"config has no field {field}{did_you_mean(near or '')}"
     return message
 
 

@@ -8,7 +8,8 @@ import jax
 from IPython import get_ipython
 
 import memjax
-from memjax.errors import one_line
+from memjax import devices
+from memjax.errors import UserError, one_line
 
 _ACCELERATORS = {"GPU": "/dev/nvidia0", "TPU": "/dev/accel0"}
 
@@ -38,12 +39,11 @@ def describe() -> str:
       SystemExit: JAX_PLATFORMS names a device that is not there.
     """
     try:
-        devices = jax.devices()
-    except RuntimeError as error:
+        found = devices.describe()
+    except UserError as error:
         raise SystemExit(one_line(error)) from None
-    line = f"memjax {memjax.__version__}, JAX {jax.__version__}: {len(devices)} x "
-    line += devices[0].device_kind
+    line = f"memjax {memjax.__version__}, JAX {jax.__version__}: {found}"
     for name, path in _ACCELERATORS.items():
-        if devices[0].platform == "cpu" and os.path.exists(path):
+        if jax.default_backend() == "cpu" and os.path.exists(path):
             line += f"; there is a {name}, which this JAX cannot use"
     return line

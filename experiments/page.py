@@ -116,7 +116,7 @@ def render(runs: Sequence[RunFiles]) -> str:
         differing=differing,
         headlines=reporting.column_names(run.headline for run in runs),
         terms=_TERMS,
-        metrics=sorted(metric_names, key=reporting.metric_order),
+        metrics=sorted(metric_names, key=metrics.order),
         curves=_draw_curves(runs),
         tasks=tasks,
         other_figures=[f for f in figures if f not in claimed | {"learning_curves"}],

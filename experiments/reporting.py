@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +10,6 @@ from memjax import files, plotting
 from memjax.errors import UserError
 from memjax.evaluation import Curves, Report, Run, load_run
 from memjax.training import metrics
-
-_IN_NATS = ("nll", "standard_error", "floor", "excess", "bound", "reconstruction")
 
 _LOG = logging.getLogger("memjax")
 
@@ -110,7 +107,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         for line in cells
     ]
-    if nats := [name for name in names if _rank(name)[0]]:
+    if nats := [name for name in names if metrics.rank(name)[0]]:
         lines.append(f"{', '.join(nats)}: nats an image")
     return "\n".join(lines)
 
@@ -128,21 +125,7 @@ def column_names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     are in nats an image.
     """
     names = dict.fromkeys(name for row in rows for name in row)
-    return sorted(names, key=_rank)
-
-
-def metric_order(name: str) -> tuple[bool, float, str]:
-    """What to sort metrics by: training's, then held-out ones; in each as `column_names` does."""
-    plain = name.removeprefix("eval/")
-    return name != plain, _rank(plain)[0] or math.inf, name
-
-
-def _rank(name: str) -> tuple[int, str]:
-    """The place among what is in nats; 0: it is not."""
-    if name in _IN_NATS:
-        return 1 + _IN_NATS.index(name), ""
-    is_divergence = name.startswith("kl_") or name.endswith("_entropy")
-    return (1 + len(_IN_NATS), name) if is_divergence else (0, "")
+    return sorted(names, key=metrics.rank)
 
 
 def format_panels(panels: Mapping[str, Curves]) -> dict[str, Any]:
@@ -217,7 +200,7 @@ def held_out_panels(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[s
             whole = [entry for entry in evaluated if metric in entry]
             line = ([entry["step"] for entry in whole], [entry[metric] for entry in whole])
             panels[title] = panel._replace(lines={**panel.lines, name: line})
-    return dict(sorted(panels.items(), key=lambda panel: metric_order(panel[0])))
+    return dict(sorted(panels.items(), key=lambda panel: metrics.order(panel[0])))
 
 
 def _last_held_out(workdir: Path) -> dict[str, float]:

@@ -19,7 +19,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from experiments import cli
-from memjax.errors import UserError, did_you_mean
+from memjax.errors import UserError, did_you_mean, nearest
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File of the config.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs.", required=True)
@@ -84,7 +84,7 @@ def with_fields(config: ConfigDict, fields: dict[str, Any]) -> ConfigDict:
     known = list(_leaves(config))
     for field, value in fields.items():
         if field not in known:
-            near = did_you_mean(field, known)
+            near = did_you_mean(nearest(field, known))
             raise UserError(f"vary names {field}, a field that the config does not have{near}")
         try:
             config.update_from_flattened_dict({field: value})

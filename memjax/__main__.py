@@ -5,24 +5,22 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-import jax
-
 import memjax
-from memjax import extras
-from memjax.errors import print_error
+from memjax import devices, extras
+from memjax.errors import UserError, print_error
 
 
 def main() -> int:
     """Prints it; a device that is not there is told in one line, with exit status 2."""
     try:
-        devices = jax.devices()
-    except RuntimeError as error:  # JAX_PLATFORMS names what is not there
+        found = devices.describe()
+    except UserError as error:
         print_error(error)
         return 2
     versions = [f"{name} {metadata.version(name)}" for name in ("jax", "jaxlib", "flax", "numpy")]
     print(f"memjax {memjax.__version__} in {Path(memjax.__file__).parent}")
     print(f"Python {platform.python_version()}, {', '.join(versions)}")
-    print(f"devices: {len(devices)} x {devices[0].device_kind}")
+    print(f"devices: {found}")
     try:
         missing = extras.missing()
     except metadata.PackageNotFoundError:

@@ -24,10 +24,14 @@ def print_error(error: Exception | str) -> None:
     print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
 
 
-def did_you_mean(word: str, allowed: Iterable[str]) -> str:
-    """The end of a message on a word that is not allowed: the nearest that is, if one is near."""
-    near = difflib.get_close_matches(word, list(allowed), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+def nearest(word: str, allowed: Iterable[str]) -> str:
+    """The allowed word that was probably meant; "" if none is near."""
+    return "".join(difflib.get_close_matches(word, list(allowed), n=1))
+
+
+def did_you_mean(word: str) -> str:
+    """The end of a message on a word that is not allowed, given what was probably meant."""
+    return f"; did you mean {word}?" if word else ""
 
 
 def check_at_least_one(**fields: Any) -> None:

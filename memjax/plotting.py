@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memjax.evaluation.report import Curves
+from memjax.training import metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,7 +75,7 @@ def learning_curves(
     """
     names = sorted({name for entry in entries for name in entry} - {"step", "steps_per_second"})
     plain = {name.removeprefix("eval/") for name in names}
-    panels = sorted(plain, key=lambda name: (name != "nll", name))
+    panels = sorted(plain, key=metrics.order)
     columns = max(1, min(3, len(panels)))  # a run without metrics has an empty picture
     lines = max(1, -(-len(panels) // columns))
     figure, axes = _subplots(lines, columns, 3.6 * columns, 2.6 * lines)

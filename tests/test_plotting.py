@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments import reporting
 from memjax import plotting
 from memjax.evaluation import Curves
+from memjax.training import metrics
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -39,6 +41,21 @@ def test_learning_curves_draw_training_and_evaluation(tmp_path):
     del entries[1]["eval/nll"]
     plotting.learning_curves(tmp_path / "curves.png", entries)
     assert (tmp_path / "curves.png").read_bytes() != with_evaluation
+
+
+def test_metrics_stand_in_one_order_everywhere(tmp_path, caplog):
+    names = ["kl_latent", "steps_per_second", "eval/nll", "address_entropy", "nll", "excess"]
+    ordered = ["nll", "excess", "address_entropy", "kl_latent"]
+    entry = dict.fromkeys(names, 1.0)
+    figure = plotting.learning_curves(None, [{"step": 1} | entry])
+    assert [axis.get_title() for axis in figure.axes[:4]] == ordered
+    assert reporting.column_names([entry])[2:] == ordered
+    writer = metrics.MetricWriter(tmp_path, 0, 1)
+    with caplog.at_level("INFO", "memjax"):
+        writer.write(1, entry)
+    writer.close()
+    told = [text.split()[0] for text in caplog.messages[-1].partition(": ")[2].split(", ")]
+    assert told == [*ordered, "steps_per_second", "eval/nll"]
 
 
 def test_a_run_without_metrics_has_an_empty_picture(tmp_path):

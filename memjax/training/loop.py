@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from memjax import devices
 from memjax.errors import UserError
 from memjax.training import processes
 from memjax.training import step as step_lib
@@ -131,8 +132,7 @@ def _run(
 def _describe(experiment: Experiment) -> str:
     images = experiment.train.arrays.images
     shape = " x ".join(map(str, images.shape[1:]))
-    devices = processes.describe_devices()
-    return f"{experiment.name}: {len(images):,} images of {shape}, on {devices}"
+    return f"{experiment.name}: {len(images):,} images of {shape}, on {devices.describe()}"
 
 
 def _take_metrics(state: TrainState, num_steps: int) -> tuple[dict[str, float], TrainState]:
@@ -157,10 +157,10 @@ def _make_evaluation(
     seed_rng_key = jax.random.fold_in(jax.random.key(experiment.seed, impl=key_implementation), 1)
     rng_keys = jax.random.split(seed_rng_key, experiment.num_eval_batches)
     arrays = step_lib.replicate(experiment.eval.arrays)
-    devices = step_lib.device_indices()
+    indices = step_lib.device_indices()
 
     def evaluate(state: TrainState) -> dict[str, float]:
-        batches = [call(state.eval_variables, rng_key, arrays, devices) for rng_key in rng_keys]
+        batches = [call(state.eval_variables, rng_key, arrays, indices) for rng_key in rng_keys]
         means = jax.tree.map(lambda *leaves: float(jnp.mean(jnp.stack(leaves))), *batches)
         return {f"eval/{name}": value for name, value in means.items()}
 

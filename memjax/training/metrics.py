@@ -15,13 +15,13 @@ import jax
 from tqdm import tqdm
 
 import memjax
-from memjax import files
+from memjax import devices, files
 from memjax.errors import UserError
-from memjax.training.processes import describe_devices
 from memjax.training.workdir import write_about
 
 _FIRST_SECONDS, _LINE_SECONDS = 5.0, 30.0  # between two lines of a log
 _METRICS, _SKIPPED = "metrics.jsonl", "skipped_steps.jsonl"
+_IN_NATS = ("nll", "standard_error", "floor", "excess", "bound", "reconstruction")  # in order
 
 _LOG = logging.getLogger("memjax")
 
@@ -93,9 +93,8 @@ class MetricWriter:
             self._progress.set_postfix({k: v for k, v in shown.items() if k in ("nll", "eval/nll")})
             return
         self._next_line = time.monotonic() + _LINE_SECONDS
-        first = ("nll", "eval/nll")
-        names = [k for k in first if k in shown] + [k for k in shown if k not in first]
-        _LOG.info("step %d: %s", step, ", ".join(f"{name} {shown[name]}" for name in names))
+        texts = (f"{name} {shown[name]}" for name in sorted(shown, key=order))
+        _LOG.info("step %d: %s", step, ", ".join(texts))
 
     def write_skipped(self, step: int, reason: str) -> None:
         """Notes that `step` was not taken, in `workdir/skipped_steps.jsonl`."""
@@ -121,7 +120,7 @@ def _surroundings() -> dict[str, str]:
     versions = [f"{module.__name__} {module.__version__}" for module in (memjax, jax, flax)]
     python, *arguments = sys.orig_argv
     return {
-        "device": describe_devices(),
+        "device": devices.describe(),
         "versions": ", ".join(versions),
         "started": time.strftime("%Y-%m-%d %H:%M"),
         "command": shlex.join([Path(python).name, *arguments]),
@@ -166,6 +165,20 @@ class _TensorBoard:
 
     def close(self) -> None:
         self._writer.close()
+
+
+def rank(name: str) -> tuple[int, str]:
+    """The place of a metric among those in nats an image, `nll` first; 0: it is not in nats."""
+    if name in _IN_NATS:
+        return 1 + _IN_NATS.index(name), ""
+    is_divergence = name.startswith("kl_") or name.endswith("_entropy")
+    return (1 + len(_IN_NATS), name) if is_divergence else (0, "")
+
+
+def order(name: str) -> tuple[bool, bool, tuple[int, str], str]:
+    """What to sort metrics by, everywhere: training's, then held-out ones; in each by `rank`."""
+    plain = name.removeprefix("eval/")
+    return name != plain, not rank(plain)[0], rank(plain), name
 
 
 def read(workdir: str | Path) -> list[dict[str, Any]]:

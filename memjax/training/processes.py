@@ -72,11 +72,6 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def describe_devices() -> str:
-    """How many devices all processes have, and of which kind."""
-    return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-
-
 def share(tree: Any) -> Any:
     """The first process's arrays and keys, for all; each gives a tree of the same shapes.
 

@@ -43,7 +43,7 @@ def assert_refused(finished, *words):
         slow([f"--config={_TINY}"], ["workdir"]),
         slow(["--workdir=W", "--config=nothing.py"], ["config nothing.py is not there"]),
         slow(["--workdir=W", "--config=vae_digit"], ["mean experiments/configs/vae_digits.py?"]),
-        slow(["--workdir=W", "--config=README.md"], ["README.md, line ", ": invalid syntax"]),
+        slow(["--workdir=W", "--config=README.md"], ["README.md, line ", ": invalid "]),
         slow(
             ["--workdir=W", f"--config={_TINY}", "--config.training.num_stepz=1"],
             ["no field num_stepz; did you mean num_steps?"],
