@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import jinja2
 from matplotlib.figure import Figure
 
-from experiments import reporting
-from memjax import files, plotting
+from experiments import charts, reporting
+from memjax import files
 from memjax.errors import UserError
+from memjax.evaluation import Curves
 from memjax.training import metrics
 from memjax.training.workdir import flatten, load_config, read_about
 
@@ -25,6 +26,9 @@ _TERMS = {
     "floor": "the least nll that any model can have: that of a look-up table",
     "excess": "nll less floor",
 }
+
+
+_NLL_FIELDS = ("dataset.name", "dataset.binarization")  # where they differ, so does every NLL
 
 
 class RunFiles(NamedTuple):
@@ -61,6 +65,9 @@ class RunFiles(NamedTuple):
             **self.about,
         }
         return {name: value for name, value in told.items() if value is not None}
+
+
+Groups = Mapping[str, Sequence[RunFiles]]  # runs that differ in their seeds, by name
 
 
 def write(workdirs: Mapping[str, str | Path], path: str | Path) -> Path:
@@ -103,35 +110,90 @@ def render(runs: Sequence[RunFiles]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"cell": cell, "column_names": reporting.column_names}
+    environment.filters |= {"cell": reporting.cell, "column_names": reporting.column_names}
     fields = reporting.column_names(run.config for run in runs)
-    differing = [f for f in fields if len({repr(run.config.get(f)) for run in runs}) > 1]
-    tasks = reporting.column_names(run.evaluations for run in runs)
-    claimed = {f for run in runs for e in run.evaluations.values() for f in e.figures}
     figures = reporting.column_names(run.pictures for run in runs)
-    metric_names = set(reporting.column_names(run.last for run in runs)) - {"step"}
+    groups = charts.over_seeds(runs)
+    tasks = [
+        _describe_task(task, runs, groups)
+        for task in reporting.column_names(run.evaluations for run in runs)
+    ]
+    claimed = {f for run in runs for e in run.evaluations.values() for f in e.figures}
     return environment.get_template("page.html.j2").render(
         runs=runs,
+        groups=groups,
         fields=fields,
-        differing=differing,
+        differing=[f for f in fields if len({repr(run.config.get(f)) for run in runs}) > 1],
+        comparable=len({tuple(run.config.get(f) for f in _NLL_FIELDS) for run in runs}) == 1,
         headlines=reporting.column_names(run.headline for run in runs),
         terms=_TERMS,
-        metrics=sorted(metric_names, key=metrics.order),
-        curves=_draw_curves(runs),
+        metrics=_describe_metrics(runs, groups),
+        looks=charts.LOOKS,
         tasks=tasks,
         other_figures=[f for f in figures if f not in claimed | {"learning_curves"}],
     )
 
 
-def _draw_curves(runs: Sequence[RunFiles]) -> list[str]:
-    """Learning curves as data addresses; of several runs, those on held-out data, one by one."""
-    if len(runs) == 1:
-        return [encode_figure(plotting.learning_curves(None, runs[0].entries))]
-    panels = reporting.held_out_panels({run.name: run.entries for run in runs})
-    names = [run.name for run in runs]
-    return [
-        encode_figure(plotting.curves(None, {t: panel}, names=names)) for t, panel in panels.items()
+def _describe_metrics(runs: Sequence[RunFiles], groups: Groups) -> dict[str, Any]:
+    """The newest metrics as a table, over seeds where there are several; and the curves."""
+    names = {name for run in runs for name in run.last} - {"step"}
+    rows = [
+        {"metric": name} | {run.name: run.last.get(name) for run in runs}
+        for name in sorted(sorted(names), key=metrics.order)
     ]
+    means = [
+        {"metric": row["metric"]}
+        | {
+            name: charts.mean_and_spread([row[run.name] for run in group])
+            for name, group in groups.items()
+        }
+        for row in rows
+    ]
+    read = charts.of_training if len(runs) == 1 else reporting.held_out_panels
+    panels = _panels(runs, groups, {run.name: read(run.entries) for run in runs})
+    return {"rows": rows, "means": means if groups else [], "charts": _charts(panels, runs, groups)}
+
+
+def _describe_task(task: str, runs: Sequence[RunFiles], groups: Groups) -> dict[str, Any]:
+    """What an evaluation found for the runs that have it: tables, curves, names of figures."""
+    found = {run.name: run.evaluations[task] for run in runs if task in run.evaluations}
+    means = {}
+    for name, group in groups.items():
+        members = [found[run.name] for run in group if run.name in found]
+        if len(members) == len(group) > 1 and len({repr(m.options) for m in members}) == 1:
+            means[name] = charts.table_over_seeds([member.table for member in members])
+    panels = {name: evaluation.panels for name, evaluation in found.items()}
+    merged = _panels(runs, groups, panels)
+    drawn = {figure for evaluation in found.values() for figure in evaluation.curve_figures}
+    figures = dict.fromkeys(f for evaluation in found.values() for f in evaluation.figures)
+    return {
+        "name": task,
+        "evaluations": found,
+        "means": {name: table for name, table in means.items() if table},
+        "charts": _charts(merged, runs, groups),
+        "figures": [figure for figure in figures if figure not in drawn],
+    }
+
+
+def _panels(
+    runs: Sequence[RunFiles], groups: Groups, panels: Mapping[str, Mapping[str, Curves]]
+) -> dict[str, Curves]:
+    """The panels of all runs in one; over seeds, where each run of a group has them."""
+    if len(runs) == 1:
+        return dict(panels[runs[0].name])
+    if groups and len(panels) == len(runs):
+        panels = {
+            name: charts.average([panels[run.name] for run in group])
+            for name, group in groups.items()
+        }
+    return reporting.merge(panels)
+
+
+def _charts(
+    panels: Mapping[str, Curves], runs: Sequence[RunFiles], groups: Groups
+) -> list[dict[str, Any]]:
+    names = [] if len(runs) == 1 else [*groups] or [run.name for run in runs]
+    return charts.describe(panels, names)
 
 
 def encode_figure(figure: Figure, kind: str = "svg") -> str:
@@ -150,10 +212,3 @@ def _data_address(path: Path) -> str:
 
 def _encode(content: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
-
-
-def cell(value: Any) -> str:
-    """A value as it stands in a table."""
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e-2 or abs(value) >= 1e5 else f"{value:.3f}"
-    return "" if value is None else str(value)

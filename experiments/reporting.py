@@ -23,6 +23,7 @@ class Evaluation(NamedTuple):
     table: Sequence[dict[str, Any]]
     figures: Sequence[str]  # names of pictures in figures/
     panels: Mapping[str, Curves]  # of all figures with lines
+    curve_figures: Sequence[str] = ()  # names of those figures
 
 
 def draw_run(workdir: str | Path, run: Run | None = None) -> None:
@@ -79,6 +80,7 @@ def read_evaluation(path: Path) -> Evaluation:
             table=[dict(row) for row in content["table"]],
             figures=content["figures"],
             panels=panels,
+            curve_figures=list(curves),
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} can't be read ({error!r}): evaluate its task again") from error
@@ -101,7 +103,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     A last line says which columns are in nats.
     """
     names = column_names(rows)
-    cells = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
+    cells = [names, *([cell(row.get(name)) for name in names] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
@@ -112,10 +114,11 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+def cell(value: Any) -> str:
+    """A value as it stands in a table."""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e-2 or abs(value) >= 1e5 else f"{value:.3f}"
+    return "" if value is None else str(value)
 
 
 def column_names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -133,6 +136,7 @@ def format_panels(panels: Mapping[str, Curves]) -> dict[str, Any]:
     return {
         title: panel._asdict()
         | {"lines": {name: [list(x), list(y)] for name, (x, y) in panel.lines.items()}}
+        | {"spread": dict(panel.spread)}
         for title, panel in panels.items()
     }
 
@@ -163,52 +167,49 @@ def compare(workdirs: dict[str, Path], output: Path, task: str = "") -> list[dic
       UserError: a folder without a run, or without the evaluation.
     """
     rows: list[dict[str, Any]] = []
-    panels: dict[str, Curves] = {}
-    if task:
-        for name, workdir in workdirs.items():
+    panels: dict[str, Mapping[str, Curves]] = {}
+    for name, workdir in workdirs.items():
+        if task:
             evaluation = read_evaluation(workdir / f"eval_{task}.json")
             rows += [{"run": name} | row for row in evaluation.table]
-            for title, panel in evaluation.panels.items():
-                others = panels[title].lines if title in panels else {}
-                lines = {f"{name} {line}".strip(): xy for line, xy in panel.lines.items()}
-                panels[title] = panels.get(title, panel)._replace(lines={**others, **lines})
-    else:
-        last = {name: _last_held_out(workdir) for name, workdir in workdirs.items()}
-        names = column_names(last.values())
-        for name, row in last.items():
-            rows.append({"run": name, "step": row["step"]} | {n: row.get(n) for n in names})
-        panels = held_out_panels({n: metrics.read(workdir) for n, workdir in workdirs.items()})
+            panels[name] = evaluation.panels
+        else:
+            entries = metrics.read(workdir)
+            panels[name] = held_out_panels(entries)
+            if not panels[name]:
+                raise UserError(f"workdir {workdir} holds no run that was evaluated in training")
+            last = {title: panel.lines[""][1][-1] for title, panel in panels[name].items()}
+            rows.append({"run": name, "step": panels[name]["nll"].lines[""][0][-1]} | last)
     rows = [{name: row.get(name) for name in column_names(rows)} for row in rows]
     print(format_table(rows))
     write_json(output / f"compare_{task or 'training'}.json", {"table": rows})
-    draw_report(output, Report(rows, curves={task or "learning_curves": panels}))
+    draw_report(output, Report(rows, curves={task or "learning_curves": merge(panels)}))
     return rows
 
 
-def held_out_panels(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Curves]:
-    """A panel for each held-out metric, with a line for each run that has it.
+def held_out_panels(entries: Sequence[Mapping[str, float]]) -> dict[str, Curves]:
+    """A panel for each held-out metric of a run, from the lines of its `metrics.jsonl`."""
+    lines: dict[str, tuple[list[float], list[float]]] = {}
+    for entry in entries:
+        for name in (name for name in entry if name.startswith("eval/")):
+            x, y = lines.setdefault(name.removeprefix("eval/"), ([], []))
+            x.append(entry["step"])
+            y.append(entry[name])
+    return merge({"": {name: Curves("step", "nats", {"": xy}) for name, xy in lines.items()}})
 
-    Args:
-      runs: by name, the lines of a `metrics.jsonl`.
-    """
+
+def merge(runs: Mapping[str, Mapping[str, Curves]]) -> dict[str, Curves]:
+    """The panels of runs, by name, in one: each line is named by its run and itself."""
     panels: dict[str, Curves] = {}
-    for name, entries in runs.items():
-        evaluated = [entry for entry in entries if "eval/nll" in entry]
-        for metric in (m for m in (evaluated or [{}])[-1] if m.startswith("eval/")):
-            title = metric.removeprefix("eval/")
-            panel = panels.setdefault(title, Curves("step", "nats", {}))
-            whole = [entry for entry in evaluated if metric in entry]
-            line = ([entry["step"] for entry in whole], [entry[metric] for entry in whole])
-            panels[title] = panel._replace(lines={**panel.lines, name: line})
+    for name, found in runs.items():
+        for title, panel in found.items():
+            before = panels.get(title, panel._replace(lines={}, spread={}))
+            panels[title] = panel._replace(
+                lines={**before.lines, **_named(name, panel.lines)},
+                spread={**before.spread, **_named(name, panel.spread)},
+            )
     return dict(sorted(panels.items(), key=lambda panel: metrics.order(panel[0])))
 
 
-def _last_held_out(workdir: Path) -> dict[str, float]:
-    """The last held-out metrics of a run, and their step."""
-    entries = [entry for entry in metrics.read(workdir) if "eval/nll" in entry]
-    if not entries:
-        raise UserError(f"workdir {workdir} holds no run that was evaluated in training")
-    held_out = {k: v for k, v in entries[-1].items() if k.startswith("eval/")}
-    return {"step": entries[-1]["step"]} | {
-        name.removeprefix("eval/"): value for name, value in held_out.items()
-    }
+def _named(run: str, lines: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{run} {line}".strip(): values for line, values in lines.items()}

@@ -128,12 +128,12 @@ class Column(NamedTuple):
 
     def cell(self, row: Mapping[str, Any], names: Sequence[str], files: "page.RunFiles") -> str:
         """What stands in the column beside `row`, one of rows that have `names` between them."""
-        from experiments import page
+        from experiments import reporting
 
         # What is a column of these rows is never looked up elsewhere: there it is another number.
         value = row.get(self.field) if self.field in names else _find(self.field, row, files)
         if self.decimals is None or not isinstance(value, int | float):
-            return page.cell(value)
+            return reporting.cell(value)
         return f"{value:.{self.decimals}f}"
 
 

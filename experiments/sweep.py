@@ -4,7 +4,8 @@
       --vary=seed=0,1,2 --vary=optimizer.learning_rate=1e-4,3e-4
 
 Each combination of values is a run in a folder of its own in DIR. The same command again goes on
-where it was stopped. At the end: a table, the mean and the spread over seeds, one picture.
+where it was stopped. At the end: a table, the mean and the spread over seeds, one picture, and
+DIR/report.html, where curves have a band over seeds.
 """
 
 import copy
@@ -39,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
             raise UserError(f"vary gives the run {name!r}, which can't be the name of a folder")
     configs = {name: with_fields(_CONFIG.value, fields) for name, fields in settings.items()}
     # Imported when the flags have been looked at, so that a wrong one is answered at once.
-    from experiments import reporting
+    from experiments import page, reporting
     from memjax.training import build, train
 
     for name, config in configs.items():
@@ -47,9 +48,11 @@ def main(argv: Sequence[str]) -> None:
         state = train(build(config), folder / name)
         if int(state.step) < config.training.num_steps:
             return  # told to stop
-    last = reporting.compare({name: folder / name for name in settings}, folder)
+    runs = {name: folder / name for name in settings}
+    last = reporting.compare(runs, folder)
     rows = [settings[row["run"]] | {"nll": row["nll"]} for row in last]
     print("\nOver seeds:\n" + reporting.format_table(over_seeds(rows)))
+    print(f"All of it on one page: {page.write(runs, folder / 'report.html')}")
 
 
 def parse_vary(text: str) -> tuple[str, list[Any]]:

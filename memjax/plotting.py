@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 # Okabe and Ito's colours, which the colour-blind can tell apart, and a marker beside each.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-_MARKERS = "os^Dvp*"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+MARKERS = "os^Dvp*"
 
 
 def image_grid(
@@ -75,7 +75,7 @@ def learning_curves(
     """
     names = sorted({name for entry in entries for name in entry} - {"step", "steps_per_second"})
     plain = {name.removeprefix("eval/") for name in names}
-    panels = sorted(plain, key=metrics.order)
+    panels = sorted(sorted(plain), key=metrics.order)
     columns = max(1, min(3, len(panels)))  # a run without metrics has an empty picture
     lines = max(1, -(-len(panels) // columns))
     figure, axes = _subplots(lines, columns, 3.6 * columns, 2.6 * lines)
@@ -118,7 +118,11 @@ def curves(
     labels = list(dict.fromkeys([*names, *(line for p in panels.values() for line in p.lines)]))
     for (name, panel), axis in zip(panels.items(), axes[0], strict=True):
         for label, (x, y) in panel.lines.items():
-            axis.plot(x, y, label=label, **_look(labels.index(label), len(x)))
+            look = _look(labels.index(label), len(x))
+            axis.plot(x, y, label=label, **look)
+            if label in panel.spread:
+                low, high = np.asarray(y) + np.outer([-1, 1], panel.spread[label])
+                axis.fill_between(x, low, high, color=look["color"], alpha=0.2, linewidth=0)
         axis.set(title=name, xlabel=panel.x_label, ylabel=panel.y_label)
         axis.set(xscale=panel.scale, yscale=panel.scale)
         axis.grid(alpha=0.3)
@@ -151,8 +155,8 @@ def matrices(path: str | Path | None, panels: Mapping[str, np.ndarray], title: s
 
 def _look(index: int, num_points: int) -> dict[str, Any]:
     """How the line of this index is drawn; a single point is larger, to be seen."""
-    colour = _COLOURS[index % len(_COLOURS)]
-    marker = _MARKERS[index % len(_MARKERS)]
+    colour = COLOURS[index % len(COLOURS)]
+    marker = MARKERS[index % len(MARKERS)]
     return {"color": colour, "marker": marker, "markersize": 4 if num_points > 1 else 8}
 
 

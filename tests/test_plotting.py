@@ -55,7 +55,7 @@ def test_metrics_stand_in_one_order_everywhere(tmp_path, caplog):
         writer.write(1, entry)
     writer.close()
     told = [text.split()[0] for text in caplog.messages[-1].partition(": ")[2].split(", ")]
-    assert told == [*ordered, "steps_per_second", "eval/nll"]
+    assert told == [*ordered, "eval/nll", "steps_per_second"]
 
 
 def test_a_run_without_metrics_has_an_empty_picture(tmp_path):

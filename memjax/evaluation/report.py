@@ -4,6 +4,7 @@ import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import chex
@@ -23,12 +24,14 @@ class Curves(NamedTuple):
       y_label: of the y axis.
       lines: by name, the x and the y of each.
       scale: of both axes, "linear" or "log".
+      spread: by name, how far a line's band reaches above and below each y; it may lack lines.
     """
 
     x_label: str
     y_label: str
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
     scale: str = "linear"
+    spread: Mapping[str, Sequence[float]] = MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)

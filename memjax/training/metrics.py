@@ -175,10 +175,10 @@ def rank(name: str) -> tuple[int, str]:
     return (1 + len(_IN_NATS), name) if is_divergence else (0, "")
 
 
-def order(name: str) -> tuple[bool, bool, tuple[int, str], str]:
-    """What to sort metrics by, everywhere: training's, then held-out ones; in each by `rank`."""
+def order(name: str) -> tuple[bool, bool, tuple[int, str]]:
+    """What to sort metrics by: training's, then held-out ones, in each by `rank`; then others."""
     plain = name.removeprefix("eval/")
-    return name != plain, not rank(plain)[0], rank(plain), name
+    return not rank(plain)[0], name != plain, rank(plain)
 
 
 def read(workdir: str | Path) -> list[dict[str, Any]]:

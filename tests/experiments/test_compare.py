@@ -41,7 +41,6 @@ def value_of(kind, metric):
 def no_pictures():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reporting, "draw_report", lambda *arguments: None)
-        patch.setattr(page, "encode_figure", lambda figure: "")
         patch.setattr(plotting, "curves", lambda *arguments, **options: None)
         yield
 
@@ -120,7 +119,8 @@ def test_a_row_may_lack_what_others_have():
 
 def test_the_learning_curves_are_of_one_metric_each(workdirs):
     runs = {name: page.read(name, workdir).entries for name, workdir in workdirs.items()}
-    panels = reporting.held_out_panels(runs)
+    each = {name: reporting.held_out_panels(entries) for name, entries in runs.items()}
+    panels = reporting.merge(each)
     assert list(panels) == _COLUMNS
     for name, panel in panels.items():
         kinds = [kind for kind in workdirs if name in METRICS[kind]]
@@ -134,12 +134,12 @@ def test_the_page_joins_by_name(workdirs, tmp_path):
     start = rows.index(["metric", *kinds])
     names = [row[0] for row in rows[start + 1 : start + 2 * len(_COLUMNS) + 2]]
     held_out = [f"eval/{name}" for name in _COLUMNS]
-    assert names == [*_COLUMNS, "steps_per_second", *held_out]
+    assert names == [*_COLUMNS, *held_out, "steps_per_second"]
     for name in _COLUMNS:
         expected = [value_of(k, name) if name in METRICS[k] else None for k in kinds]
-        assert [f"eval/{name}", *map(page.cell, expected)] in rows
+        assert [f"eval/{name}", *map(reporting.cell, expected)] in rows
         training = [None if value is None else -value for value in expected]
-        assert [name, *map(page.cell, training)] in rows
+        assert [name, *map(reporting.cell, training)] in rows
 
 
 def test_a_page_joins_the_rows_of_an_evaluation_by_name(workdirs, tmp_path):
@@ -162,6 +162,7 @@ def test_tables_of_results_are_blank_where_a_metric_is_absent(workdirs, task):
     assert len(lines) == len(workdirs)
     for kind, line in zip(workdirs, lines, strict=True):
         cells = [
-            page.cell(value_of(kind, name)) if name in METRICS[kind] else "" for name in _COLUMNS
+            reporting.cell(value_of(kind, name)) if name in METRICS[kind] else ""
+            for name in _COLUMNS
         ]
         assert line == f"| {' | '.join([kind, *cells])} |"

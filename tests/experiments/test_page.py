@@ -27,7 +27,8 @@ class Parsed(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.rows, self.images, self.links, self.ids, self._open = [], [], [], [], []
+        self.rows, self.images, self.links, self.ids = [], [], [], []
+        self.panels, self._open = [], []
         self.feed(text)
         self.close()
         assert not self._open
@@ -37,7 +38,8 @@ class Parsed(HTMLParser):
         self.ids += [attributes["id"]] if "id" in attributes else []
         self.images += [attributes["src"]] if tag == "img" else []
         self.links += [attributes["href"]] if "href" in attributes else []
-        assert tag not in ("script", "link", "iframe")
+        assert tag not in ("link", "iframe") and not (tag == "script" and "src" in attributes)
+        self.panels += [json.loads(attributes["data-panel"])] if "data-panel" in attributes else []
         if tag == "tr":
             self.rows.append([])
         if tag in ("td", "th"):
@@ -49,7 +51,7 @@ class Parsed(HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data):
-        if self._open and self._open[-1] in ("td", "th"):
+        if {"td", "th"} & set(self._open):
             self.rows[-1][-1] += data
 
 
@@ -63,10 +65,11 @@ def workdir(made, tmp_path):
     return shutil.copytree(made, tmp_path / "run")
 
 
-def make_run(workdir, seed=0, nll=2.5):
+def make_run(workdir, seed=0, nll=2.5, **training):
     """The files of a run, without training it."""
     config = make_vma_config()
     config.seed = seed
+    config.training.update(training)
     reporting.write_json(workdir / "config.json", config.to_dict())
     entries = [{"step": s, "nll": 9.0 - s, "steps_per_second": 7.0} for s in range(1, 4)]
     entries += [{"step": 4, "nll": nll - 1, "eval/nll": nll, "steps_per_second": 8.0}]
@@ -90,19 +93,19 @@ def test_a_page_holds_all_of_a_run(workdir):
     assert ["model.name", "vma.VMA"] in rows and ["training.num_steps", "8"] in rows
     assert {"metrics", "recall", "pictures", "config"} <= set(parsed.ids)
     assert {link.removeprefix("#") for link in parsed.links} <= set(parsed.ids)
-    # Learning curves, then recall's two figures, then the samples: all inside the page.
-    assert [image.partition(",")[0] for image in parsed.images] == [
-        "data:image/svg+xml;base64",
-        *["data:image/png;base64"] * 3,
-    ]
-    for image, name in zip(parsed.images[1:], ("found", "falling", "samples"), strict=True):
+    assert [panel["title"] for panel in parsed.panels] == ["nll", "NLL"]
+    held_out = {"name": "held out", "x": [4], "y": [2.5], "look": 1}
+    assert parsed.panels[0]["lines"][1] == held_out
+    # All inside the page: what recall found, then the samples.
+    for image, name in zip(parsed.images, ("found", "samples"), strict=True):
         content = base64.b64decode(image.partition(",")[2])
         assert content == (workdir / f"figures/{name}.png").read_bytes()
         assert min(Image.open(io.BytesIO(content)).size) > 50
 
 
 def test_runs_stand_side_by_side(tmp_path, workdir):
-    workdirs = {"a & <b>": workdir, "two": make_run(tmp_path / "two", seed=5, nll=3.5)}
+    other = make_run(tmp_path / "two", 5, 3.5, num_steps=9)
+    workdirs = {"a & <b>": workdir, "two": other}
     parsed = Parsed(page.write(workdirs, tmp_path / "both.html").read_text())
     rows = [[cell.strip() for cell in row] for row in parsed.rows]
     assert ["eval/nll", "2.500", "3.500"] in rows
@@ -110,7 +113,30 @@ def test_runs_stand_side_by_side(tmp_path, workdir):
     assert len(differing) == 2  # among the fields that differ, and among all
     assert rows.count(["model.name", "vma.VMA", "vma.VMA"]) == 1
     assert ["metric", "a & <b>", "two"] in rows
-    assert len(parsed.images) == 1 + 2 * 3
+    assert len(parsed.images) == 2 * 2
+    names = [line["name"] for line in parsed.panels[0]["lines"]]
+    assert names == ["a & <b>", "two"]
+
+
+def test_runs_that_differ_in_their_seeds_have_a_mean_and_a_band(tmp_path, workdir):
+    workdirs = {"a": workdir, "b": make_run(tmp_path / "two", seed=5, nll=3.5)}
+    workdirs["other"] = make_run(tmp_path / "other", nll=9.5, num_steps=9)
+    parsed = Parsed(page.write(workdirs, tmp_path / "both.html").read_text())
+    rows = [[cell.strip() for cell in row] for row in parsed.rows]
+    assert ["metric", "num_steps-8 (2 runs)", "num_steps-9 (1 run)"] in rows
+    assert ["eval/nll", "3.000 ± 0.707", "9.500"] in rows
+    assert ["16", "3.000 ± 0.707"] in rows  # of the evaluation
+    mean, alone = parsed.panels[0]["lines"]
+    assert mean["y"] == [3.0] and mean["spread"] == [0.707107] and "spread" not in alone
+
+
+def test_nlls_that_can_not_be_compared_are_marked(tmp_path, workdir):
+    config = json.loads((workdir / "config.json").read_text())
+    config["dataset"]["binarization"] = "dynamic"
+    reporting.write_json(tmp_path / "other/config.json", config)
+    both = page.write({"a": workdir, "b": tmp_path / "other"}, tmp_path / "both.html")
+    assert "NLLs can't be compared" in both.read_text()
+    assert "NLLs can't be compared" not in page.write({"a": workdir}, both).read_text()
 
 
 def test_a_run_that_has_only_begun_has_a_page(tmp_path):
@@ -162,10 +188,27 @@ def test_a_browser_shows_every_image_and_nothing_runs_over_the_edge(tmp_path, wo
     images = "[...document.images]"
     loaded = f"{images}.filter(image => image.naturalWidth > 50).length"
     inside = "(document.documentElement.scrollWidth <= innerWidth)"
+    drawn = "document.querySelectorAll('.plot svg .line').length"
     value = browser.evaluate(
-        written, f"{images}.length + ' ' + {loaded} + ' ' + {inside}", tmp_path
+        written, f"{images}.length + ' ' + {loaded} + ' ' + {inside} + ' ' + {drawn}", tmp_path
     )
-    assert value == "7 7 true"
+    assert value == "4 4 true 2"
+    hover = """(() => {
+        document.querySelectorAll('.plot svg')[1].dispatchEvent(
+            new PointerEvent('pointermove', {clientX: 0}));
+        const seen = document.querySelectorAll('.tip')[1].innerText;
+        const before = document.querySelectorAll('.plot')[1].innerHTML;
+        document.querySelectorAll('.chart')[1].querySelectorAll('input')[0].click();
+        return seen + ' ' + (before !== document.querySelectorAll('.plot')[1].innerHTML);
+    })()"""
+    assert browser.evaluate(written, hover, tmp_path).split() == [
+        "1",
+        "one",
+        "2.5",
+        "two",
+        "2.5",
+        "true",
+    ]
     browser.screenshot(written, tmp_path / "both.png")
     picture = np.asarray(Image.open(tmp_path / "both.png").convert("L"))
     assert 0.01 < np.mean(picture < 128) < 0.5

@@ -1,0 +1,120 @@
+"""Curves and tables of several runs as a page shows them: side by side, or over seeds."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from experiments import cli, reporting
+from memjax import plotting
+from memjax.evaluation import Curves
+from memjax.training import metrics
+
+if TYPE_CHECKING:
+    from experiments.page import RunFiles
+
+LOOKS = {"colours": plotting.COLOURS, "markers": plotting.MARKERS}  # of lines, for charts.js
+
+
+def over_seeds(runs: Sequence["RunFiles"]) -> dict[str, list["RunFiles"]]:
+    """Runs that differ in nothing but the seed, by what sets them apart; {} if none has another."""
+    fields = [name for name in reporting.column_names(r.config for r in runs) if name != "seed"]
+    differing = [f for f in fields if len({repr(run.config.get(f)) for run in runs}) > 1]
+    groups: dict[str, list[RunFiles]] = {}
+    for run in runs:
+        name = ", ".join(cli.name_parts({field: run.config.get(field) for field in differing}))
+        groups.setdefault(name or "all", []).append(run)
+    num_seeds = [len({run.config["seed"] for run in group}) for group in groups.values()]
+    if len(groups) == len(runs) or sum(num_seeds) < len(runs):
+        return {}
+    return {f"{name} ({_count(len(group))})": group for name, group in groups.items()}
+
+
+def _count(runs: int) -> str:
+    return "1 run" if runs == 1 else f"{runs} runs"
+
+
+def of_training(entries: Sequence[Mapping[str, float]]) -> dict[str, Curves]:
+    """A panel for each metric of one run, in training and held out."""
+    names = {name for entry in entries for name in entry} - {"step", "steps_per_second"}
+    panels: dict[str, Curves] = {}
+    for name in sorted(sorted(names), key=metrics.order):
+        title = name.removeprefix("eval/")
+        points = [(entry["step"], entry[name]) for entry in entries if name in entry]
+        x, y = zip(*points, strict=True)
+        lines = panels[title].lines if title in panels else {}
+        label = "training" if name == title else "held out"
+        panels[title] = Curves("step", "nats", {**lines, label: (x, y)})
+    return panels
+
+
+def average(runs: Sequence[Mapping[str, Curves]]) -> dict[str, Curves]:
+    """The mean of runs' panels, with the spread, where all of the runs have a point."""
+    if len(runs) == 1:
+        return dict(runs[0])
+    panels = {}
+    for title in (title for title in runs[0] if all(title in run for run in runs)):
+        members = [run[title] for run in runs]
+        shared = [line for line in members[0].lines if all(line in m.lines for m in members)]
+        means = {line: _average([m.lines[line] for m in members]) for line in shared}
+        panels[title] = members[0]._replace(
+            lines={line: (x, y) for line, (x, y, _) in means.items()},
+            spread={line: spread for line, (_, _, spread) in means.items()},
+        )
+    return panels
+
+
+def _average(lines: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[list, list, list]:
+    points = [dict(zip(x, y, strict=True)) for x, y in lines]
+    shared = [x for x in points[0] if all(x in line for line in points)]
+    values = [[line[x] for line in points] for x in shared]
+    return shared, [*map(statistics.fmean, values)], [*map(statistics.stdev, values)]
+
+
+def table_over_seeds(tables: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Tables with the same rows as one: where numbers differ, their mean and spread.
+
+    Empty where the tables have other rows or columns.
+    """
+    if len({tuple(map(tuple, table)) for table in tables}) > 1:
+        return []
+    return [
+        {name: mean_and_spread([row[name] for row in rows]) for name in rows[0]}
+        for rows in zip(*tables, strict=True)
+    ]
+
+
+def mean_and_spread(values: Sequence[Any]) -> Any:
+    """As a text, "12.810 ± 0.050"; what is the same in all, or no number, as it is."""
+    if len({repr(value) for value in values}) == 1:
+        return values[0]
+    if not all(isinstance(value, int | float) for value in values):
+        return ", ".join(dict.fromkeys(reporting.cell(value) for value in values))
+    return (
+        f"{reporting.cell(statistics.fmean(values))} ± {reporting.cell(statistics.stdev(values))}"
+    )
+
+
+def describe(panels: Mapping[str, Curves], names: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """What charts.js draws.
+
+    Args:
+      panels: by title.
+      names: of lines, the first to get their colours and markers.
+    """
+    order = list(dict.fromkeys([*names, *(line for p in panels.values() for line in p.lines)]))
+    return [
+        {"title": title, "x_label": panel.x_label, "y_label": panel.y_label, "scale": panel.scale}
+        | {"lines": [_line(panel, name, order.index(name)) for name in panel.lines]}
+        for title, panel in panels.items()
+    ]
+
+
+def _line(panel: Curves, name: str, look: int) -> dict[str, Any]:
+    x, y = panel.lines[name]
+    spread = {"spread": _short(panel.spread[name])} if name in panel.spread else {}
+    return {"name": name, "x": list(x), "y": _short(y), "look": look} | spread
+
+
+def _short(values: Sequence[float]) -> list[float | None]:
+    """To six digits; None for what JSON can't hold."""
+    return [float(f"{v:.6g}") if abs(v) < float("inf") else None for v in values]
