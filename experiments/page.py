@@ -1,13 +1,11 @@
 """One HTML page of a run, or of several side by side; no file beside it is needed."""
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
-from matplotlib.figure import Figure
 
 from experiments import charts, reporting
 from memjax import files
@@ -196,19 +194,5 @@ def _charts(
     return charts.describe(panels, names)
 
 
-def encode_figure(figure: Figure, kind: str = "svg") -> str:
-    """A figure as a data address: of curves as "svg", of images rather as "png"."""
-    buffer = io.BytesIO()
-    if kind == "svg":
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-        return _encode(buffer.getvalue(), "image/svg+xml")
-    figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
-    return _encode(buffer.getvalue(), "image/png")
-
-
 def _data_address(path: Path) -> str:
-    return _encode(path.read_bytes(), "image/png")
-
-
-def _encode(content: bytes, media_type: str) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

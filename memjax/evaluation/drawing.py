@@ -18,6 +18,7 @@ from memjax.models import denoising
 
 Stroke = Sequence[tuple[float, float]]
 
+PLACES = 10  # drawings in a memory of one's own
 _OVERSAMPLING = 8
 
 
@@ -78,31 +79,23 @@ def respond(
       UserError: a model without a memory of episodes, a number out of range.
       ValueError: a drawing of another shape than the model's images.
     """
-    run.require("playground", models.WritesEpisodes)
+    _check(run, drawing.shape, num_iterations, flip_rate)
     num_images = cut(num_images, run.num_images)
-    check_at_least_one(num_images=num_images, num_iterations=num_iterations)
-    if not 0.0 <= flip_rate <= 1.0:
-        raise UserError(f"flip_rate is {flip_rate}; it must be in [0, 1]")
-    image_shape = run.experiment.eval.arrays.images.shape[1:]
-    if drawing.shape != image_shape:
-        raise ValueError(f"drawing has shape {drawing.shape}; the images have {image_shape}")
+    check_at_least_one(num_images=num_images)
     draw_rng_key, noise_rng_key, *rng_keys = jax.random.split(jax.random.key(seed), 5)
     images = run.draw_episodes(draw_rng_key, 1, num_images)
     query = jnp.asarray(drawing, images.dtype)[None, None]
     corrupted = denoising.salt_and_pepper(noise_rng_key, query, flip_rate)
-
-    def write(rng_key: chex.PRNGKey, episode: chex.Array):
-        return run.write_episodes(rng_key, episode)
 
     def read(rng_key: chex.PRNGKey, memories, first: chex.Array) -> list[chex.Array]:
         return reading.repeat(run, rng_key, memories, first, num_iterations)
 
     retrieve_rng_key, denoise_rng_key, generate_rng_key = rng_keys
     write_rng_key, read_rng_key = jax.random.split(retrieve_rng_key)
-    retrieved = read(read_rng_key, write(write_rng_key, images), query)
+    retrieved = read(read_rng_key, run.write_episodes(write_rng_key, images), query)
     write_rng_key, read_rng_key = jax.random.split(denoise_rng_key)
     with_drawing = jnp.concatenate([images, query], axis=1)
-    denoised = read(read_rng_key, write(write_rng_key, with_drawing), corrupted)
+    denoised = read(read_rng_key, run.write_episodes(write_rng_key, with_drawing), corrupted)
     samples = generate.from_memory(run, generate_rng_key, query, num_images, num_iterations)
     rows = {
         "written": images,
@@ -112,3 +105,56 @@ def respond(
         f"{num_iterations} readings": samples[-1],
     }
     return {name: np.asarray(row[0]) for name, row in rows.items()}
+
+
+def recall(
+    run: Run,
+    drawings: chex.Array,
+    *,
+    num_iterations: int = 8,
+    flip_rate: float = 0.1,
+    by: str = "modes",
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """Writes drawings into one memory, then asks for each of them with noise.
+
+    Args:
+      run: the trained run.
+      drawings: `[n, H, W, C]` in [0, 1], n at most `PLACES`; held-out images fill the other places.
+      num_iterations: readings, each but the first at what was read before.
+      flip_rate: share of the pixels that salt and pepper sets to 0 or 1.
+      by: how to read: "modes" comes back to a written image and stays there; "means", "samples".
+      seed: of the held-out images, the noise and the samples.
+
+    Returns:
+      Rows of images `[PLACES, H, W, C]`, by name: what is written, with noise, some readings.
+
+    Raises:
+      UserError: a model without a memory of episodes, a number out of range, another way to read.
+      ValueError: drawings of another shape than the model's images.
+    """
+    _check(run, drawings.shape[1:], num_iterations, flip_rate)
+    drawn = len(drawings)
+    if drawn > PLACES:
+        raise UserError(f"drawings are {drawn}; they must be at most {PLACES}")
+    rng_keys = jax.random.split(jax.random.key(seed), 4)
+    draw_rng_key, noise_rng_key, write_rng_key, read_rng_key = rng_keys
+    written = run.draw_episodes(draw_rng_key, 1, PLACES)
+    written = written.at[0, :drawn].set(jnp.asarray(drawings, written.dtype))
+    corrupted = denoising.salt_and_pepper(noise_rng_key, written, flip_rate)
+    memories = run.write_episodes(write_rng_key, written)
+    read = reading.repeat(run, read_rng_key, memories, corrupted, num_iterations, by)
+    rows = {"in memory": written, "with noise": corrupted, "1 reading": read[0]}
+    if num_iterations > 1:
+        rows[f"{num_iterations} readings"] = read[-1]
+    return {name: np.asarray(row[0]) for name, row in rows.items()}
+
+
+def _check(run: Run, shape: tuple[int, ...], num_iterations: int, flip_rate: float) -> None:
+    run.require("playground", models.WritesEpisodes)
+    check_at_least_one(num_iterations=num_iterations)
+    if not 0.0 <= flip_rate <= 1.0:
+        raise UserError(f"flip_rate is {flip_rate}; it must be in [0, 1]")
+    image_shape = run.experiment.eval.arrays.images.shape[1:]
+    if shape != image_shape:
+        raise ValueError(f"drawing has shape {shape}; the images have {image_shape}")

@@ -113,3 +113,21 @@ def test_a_drawing_is_retrieved_denoised_and_generated_from():
     np.testing.assert_array_equal(same, drawn)
     every = drawing.respond(run, drawn, **(options | {"flip_rate": 1.0}))["corrupted, read"][0]
     assert set(np.unique(every)) == {0.0, 1.0}
+
+
+def test_drawings_are_written_and_asked_for_with_noise():
+    drawings = np.random.default_rng(0).uniform(0.1, 0.9, size=(2, 4, 7, 2)).astype(np.float32)
+    run = halving_run()
+    rows = drawing.recall(run, drawings, num_iterations=2, flip_rate=0.25, by="samples")
+    assert list(rows) == ["in memory", "with noise", "1 reading", "2 readings"]
+    assert all(row.shape == (drawing.PLACES, 4, 7, 2) for row in rows.values())
+    np.testing.assert_array_equal(rows["in memory"][:2], drawings)
+    np.testing.assert_array_equal(rows["in memory"][2:], run.fetched[0].query[0][2:])
+    changed = np.any(rows["with noise"] != rows["in memory"], axis=-1)
+    assert 0 < np.mean(changed) < 0.3
+    np.testing.assert_allclose(rows["2 readings"], 0.375 * rows["with noise"], rtol=1e-6)
+    none = drawing.recall(run, drawings[:0], num_iterations=1, flip_rate=0.0, by="samples")
+    np.testing.assert_array_equal(none["with noise"], none["in memory"])
+    assert "2 readings" not in none
+    with pytest.raises(UserError, match="drawings are 11; they must be at most 10"):
+        drawing.recall(run, np.zeros((11, 4, 7, 2)))

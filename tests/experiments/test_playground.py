@@ -62,6 +62,18 @@ def test_what_is_drawn_and_chosen_changes_the_pictures(address, tmp_path):
         page.get_by_label("seed").fill("1")
         page.keyboard.press("Enter")
         see_another()
+        page.get_by_role("button", name="ten of your own").click()
+        page.get_by_text("0 of yours in memory").wait_for()
+        page.get_by_role("button", name="Keep").click()
+        page.get_by_text("1 of yours in memory; ").wait_for()
+        seen.append(image.get_attribute("src"))
+        page.get_by_label("read by").select_option("means")
+        see_another()
+        page.get_by_role("button", name="Forget").click()
+        page.get_by_text("0 of yours in memory").wait_for()
+        page.set_viewport_size({"width": 390, "height": 844})  # a phone's
+        page.wait_for_timeout(500)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         page.screenshot(path=tmp_path / "playground.png")
         assert image.evaluate("image => image.naturalWidth") > 300
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
