@@ -121,6 +121,8 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 def _explain(error: Exception) -> str:
     """What `ml_collections` says of a config, in a user's words."""
     message = str(error).removeprefix(_CONFIG_ERROR)
+    if missing := re.search(r"Flag (--\w+) must have a value other than None", message):
+        return f"{missing[1]} is missing"
     if missing := re.search(r"No such file or directory: '(.+)'", message):
         path = Path(missing[1])
         there = {p.stem: p for p in [*_CONFIGS.glob("*.py"), *path.parent.glob("*.py")]}

@@ -34,13 +34,14 @@ def build(config: ConfigDict, load: Load = data.load) -> Experiment:
     Raises:
       UserError: a field that no part of memjax knows, or a value that it can't take.
     """
+    optimizer = _build_optimizer(config)  # first, for data take time
     train = stage(config, config.dataset.train_split, config.episodes, load)
     evaluation = stage(config, config.dataset.eval_split, config.eval.episodes, load)
     fields, schedule = config.model.to_dict(), config.training.to_dict()
     schedule.pop("steps_per_call", None)  # earlier versions wrote it into config.json
     return Experiment(
         model=build_model(fields.pop("name"), train.arrays.images.shape[1:], **fields),
-        optimizer=_build_optimizer(config),
+        optimizer=optimizer,
         train=train,
         eval=evaluation,
         seed=config.seed,

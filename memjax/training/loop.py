@@ -23,7 +23,7 @@ from memjax.training.experiment import Experiment
 from memjax.training.finite import make_advance
 from memjax.training.metrics import MetricWriter
 from memjax.training.step import TrainState
-from memjax.training.workdir import open_workdir
+from memjax.training.workdir import check_workdir, open_workdir
 
 Callback = Callable[[int, dict[str, float], TrainState], None]
 
@@ -56,6 +56,7 @@ def train(
     step_lib.check_batch_size(experiment.train, "episodes")
     step_lib.check_batch_size(experiment.eval, "eval.episodes")
     if processes.is_first():
+        check_workdir(workdir, experiment.describe())
         _LOG.info("%s, in %s", _describe(experiment), workdir)
     state = step_lib.init_state(experiment)
     if not processes.is_first():

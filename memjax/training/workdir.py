@@ -32,16 +32,26 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Iterator[Path]:
     Raises:
       UserError: the folder can't be written, is in use, or holds another config's run.
     """
+    check_workdir(workdir, config)
+    path = Path(workdir).absolute()
+    path.mkdir(parents=True, exist_ok=True)
+    with files.lock(path / ".lock", f"workdir {workdir} is in use by another run"):
+        check_workdir(workdir, config)
+        files.write_text(path / "config.json", config.to_json(indent=2) + "\n")
+        yield path
+
+
+def check_workdir(workdir: str | Path, config: ConfigDict) -> None:
+    """Says early, before anything is compiled, what `open_workdir` would refuse.
+
+    Raises:
+      UserError: the folder can't be written, or holds another config's run.
+    """
     path = Path(workdir).absolute()
     if not files.is_writable(path):
         raise UserError(f"workdir {workdir} can't be written: choose another folder")
-    path.mkdir(parents=True, exist_ok=True)
-    with files.lock(path / ".lock", f"workdir {workdir} is in use by another run"):
-        config_path = path / "config.json"
-        if config_path.exists():
-            _check_same(load_config(path), config, path)
-        files.write_text(config_path, config.to_json(indent=2) + "\n")
-        yield path
+    if (path / "config.json").exists():
+        _check_same(load_config(path), config, path)
 
 
 def load_config(workdir: str | Path) -> ConfigDict:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.experiments.test_command_line import assert_refused, run
+from tests.experiments.test_command_line import run
 
 _DOCS = Path(__file__).parents[2] / "docs"
 
@@ -38,14 +38,12 @@ def test_two_ways_to_begin_a_learned_memory_are_drawn(tmp_path):
         pytest.skip("set MEMJAX_DATA_DIR")
     assert finished.returncode == 0, finished.stderr
     assert Image.open(tmp_path / "collapse.png").size == (1320, 726)
-    assert_refused(run("collapse", f"--workdir={tmp_path}", "--num_steps=0"), "num_steps is 0")
 
 
 @pytest.mark.slow
 def test_a_picture_of_a_run_is_copied(tmp_path):
     source = tmp_path / "recall_256/figures/recall.png"
     arguments = ("--name=recall", f"--runs={tmp_path}", f"--output={tmp_path}")
-    assert_refused(run("figures", *arguments), "recall.png does not exist", "--help")
     source.parent.mkdir(parents=True)
     source.write_bytes(b"picture")
     assert run("figures", *arguments).returncode == 0

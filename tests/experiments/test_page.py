@@ -17,7 +17,7 @@ from memjax.evaluation import Curves, Report
 from memjax.training.workdir import write_about
 from tests import browser
 from tests.conftest import make_vma_config
-from tests.experiments.test_command_line import assert_refused, run
+from tests.experiments.test_command_line import run
 
 _VOID = {"meta", "img", "br", "hr", "link", "input"}
 
@@ -167,13 +167,6 @@ def test_the_command(tmp_path, workdir):
     )
     assert finished.stdout.strip() == f"{tmp_path}/2.html", finished.stderr
     assert "<title>memjax: one, two</title>" in (tmp_path / "2.html").read_text()
-
-
-@pytest.mark.slow
-def test_the_command_refuses(tmp_path, workdir):
-    assert_refused(run("report", f"--workdir={workdir},b={workdir}"), "output is missing")
-    assert_refused(run("report", f"--workdir={tmp_path}"), "holds no run")
-    assert not (tmp_path / "report.html").exists()
 
 
 def test_names_of_folders():

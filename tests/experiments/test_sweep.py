@@ -7,7 +7,7 @@ import pytest
 from experiments import reporting
 from memjax.errors import UserError
 from memjax.evaluation import Curves, Report
-from tests.experiments.test_command_line import _TINY, assert_refused, run
+from tests.experiments.test_command_line import _TINY, run
 
 
 @pytest.mark.slow
@@ -58,11 +58,3 @@ def test_evaluations_are_compared_line_by_line(tmp_path):
     rows = json.loads((tmp_path / "both/compare_capacity.json").read_text())["table"]
     assert rows == [{"run": "a", "nll": 1.0}, {"run": "b", "nll": 2.0}]
     assert (tmp_path / "both/figures/capacity.png").exists()
-
-
-@pytest.mark.slow
-def test_a_grid_that_does_not_fit_is_refused(tmp_path):
-    config = [f"--config={_TINY}", f"--workdir={tmp_path / 'sweep'}"]
-    for vary, near in (("sead=1", "seed"), ("optimizer.learning_rat=1", "optimizer.learning_rate")):
-        assert_refused(run("sweep", *config, f"--vary={vary}"), vary[:4], f"did you mean {near}?")
-    assert not (tmp_path / "sweep").exists()
