@@ -156,7 +156,7 @@ def run(mixer: str, key_size: int, seed: int) -> dict[str, Any]:
     row = {
         "mixer": mixer,
         "key_size": key_size,
-        "state": sum(leaf.size for leaf in jax.tree.leaves(memories)) or model.cache_size(tokens),
+        "state": sum(map(memory_size, memories)) or model.cache_size(tokens),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "seed": seed,
         **test,
@@ -164,6 +164,17 @@ def run(mixer: str, key_size: int, seed: int) -> dict[str, Any]:
     if mixer == "kanerva" and _TASK.value == "recall":
         row |= edit_facts(model, params, seed)
     return row | {"minutes": (time.perf_counter() - start) / 60}
+
+
+def memory_size(memory: Any) -> int:
+    """The numbers that a block's memory holds of its sequence; a symmetric matrix counts by half.
+
+    `CausalState` says the same precision twice, for rounding's sake, and has the prior beside it.
+    """
+    if not isinstance(memory, causal.CausalState):
+        return sum(leaf.size for leaf in jax.tree.leaves(memory))
+    *heads, n, code_size = memory.mean.shape
+    return math.prod(heads) * (n * code_size + n * (n + 1) // 2)
 
 
 def recall() -> tuple[Callable, Callable, int]:
