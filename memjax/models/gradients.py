@@ -15,11 +15,17 @@ import numpyro.distributions as dist
 from memjax import estimators
 from memjax.errors import UserError, check_one_of
 
-ADDRESS_ESTIMATORS: dict[str, Callable[..., chex.Array]] = {
+# Of the multi-sample bound, and of the ELBO.
+BOUND_ESTIMATORS: dict[str, Callable[..., chex.Array]] = {
     "vimco": estimators.vimco,
     "geometric": partial(estimators.vimco, baseline="geometric"),
     "ovis": estimators.ovis,
 }
+ELBO_ESTIMATORS: dict[str, Callable[..., chex.Array]] = {
+    "rloo": estimators.rloo,
+    "unordered_set": estimators.unordered_set,
+}
+ADDRESS_ESTIMATORS = BOUND_ESTIMATORS | ELBO_ESTIMATORS
 # "gdreg" is for priors that learn; the others' is "dreg".
 LATENT_GRADIENTS = ("standard", "stl", "dreg", "gdreg")
 _MANY_DRAWS = 10_000  # multisets of an enumeration; up to here it costs less than decodes
@@ -89,10 +95,11 @@ def check(address_estimator: str, latent_gradient: str) -> None:
     """Refuses, in one line, words that are unknown or do not go together."""
     check_one_of("address_estimator", address_estimator, ("auto", "exact", *ADDRESS_ESTIMATORS))
     check_one_of("latent_gradient", latent_gradient, LATENT_GRADIENTS)
-    if address_estimator == "exact" and latent_gradient in ("dreg", "gdreg"):
+    # These want the weights that the bound gives its samples.
+    if latent_gradient in ("dreg", "gdreg") and address_estimator in ("exact", *ELBO_ESTIMATORS):
         raise UserError(
-            f"latent_gradient is {latent_gradient!r}; beside an exact address_estimator it must be "
-            "'standard' or 'stl'"
+            f"latent_gradient is {latent_gradient!r}; beside address_estimator "
+            f"{address_estimator!r} it must be 'standard' or 'stl'"
         )
 
 

@@ -85,7 +85,9 @@ class VMA(nn.Module):
         every z give the same image; a `decoder` of the user's begins as it does.
       likelihood: "bernoulli", or "gaussian" with one learned scale.
       num_samples: L in training, at least 2.
-      address_estimator: of the gradient in q(a|x), see `gradients.address_estimator`.
+      address_estimator: of the gradient in q(a|x), see `gradients.address_estimator`. "rloo" and
+        "unordered_set" climb the ELBO; `nll` is then minus that in training, and the bound of L
+        samples in evaluation, as everywhere. A set has different addresses: L of N at most.
       latent_gradient: of the gradient in z, see `gradients.weigh`.
       encoder: a net that makes features `[B, D]` of images `[B, H, W, C]`, both x and m, for the
         MLPs of p(z|m) and q(z|m, x); None: pixels, or pyramids.
@@ -186,13 +188,18 @@ class VMA(nn.Module):
             self.num_samples,
             self.latent_gradient,
         )
+        if not train and name in gradients.ELBO_ESTIMATORS:
+            name = "vimco"  # all are compared by the same bound
         if name == "exact":
             joint, shares = self._enumerate_joint(rng_key, query, memory)
             objective = estimators.exact(
                 joint.log_weights, joint.address_log_probs, self.num_samples
             )
         else:
-            joint = self._sample_joint(rng_key, query, memory, self.num_samples)
+            draw = addressing.sample
+            if name == "unordered_set":
+                draw = estimators.sample_without_replacement
+            joint = self._sample_joint(rng_key, query, memory, self.num_samples, draw)
             shares = jnp.full(self.num_samples, 1.0 / self.num_samples)
             objective = gradients.ADDRESS_ESTIMATORS[name](
                 joint.log_weights, joint.address_log_probs
@@ -257,12 +264,10 @@ class VMA(nn.Module):
         log_weights = self._sample_latent(rng_key, query, slots).log_weights
         return jax.nn.log_softmax(memory.prior_logits) + log_weights
 
-    def _sample_joint(self, rng_key, query, memory, num_samples) -> Joint:
+    def _sample_joint(self, rng_key, query, memory, num_samples, draw=addressing.sample) -> Joint:
         address_rng_key, latent_rng_key = jax.random.split(rng_key)
         posterior_logits = self._posterior_logits(query, memory)
-        addresses, address_log_probs = addressing.sample(
-            address_rng_key, posterior_logits, num_samples
-        )
+        addresses, address_log_probs = draw(address_rng_key, posterior_logits, num_samples)
         return self._joint(
             latent_rng_key, query, memory, addresses, posterior_logits, address_log_probs
         )

@@ -22,9 +22,9 @@ _DRAWS = 4_000
 
 
 @functools.cache
-def means(name, latent_gradient, num_samples=3):
+def means(name, latent_gradient, num_samples=3, method=None, **fields):
     """Values `[draws]`; gradients along four directions `[draws, 4]`."""
-    model = MODELS[name].clone(latent_gradient=latent_gradient, num_samples=num_samples)
+    model = MODELS[name].clone(latent_gradient=latent_gradient, num_samples=num_samples, **fields)
     variables, (query, support) = initialize(MODELS[name]), inputs(model)
     leaves = jax.tree.leaves(variables["params"])
     rng = np.random.default_rng(0)
@@ -33,6 +33,8 @@ def means(name, latent_gradient, num_samples=3):
     def one(params, rng_key):
         given = variables | {"params": params}
         memory = model.apply(given, rng_key, support, method="write")
+        if method is not None:
+            return model.apply(given, rng_key, query, memory, method=method)
         return model.apply(given, rng_key, query, memory, train=name != "MemVAE")[0]
 
     @jax.jit
@@ -65,6 +67,37 @@ def test_the_mean_gradient_is_the_standard_one(name, latent_gradient, num_sample
     error = (found - own).std(axis=0) / np.sqrt(_DRAWS)
     assert np.all(np.abs((found - own).mean(axis=0)) < 4.5 * error)
     assert np.all(error > 0)
+
+
+def _elbo(model, rng_key, query, memory):
+    """By one z at each address, and a sum over these."""
+    log_q = jax.nn.log_softmax(model.address_logits(rng_key, query, memory))
+    return jnp.exp(log_q) @ (model.address_log_weights(rng_key, query, memory) - log_q)
+
+
+@pytest.mark.parametrize(
+    "estimator", ["unordered_set", pytest.param("rloo", marks=pytest.mark.slow)]
+)
+def test_the_elbo_and_its_gradient(estimator):
+    """Two of the four addresses give, in the mean, what the sum over all of them gives."""
+    values, gradients_of = means("VMA", "standard", 2, address_estimator=estimator)
+    all_values, all_gradients = means("VMA", "standard", method=_elbo)
+    for found, wanted in ((values, all_values), (gradients_of, all_gradients)):
+        error = np.hypot(found.std(axis=0), wanted.std(axis=0)) / np.sqrt(_DRAWS)
+        assert np.all(np.abs(found.mean(axis=0) - wanted.mean(axis=0)) < 4.5 * error)
+
+
+def test_evaluation_tells_the_same_bound():
+    model = MODELS["VMA"]
+    variables, (query, support) = initialize(model), inputs(model)
+    rng_key = jax.random.key(1)
+    memory = apply(model, variables, rng_key, support, method="write")
+    given = variables, rng_key, query, memory
+    bounds = [
+        apply(model.clone(address_estimator=name), *given, method="__call__", train=False)[1]["nll"]
+        for name in ("vimco", "rloo")
+    ]
+    np.testing.assert_array_equal(*bounds)
 
 
 def test_a_second_pass_leaves_averages_and_penalty_as_they_are():
@@ -142,11 +175,20 @@ def test_what_auto_chooses(name, num_slots, num_samples, latent_gradient, chosen
         ("VAE", {"latent_gradient": "gdreg"}, "latent_gradient is 'gdreg'; it must be one of"),
         ("MemVAE", {"latent_gradient": "path"}, "latent_gradient is 'path'; it must be one of"),
         ("VMA", {"latent_gradient": "path"}, "standard, stl, dreg, gdreg"),
-        ("VMA", {"address_estimator": "rloo"}, "auto, exact, vimco, geometric, ovis"),
+        (
+            "VMA",
+            {"address_estimator": "nvil"},
+            "auto, exact, vimco, geometric, ovis, rloo, unordered_",
+        ),
         (
             "VMA",
             {"address_estimator": "exact", "latent_gradient": "dreg"},
-            "latent_gradient is 'dreg'; beside an exact address_estimator it must be 'standard'",
+            "latent_gradient is 'dreg'; beside address_estimator 'exact' it must be 'standard'",
+        ),
+        (
+            "VMA",
+            {"address_estimator": "rloo", "latent_gradient": "gdreg"},
+            "latent_gradient is 'gdreg'; beside address_estimator 'rloo' it must be 'standard'",
         ),
     ],
 )
