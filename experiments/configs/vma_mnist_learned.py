@@ -28,6 +28,7 @@ def get_config() -> ConfigDict:
     config.model.slot_scale = 0.1
     config.model.zero_output = True
     config.model.num_samples = 4
+    config.model.address_estimator = "auto"
     config.optimizer.memory_rate = 18.0
     config.training.num_steps = 100_000
     return config

@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
     config.model.tied_embeddings = True
     config.model.address_prior = "learned"
     config.model.num_samples = 4
+    config.model.address_estimator = "auto"
     config.optimizer.learning_rate = 3e-3
     config.optimizer.decay_steps = config.training.get_oneway_ref("num_steps")
     config.training.num_steps = 10_000

@@ -32,6 +32,7 @@ def get_config() -> ConfigDict:
     config.model.tied_embeddings = True
     config.model.address_prior = "learned"
     config.model.num_samples = 4
+    config.model.address_estimator = "auto"
     config.optimizer.learning_rate = 3e-4
     config.training.num_steps = 200_000
     return config
