@@ -96,6 +96,7 @@ def test_a_file_in_its_place_is_told(root, pip, capsys):
     assert "no peer: .venv-torch can't be made: " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_benchmark_runs_from_a_clean_clone_without_a_network(tmp_path):
     if not (_ROOT / ".git").exists():
         pytest.skip("not a clone itself")

@@ -45,6 +45,10 @@ _SLOW_TWICE = [*SLOW, "LRUAMachine", "SoftMemory", *(n for n in NAMES if " " in 
 _DEAD = ["MatchingNetwork"]
 
 
+def marked(slow):
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in slow)) for name in NAMES]
+
+
 def test_frames_are_no_models():
     for name in FRAMES:
         assert shapes(MODELS[name]) is None
@@ -60,7 +64,7 @@ def types(tree):
     return jax.tree.map(lambda leaf: leaf.dtype, tree)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(SLOW))
 def test_every_method_under_all_switches_at_once(name):
     """Strict ranks, old-style keys of four numbers, x64; results stay float32 whatever comes in."""
     model = MODELS[name]
@@ -131,10 +135,6 @@ def split(variables):
     return variables["params"], others
 
 
-def marked(slow):
-    return [pytest.param(name, marks=[pytest.mark.slow] * (name in slow)) for name in NAMES]
-
-
 @pytest.mark.parametrize("name", marked(_SLOW_TWICE))
 def test_every_derivative_of_a_checkpointed_loss(name):
     """Forward, and forward over reverse, which a Hessian's product is."""
@@ -158,7 +158,7 @@ def test_every_derivative_of_a_checkpointed_loss(name):
     assert types(gradient) == types(product) == types(params)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(_SLOW_TWICE))
 def test_a_model_is_exported_under_nested_vmap_and_its_variables_saved(name):
     model = MODELS[name]
     variables = shapes(model)

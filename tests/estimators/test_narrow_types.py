@@ -260,7 +260,7 @@ def test_no_estimator_is_forgotten():
     assert {name.split()[0] for name in CASES} == set(estimators.__all__)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, pytest.param(jnp.float16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_gradients_are_within_one_rounding(name, dtype):
     narrow.assert_right(CASES[name], dtype)

@@ -39,6 +39,7 @@ def test_every_image_is_scored_once_unless_told_otherwise(vae_run):
     assert {"nll", "kl_latent", "reconstruction"} <= row.keys()
 
 
+@pytest.mark.slow
 def test_more_images_than_there_are_and_whole_episodes(vae_run, kanerva_run):
     with pytest.raises(UserError, match="num_queries is 298; the split has 297 images"):
         likelihood.evaluate(vae_run, num_queries=298)

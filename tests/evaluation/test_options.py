@@ -50,7 +50,10 @@ def with_images(run, labels):
     [
         ("addresses", {}, "slots", ["0 to 0", "1 to 1", "2 to 2"]),
         ("classify", {"num_queries": 3}, "ways", [3]),
-        ("confounders", {"num_queries": 1, "num_samples": 1}, "classes", [1, 2, 3, 3]),
+        pytest.param(
+            *("confounders", {"num_queries": 1, "num_samples": 1}, "classes", [1, 2, 3, 3]),
+            marks=pytest.mark.slow,
+        ),
         ("recall", {"num_memories": 1}, "num_slots", [7]),
         ("table1", {"num_queries": 1, "num_samples": 1}, "classes", [1, 2, 3]),
         ("fewshot_samples", {"num_columns": 1}, "slots", [3]),
@@ -131,6 +134,7 @@ def test_images_as_files_are_read_as_data_again(tmp_path, own_run):
     assert own_run.task("samples", num_rows=2, num_columns=3).files == {}
 
 
+@pytest.mark.slow
 def test_the_memorys_last_readings_are_saved(kanerva_run):
     options = {"num_classes": 0, "episode_length": 3, "num_iterations": 2, "num_episodes": 2}
     report = kanerva_run.task("generate", **options, save="npz")

@@ -33,12 +33,18 @@ def load(name):
 _LIKE_OTHERS = {
     "dnc_omniglot",
     "kanerva_cifar10",
+    "kanerva_digits_denoise",
     "kanerva_omniglot",
+    "kanerva_omniglot_denoise",
+    "lrua_omniglot",
     "mem_vae_frey_faces",
     "mem_vae_mnist",
     "vae_cifar10",
     "vae_mnist",
+    "vae_omniglot",
+    "vma_digits_fewshot",
     "vma_mnist_recall",
+    "vma_omniglot_learned",
 }
 
 

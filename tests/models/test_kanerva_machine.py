@@ -356,7 +356,7 @@ def test_denoising_adds_what_readings_by_means_say_of_the_image():
 
 
 def test_a_third_of_the_corrupted_images_each_are_blocks_noise_and_as_they_were():
-    images = jax.vmap(denoising.corrupt, (0, None))(
+    images = jax.jit(jax.vmap(denoising.corrupt, (0, None)))(
         jax.random.split(jax.random.key(0), 600), jnp.full((12, 7, 1), 0.5)
     )
     changed = np.asarray(jnp.sum(images != 0.5, axis=(1, 2, 3)))
@@ -376,6 +376,7 @@ def test_a_pixel_that_is_noise_costs_no_more_than_noise_does():
     np.testing.assert_allclose(found, np.sum(np.log(0.8 * density + 0.2)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_is_encoded_once_stands_for_its_images():
     """Given wherever images are, it gives what they give."""
     model = tiny()

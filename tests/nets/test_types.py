@@ -37,7 +37,6 @@ _NETS = {
 _CONDITIONAL = (nets.ConditionalNets, nets.DenseConditionalNets)
 _LAYERS = (nets.KanervaLayer, nets.DeltaLayer, nets.LinearAttentionLayer)
 _INJECTED = (nets.ImageFeatures, nets.ImageOutputs)  # a user's net has types of its own
-_PARTS = (nets.MLP, nets.PyramidEncoder, nets.PyramidDecoder)  # of other nets
 
 
 def apply(net, variables, inputs):
@@ -125,11 +124,8 @@ def test_each_net_has_flaxs_two_types(kind):
         assert kind not in _LAYERS or float_types(found[1]) == {jnp.dtype(full)}
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [pytest.param(kind, marks=[pytest.mark.slow] * (kind in _PARTS)) for kind in _NETS],
-    ids=lambda kind: kind.__name__,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", _NETS, ids=lambda kind: kind.__name__)
 def test_bfloat16_is_finite(kind):
     plain, shape = _NETS[kind]
     rng = np.random.default_rng(0)

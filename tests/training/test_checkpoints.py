@@ -67,6 +67,7 @@ def test_a_key_keeps_its_implementation_under_another_default(like, tmp_path, im
     assert jax.random.key_impl(restored.rng_key) == "threefry2x32"
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_under_another_default_as_if_never_stopped(tmp_path):
     config = get_config()
     config.dataset.binarization = "dynamic"
