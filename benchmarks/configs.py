@@ -12,14 +12,11 @@ import time
 from collections.abc import Sequence
 
 import jax
-import numpy as np
 from absl import flags
 
 from benchmarks import steps
 from experiments import cli, listing
-from memjax import data, training
-from memjax.data import sources
-from memjax.training import step as step_lib
+from memjax import training
 
 _NAMES = flags.DEFINE_multi_string("name", [], "A config; repeatable. By default all of them.")
 _SECONDS = flags.DEFINE_float("seconds", 5.0, "How long to measure each, at least.")
@@ -33,8 +30,8 @@ def main(argv: Sequence[str]) -> None:
     print(f"{'config':36} {titles}  on {jax.devices()[0]}")
     for name in _NAMES.value or [config.name for config in listing.configs()]:
         config = listing.load(name)
-        experiment = training.build(config.lock(), random_images)
-        per_call = steps_per_call(experiment)
+        experiment = training.build(config.lock(), steps.random_set)
+        per_call = steps.steps_per_call(experiment)
         take_steps = steps.compile_steps(experiment, per_call)
         start, taken = clock(), 0
         while clock() - start < _SECONDS.value or taken < 2:
@@ -45,18 +42,6 @@ def main(argv: Sequence[str]) -> None:
         gpu_hours = count * max(1e-3, flops / 5e12) / 3600
         times = f"{1e3 * seconds:10.2f} {count:10,} {seconds * count / 3600:8.2f}"
         print(f"{name:36} {times} {flops / 1e9:14.3f} {gpu_hours:10.2f}", flush=True)
-
-
-def steps_per_call(experiment: training.Experiment) -> int:
-    """About what the loop chooses: one where XLA's loops are slow."""
-    return 1 if step_lib.loops_are_slow(experiment, training.init_state(experiment)) else 50
-
-
-def random_images(name: str, *_: object, **__: object) -> data.Dataset:
-    """40 random images of each of 60 classes, of the set's shape."""
-    shape = (2_400, *sources.SPECS[name].image_shape)
-    images = np.random.default_rng(0).integers(0, 2, shape, np.uint8) * 255
-    return data.Dataset(images, np.repeat(np.arange(60), 40).astype(np.int32))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from memjax import data, training
+from memjax.data import sources
 from memjax.training import step as step_lib
 
 
@@ -15,6 +16,18 @@ def random_images(count: int, height: int, width: int) -> Callable[..., data.Dat
     rng = np.random.default_rng(0)
     images = rng.integers(0, 2, (count, height, width, 1), np.uint8) * 255
     return lambda *_, **__: data.Dataset(images, np.zeros(count, np.int32))
+
+
+def steps_per_call(experiment: training.Experiment) -> int:
+    """About what the loop chooses: one where XLA's loops are slow."""
+    return 1 if step_lib.loops_are_slow(experiment, training.init_state(experiment)) else 50
+
+
+def random_set(name: str, *_: object, **__: object) -> data.Dataset:
+    """40 random images of each of 60 classes, of the set's shape."""
+    shape = (2_400, *sources.SPECS[name].image_shape)
+    images = np.random.default_rng(0).integers(0, 2, shape, np.uint8) * 255
+    return data.Dataset(images, np.repeat(np.arange(60), 40).astype(np.int32))
 
 
 def compile_steps(experiment: training.Experiment, num_steps: int) -> Callable[[], None]:

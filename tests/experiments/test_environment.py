@@ -1,0 +1,36 @@
+"""What the commands set in their process's environment, and leave to the user."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+_SHOW = """
+import os
+from experiments import cli
+cli.run(lambda _: print(*(os.environ.get(name) for name in NAMES)))
+"""
+_CACHE, _BLAS = "JAX_COMPILATION_CACHE_DIR", "OPENBLAS_NUM_THREADS"
+
+
+def show(names, *arguments, **environment):
+    ours = (_CACHE, _BLAS, "OMP_NUM_THREADS", "NPROC")
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    command = [sys.executable, "-c", f"NAMES = {names}{_SHOW}", *arguments]
+    return subprocess.check_output(command, env=kept | environment, text=True).split()
+
+
+def test_a_command_keeps_its_programs_and_divides_no_small_matrix(tmp_path):
+    shown = show((_CACHE, _BLAS, "NPROC"), XDG_CACHE_HOME=str(tmp_path))
+    assert shown == [str(tmp_path / "memjax/jax"), "1", "None"]
+    assert show(("NPROC",), "--threads=3") == ["3"]
+
+
+@pytest.mark.slow
+def test_what_the_user_set_stays(tmp_path):
+    shown = show((_CACHE, _BLAS), **{_CACHE: "mine", "OMP_NUM_THREADS": "2"})
+    assert shown == ["mine", "None"]
+    assert show((_BLAS,), **{_BLAS: "4"}) == ["4"]
+    (tmp_path / "file").touch()  # no folder can be made there
+    assert show((_CACHE,), XDG_CACHE_HOME=str(tmp_path / "file")) == ["None"]
