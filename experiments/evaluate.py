@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, listing
+from experiments import cli, early, listing
 from memjax.errors import UserError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
@@ -31,11 +31,12 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data sets are, if the
 def main(argv: Sequence[str]) -> None:
     """Loads the newest checkpoint, evaluates, reports."""
     del argv
+    workdir = Path(_WORKDIR.value)
+    early.check_run(workdir, _TASK.value)
     from experiments import page, reporting
     from memjax import evaluation, files
     from memjax.evaluation import tasks
 
-    workdir = Path(_WORKDIR.value)
     if not files.is_writable(workdir):
         raise UserError(f"workdir {workdir} can't be written: results have to go there")
     options = cli.parse_options(tasks.find(_TASK.value).evaluate, _OPTION.value)

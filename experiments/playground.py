@@ -12,12 +12,13 @@ import base64
 import io
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import flags
 
-from experiments import cli
+from experiments import cli, early
 from memjax.errors import UserError
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/demo/kanerva_digits", "Folder of the run.")
@@ -60,6 +61,7 @@ _PAGE = """{% block preamble %}
 def main(argv: Sequence[str]) -> None:
     """Loads the newest checkpoint and serves the page until Ctrl-C."""
     del argv
+    early.check_run(Path(_WORKDIR.value))
     try:
         from bokeh.server.server import Server
     except ImportError as error:

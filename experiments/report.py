@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import cli
+from experiments import cli, early
 from memjax.errors import UserError
 
 _WORKDIR = flags.DEFINE_list(
@@ -21,9 +21,11 @@ _OUTPUT = flags.DEFINE_string("output", "", "The page's file; by default DIR/rep
 def main(argv: Sequence[str]) -> None:
     """Writes the page."""
     del argv
+    workdirs = cli.named_folders("workdir", _WORKDIR.value)
+    for workdir in workdirs.values():
+        early.check_run(workdir)
     from experiments import page
 
-    workdirs = cli.named_folders("workdir", _WORKDIR.value)
     if len(workdirs) > 1 and not _OUTPUT.value:
         raise UserError("output is missing: give the file of several runs' page, such as both.html")
     output = _OUTPUT.value or next(iter(workdirs.values())) / "report.html"

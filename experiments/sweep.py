@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from experiments import cli
+from experiments import cli, early
 from memjax.errors import UserError, did_you_mean, nearest
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File of the config.", lock_config=True)
@@ -39,6 +39,8 @@ def main(argv: Sequence[str]) -> None:
         if Path(name).name != name:
             raise UserError(f"vary gives the run {name!r}, which can't be the name of a folder")
     configs = {name: with_fields(_CONFIG.value, fields) for name, fields in settings.items()}
+    for config in configs.values():
+        early.check_config(config)
     # Imported when the flags have been looked at, so that a wrong one is answered at once.
     from experiments import page, reporting
     from memjax.training import build, train

@@ -29,7 +29,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import cli, listing
+from experiments import cli, early, listing
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -57,13 +57,14 @@ flags.mark_flag_as_required("config")
 def main(argv: Sequence[str]) -> None:
     """Trains, then draws the figures."""
     del argv
-    # Imported after the flags are parsed, so that --help and a wrong flag answer at once.
-    from experiments import page, reporting
-    from memjax.training import build, processes, train
-
     workdir, config = Path(_WORKDIR.value), _CONFIG.value
     if _INIT_FROM.value:
         config.init_from = _INIT_FROM.value
+    early.check_config(config)
+    # Imported after the flags are parsed, so that --help and a mistake are answered at once.
+    from experiments import page, reporting
+    from memjax.training import build, processes, train
+
     processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     with processes.ending_together():
         train(build(config), workdir)
