@@ -1,5 +1,7 @@
-"""What MkDocs does beside its own: pages made from the code, equations as MathML."""
+"""What MkDocs does beside its own: pages made from code, notebooks and pictures; MathML."""
 
+import base64
+import json
 import pkgutil
 import re
 import sys
@@ -18,17 +20,34 @@ _COPIES = {
     "contributing.md": "CONTRIBUTING.md",
     "changelog.md": "CHANGELOG.md",
 }
+_NOTEBOOKS = sorted((_ROOT / "colabs").glob("*.ipynb"))
+_BADGE = re.compile(r"\[!\[Open in Colab\]\(.*?\)\]")  # a picture from elsewhere
+_PICTURE = re.compile(r"^!\[(.*?)\]\((?:\.\./)*([\w.]+)\)$", re.M)
 _EQUATION = re.compile(r"^```math\n(.*?)\n```$", re.M | re.DOTALL)
+
+
+def on_config(config):
+    """Puts memjax's version at the foot of each page."""
+    version = re.search(r'"(.*)"', (_ROOT / "memjax/__init__.py").read_text().split("version__")[1])
+    config.copyright = f"memjax {version[1]}"
+    return config
 
 
 def on_files(files, config):
     """Adds the pages that nobody writes."""
+    written = {file.src_uri: file.content_string for file in files.documentation_pages()}
     pages = {page: (_ROOT / source).read_text() for page, source in _COPIES.items()}
     pages = {page: text.replace("](docs/", "](") for page, text in pages.items()}
     for package in _PACKAGES:
         pages[f"reference/{package}.md"] = _reference(package)
     pages["reference/plotting.md"] = "# memjax.plotting\n\n::: memjax.plotting\n"
     pages["configs.md"] = _configs()
+    pages["gallery.md"] = _gallery(written)
+    for path in _NOTEBOOKS:
+        text, pictures = _notebook(path)
+        pages[f"notebooks/{path.stem}.md"] = text
+        for name, content in pictures.items():
+            files.append(File.generated(config, f"notebooks/{name}", content=content))
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
@@ -36,7 +55,47 @@ def on_files(files, config):
 
 def on_page_markdown(markdown, **_):
     """Equations in fences ```math become MathML, which browsers show without a script."""
-    return _EQUATION.sub(lambda m: convert(m[1], display="block"), markdown)
+    markdown = _BADGE.sub("[Open in Colab]", markdown)
+    return _EQUATION.sub(
+        lambda m: f'<div class="equation">{convert(m[1], display="block")}</div>', markdown
+    )
+
+
+def _gallery(pages: dict[str, str]) -> str:
+    """Every picture of the pages, once, under the first page that shows it."""
+    lines, seen = (
+        ["# Gallery", "", "Every picture of these pages; the page says what made it."],
+        set(),
+    )
+    for path, text in sorted(pages.items(), key=lambda page: page[0].startswith("results/")):
+        new = [(alt, name) for alt, name in _PICTURE.findall(text) if name not in seen]
+        if new and path != "index.md":
+            title = re.search(r"^# (.*)", text, re.M)[1]
+            lines += ["", f"## [{title}]({path})"]
+        for alt, name in new if path != "index.md" else []:
+            seen.add(name)
+            lines += ["", f"![{alt}]({name})", "", f"*{alt}*"]
+    return "\n".join(lines) + "\n"
+
+
+def _notebook(path: Path) -> tuple[str, dict[str, bytes]]:
+    """A notebook as a page, without the cell that installs, and its pictures by their names."""
+    parts: list[str] = []
+    pictures: dict[str, bytes] = {}
+    for cell in json.loads(path.read_text())["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+        elif not source.startswith("# @title Begin"):
+            parts.append(f"```python\n{source}\n```")
+            for output in cell["outputs"]:
+                if png := output.get("data", {}).get("image/png"):
+                    name = f"{path.stem}_{len(pictures) + 1}.png"
+                    pictures[name] = base64.b64decode(png)
+                    parts.append(f"![]({name})")
+                elif output["output_type"] == "stream":
+                    parts.append(f"```text\n{''.join(output['text']).rstrip()}\n```")
+    return "\n\n".join(parts) + "\n", pictures
 
 
 def _reference(package: str) -> str:

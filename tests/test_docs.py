@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import browser
+
 _ROOT = Path(__file__).parents[1]
 # The commands of the results take days.
 _PAGES = sorted(p for p in (_ROOT / "docs").rglob("*.md") if p.parent.name != "results")
@@ -89,6 +91,35 @@ def test_the_site_is_built_without_warnings(tmp_path):
     assert "memjax.memory.kanerva.write_prefix" in page
     assert "<math" in (tmp_path / "site/systems/vma.html").read_text()
     assert "vma_mnist_recall" in (tmp_path / "site/configs.html").read_text()
+    assert "Queries, the slots" in (tmp_path / "site/gallery.html").read_text()
+    notebook = (tmp_path / "site/notebooks/02_kanerva_machine.html").read_text()
+    assert 'src="02_kanerva_machine_1.png"' in notebook and "memjax 0." in notebook
+    pages = list((tmp_path / "site").rglob("*.html"))
+    fetched = [page for page in pages if re.search(r'src="https?://', page.read_text())]
+    assert len(pages) > 30 and not fetched
+    if browser.BROWSER is not None:
+        see_in_a_browser(tmp_path / "site")
+
+
+def see_in_a_browser(site):
+    """From the disk: no error, no other host, nothing over the edge of a phone, a search."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra: dev")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser.BROWSER, args=browser.OPTIONS)
+        page = chromium.new_page(viewport={"width": 390, "height": 844})
+        requests, errors = [], []
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        for name in ("systems/vma", "notebooks/02_kanerva_machine", "gallery", "results/kanerva"):
+            page.goto((site / f"{name}.html").as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        page.keyboard.press("s")
+        page.keyboard.type("write_prefix")
+        page.get_by_text("matching documents").wait_for()
+        chromium.close()
+    assert not errors
+    assert all(request.startswith(("file:", "data:", "blob:", "about:")) for request in requests)
 
 
 @pytest.fixture
