@@ -41,6 +41,8 @@ demo: setup
 # XLA ends a process at a flag that it does not know: the last is of the JAX in requirements.lock.
 OF_OLD := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
   --xla_cpu_parallel_codegen_split_count=1
+# Two processes on two cores: threads of OpenBLAS would only wait for each other.
+test mutate: export OPENBLAS_NUM_THREADS ?= 1
 test mutate: export XLA_FLAGS ?= $(OF_OLD) --xla_cpu_use_fusion_emitters=false
 # To install and to lint keeps one core busy: the other tries the oldest packages meanwhile.
 test:
