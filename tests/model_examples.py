@@ -53,17 +53,27 @@ _VARIANTS = {
     KanervaMachine: {
         "otherwise": {
             "memory_mode": "distribution",
-            "addressing": "least_squares",
             "likelihood": "gaussian",
             "kl_warmup_steps": 3,
-        }
+        },
+        "by least squares": {
+            "memory_mode": "sample",
+            "addressing": "least_squares",
+            "bottom_up": False,
+        },
     },
     MemVAE: {
         "otherwise": {"likelihood": "gaussian", "attention": "softmax", "composition": "sum"},
     },
 }
 # To compile; others have their parts.
-SLOW = ("DNCMachine", "MatchingNetwork", "VAE otherwise", "VMA with convolutions")
+SLOW = (
+    "DNCMachine",
+    "KanervaMachine by least squares",
+    "MatchingNetwork",
+    "VAE otherwise",
+    "VMA with convolutions",
+)
 
 
 def _classes():

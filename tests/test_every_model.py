@@ -28,6 +28,7 @@ from tests.model_examples import (
 # grow by a factor with each of many layers.
 _LARGEST_SCALE = {
     "KanervaMachine": 10.0,
+    "KanervaMachine by least squares": 1.0,
     "KanervaMachine otherwise": 1.0,
     "LRUAMachine": 10.0,
     "MatchingNetwork": 1.0,

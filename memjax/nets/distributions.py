@@ -26,6 +26,21 @@ class _Bernoulli(dist.BernoulliLogits):
         return self.logits * value - jax.nn.softplus(self.logits)
 
 
+class _Point(dist.Delta):
+    """numpyro's own has log probabilities of JAX's default type."""
+
+    def log_prob(self, value: chex.Array) -> chex.Array:
+        """0 at the point, else -inf: `[...]`."""
+        same = jnp.all(value == self.v, axis=-1)
+        return jnp.where(same, 0.0, -jnp.inf).astype(self.v.dtype)
+
+
+def point(value: chex.Array) -> dist.Distribution:
+    """All of the probability at one vector `[..., D]`, which needs no draw."""
+    value = as_floats("value", value)
+    return _Point(value, jnp.zeros(value.shape[:-1], value.dtype), event_dim=1)
+
+
 def diagonal_normal(parameters: chex.Array, scale: chex.Numeric = 1.0) -> dist.Distribution:
     """A Gaussian with diagonal covariance from a net's `[..., 2 D]` outputs: loc, then log scale.
 
@@ -53,11 +68,13 @@ def repeat(distribution: dist.Distribution, num_samples: int) -> dist.Distributi
 
 
 def draw(rng_key: chex.PRNGKey, distribution: dist.Distribution) -> chex.Array:
-    """One sample of a Gaussian, with its gradient, or of a Bernoulli, in the parameters' type.
+    """One sample of a Gaussian or a point, with its gradient, or of a Bernoulli, in their type.
 
     numpyro draws in JAX's default type, gives integers for a Bernoulli, and takes no key of four
     numbers.
     """
+    if isinstance(distribution, dist.Delta):
+        return distribution.v
     base = distribution.base_dist
     if isinstance(base, dist.Normal):
         noise = jax.random.normal(rng_key, base.batch_shape, base.loc.dtype)

@@ -13,6 +13,7 @@ from memjax.errors import UserError
 from memjax.memory import kanerva
 from memjax.models import KanervaMachine, denoising
 from memjax.models.episodic import READINGS
+from memjax.models.kanerva_machine import ADDRESSINGS
 from tests import oracles
 from tests.models.common import (
     apply,
@@ -69,6 +70,102 @@ def test_weights_average_to_the_exact_likelihood():
     latent_prior = scipy.stats.norm.pdf(_GRID[None, :], means[:, None], 1.0)
     cell = (_GRID[1] - _GRID[0]) ** 2
     exact = cell * (scipy.stats.norm.pdf(_GRID)[:, None] * latent_prior * likelihood).sum()
+    assert_mean_is(np.exp(log_weights), exact)
+
+
+def ridge(basis, codes, noise_var):
+    """The weights of codes on the rows of a basis, in float64."""
+    inner = basis @ basis.T + noise_var * np.eye(len(basis))
+    return np.linalg.solve(inner, basis @ codes.T).T
+
+
+def write_by_numpy(mean, cov, weights, codes, noise_var):
+    """KM eqs. 9-11."""
+    cross = weights @ cov
+    gain = np.linalg.solve(cross @ weights.T + noise_var * np.eye(len(codes)), cross).T
+    return mean + gain @ (codes - weights @ mean), cov - gain @ cross
+
+
+# So that the weights matter, and q(w|x, M) has no light tail.
+_LOG_NOISE_VARS = {"least_squares": 1.2, "pseudo_inverse": 0.0}
+
+
+def by_least_squares(addressing, **fields):
+    fields = {"num_slots": 2, "code_size": 3, "bottom_up": False} | fields
+    model = tiny(addressing=addressing, **fields)
+    variables = initialize(model)
+    log_var = _LOG_NOISE_VARS[addressing]
+    return model, {"params": variables["params"] | {"noise_log_var": np.float32(log_var)}}
+
+
+@pytest.mark.parametrize(
+    "addressing", ["least_squares", pytest.param("pseudo_inverse", marks=pytest.mark.slow)]
+)
+def test_weights_by_least_squares_are_those_of_equations_solved_by_hand(addressing):
+    """Of the writes of an episode, one after the other, and of a reading."""
+    model, variables = by_least_squares(addressing)
+    query, support = inputs(model)
+
+    @jax.jit
+    def run(rng_key):
+        bound = model.bind(variables)
+        encoded = bound.encode(rng_key, jnp.concatenate([support, query[None]]))
+        written = jax.tree.map(lambda leaf: leaf[:-1], encoded)
+        memory, embedding = bound.write(rng_key, written), encoded.embedding
+        base = bound._address_posterior(rng_key, memory, embedding[-1]).base_dist
+        return memory, bound.memory_prior(), embedding[:, :3], base.loc, base.scale
+
+    memory, prior, codes, loc, scale = jax.tree.map(np.float64, run(jax.random.key(0)))
+    *codes, code = codes
+    noise_var = np.exp(_LOG_NOISE_VARS[addressing])
+    mean, cov = prior.mean, prior.row_cov
+    if addressing == "pseudo_inverse":
+        assert not mean.any()
+        weights = ridge(
+            np.float64(variables["params"]["address_matrix"]), np.stack(codes), noise_var
+        )
+        mean, cov = write_by_numpy(mean, cov, weights, np.stack(codes), noise_var)
+    else:
+        for z in codes:
+            weights = ridge(mean, z[None], noise_var)
+            mean, cov = write_by_numpy(mean, cov, weights, z[None], noise_var)
+    np.testing.assert_allclose(memory.mean, mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(memory.row_cov, cov, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(loc, ridge(mean, code, noise_var), rtol=1e-4, atol=1e-5)
+    # The diagonal Gaussian nearest to one of this precision, by KL(q || p).
+    precision = np.eye(2) + mean @ mean.T / noise_var
+    np.testing.assert_allclose(scale, np.diag(precision) ** -0.5, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("addressing", ["least_squares", "pseudo_inverse"])
+def test_a_bound_by_least_squares_pays_for_the_weights_that_it_draws(addressing):
+    """p(x|M) by a sum over a grid of w; in training, the code is decoded too."""
+    model, variables = by_least_squares(addressing)
+    query, support = inputs(model)
+
+    @jax.jit
+    def run(rng_key):
+        bound = model.bind(variables)
+        memory, encoded = bound.write(rng_key, support), bound.encode(rng_key, query)
+        log_code = bound._decode(encoded.embedding[:3]).log_prob(query)
+        found = [bound(rng_key, encoded, memory, train=train) for train in (False, True)]
+        log_weights = bound.log_weights(rng_key, encoded, memory, 4_000)
+        grid = jnp.stack(jnp.meshgrid(*[jnp.linspace(-6.0, 6.0, 81)] * 2), axis=-1).reshape(-1, 2)
+        base = bound._address_posterior(rng_key, memory, encoded.embedding).base_dist
+        logits = bound.image_decoder(grid @ memory.mean)
+        return log_code, found, base.loc, base.scale, log_weights, grid, logits
+
+    log_code, found, *arrays = run(jax.random.key(0))
+    loc, scale, log_weights, grid, logits = (np.asarray(x, np.float64) for x in arrays)
+    (held_out, metrics), (trained, _) = found
+    np.testing.assert_allclose(trained, held_out + log_code, rtol=1e-5)
+    kl = 0.5 * np.sum(loc**2 + scale**2 - 1 - 2 * np.log(scale))
+    np.testing.assert_allclose(metrics["kl_address"], kl, rtol=1e-4)
+    assert metrics["kl_latent"] == 0
+    np.testing.assert_allclose(held_out, -metrics["reconstruction"] - kl, rtol=1e-5)
+    likelihood = scipy.special.expit(np.where(query == 1, logits, -logits)).prod(axis=(1, 2, 3))
+    exact = 0.15**2 * np.sum(scipy.stats.norm.pdf(grid).prod(axis=1) * likelihood)
     assert_mean_is(np.exp(log_weights), exact)
 
 
@@ -153,7 +250,8 @@ def test_the_bound_is_the_sum_of_its_parts_and_below_the_likelihood():
 
 
 @pytest.mark.parametrize(
-    "addressing", ["key", pytest.param("least_squares", marks=pytest.mark.slow)]
+    "addressing",
+    ["key", *(pytest.param(a, marks=pytest.mark.slow) for a in ADDRESSINGS if a != "key")],
 )
 def test_no_bound_is_below_the_log_of_the_episodes_length(addressing):
     """Probabilities of distinct images sum to at most one; less would be a leak.
@@ -173,6 +271,7 @@ def test_no_bound_is_below_the_log_of_the_episodes_length(addressing):
         hidden_sizes=(16, 16),
         mlp_size=16,
         addressing=addressing,
+        bottom_up=addressing == "key",
     )
     optimizer = optax.adam(5e-3)
 
@@ -208,7 +307,9 @@ def test_no_bound_is_below_the_log_of_the_episodes_length(addressing):
     [
         slow(memory_mode="sample"),
         slow(memory_mode="distribution", diagonal=True),
-        slow(addressing="least_squares", memory_mode="distribution"),
+        slow(addressing="least_squares", bottom_up=False, memory_mode="sample"),
+        slow(addressing="pseudo_inverse", bottom_up=False, num_filters=2),
+        slow(addressing="pseudo_inverse", bottom_up=False, diagonal=True),
         slow(likelihood="gaussian", num_filters=2, diagonal=True),
     ],
     ids=str,
@@ -230,7 +331,7 @@ def test_the_prior_covariance_is_by_its_cholesky_factor():
 
 
 def test_first_values():
-    """A key's weights are not all alike, the memory is nearly empty, q(y|x) as narrow as named."""
+    """A key's weights are not all alike, the memory is nearly empty, noise is as named."""
 
     def draw(rng_key, **fields):
         model = KanervaMachine((2, 2, 1), num_filters=0, hidden_sizes=(4,), **fields)
@@ -240,14 +341,16 @@ def test_first_values():
     @jax.jit
     def draw_both(rng_key):
         params = draw(rng_key)
-        other = draw(rng_key, addressing="least_squares", address_scale=0.3)
-        return params["address_matrix"], params["memory_mean"], other["address_log_scale"]
+        other = draw(rng_key, addressing="pseudo_inverse", bottom_up=False, noise_var=0.3)
+        own = other["address_matrix"], other["noise_log_var"]
+        return params["address_matrix"], params["memory_mean"], *own
 
-    address_matrix, memory_mean, log_scale = draw_both(jax.random.key(0))
+    address_matrix, memory_mean, codes, log_var = draw_both(jax.random.key(0))
     assert address_matrix.shape == (64, 50) and memory_mean.shape == (64, 100)
     np.testing.assert_allclose(np.std(address_matrix), 1.0, atol=0.05)
     np.testing.assert_allclose(np.std(memory_mean), 0.1, atol=0.005)
-    np.testing.assert_allclose(log_scale, np.log(0.3), rtol=1e-6)
+    np.testing.assert_allclose(np.std(codes), 1 / 8, atol=0.005)
+    np.testing.assert_allclose(log_var, np.log(0.3), rtol=1e-6)
 
 
 def test_warm_up_scales_the_objective_and_not_the_metrics():
@@ -417,6 +520,14 @@ def test_grey_levels_are_encoded_with_their_noise_in_training():
     [
         ({"memory_mode": "mode"}, "memory_mode is 'mode'; it must be one of mean, sample"),
         ({"addressing": "hard"}, "addressing is 'hard'; it must be one of key, least_squares"),
+        (
+            {"addressing": "least_squares"},
+            "bottom_up is True; with addressing least_squares it must",
+        ),
+        (
+            {"addressing": "pseudo_inverse", "bottom_up": False, "memory_mode": "distribution"},
+            "memory_mode is distribution; with addressing pseudo_inverse it must be mean or sample",
+        ),
         ({"likelihood": "beta"}, "likelihood is 'beta'; it must be one of bernoulli, gaussian"),
         ({"num_slots": 0}, "num_slots is 0; it must be at least 1"),
         ({"noise_var": 0.0}, "noise_var is 0.0; it must be above 0"),

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import scipy.stats
 
 from memjax.nets import distributions
@@ -48,3 +49,14 @@ def test_a_bernoulli_learns_from_a_logit_of_zero():
     for pixel in (0.0, 1.0):
         gradient = jax.grad(lambda x, p=pixel: distributions.bernoulli_image(x).log_prob(p))(logits)
         np.testing.assert_allclose(gradient, pixel - jax.nn.sigmoid(logits), rtol=1e-6)
+
+
+def test_a_point_is_drawn_as_it_is_and_costs_nothing():
+    value = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+    found = distributions.point(value)
+    np.testing.assert_array_equal(distributions.draw(jax.random.key(0), found), value)
+    np.testing.assert_array_equal(found.mean, value)
+    np.testing.assert_array_equal(found.log_prob(value), [0.0, 0.0])
+    other = value + np.array([[0.0, 1.0], [0.0, 0.0]], np.float32)
+    np.testing.assert_array_equal(found.log_prob(other), [-np.inf, 0.0])
+    np.testing.assert_array_equal(dist.kl_divergence(found, found), [0.0, 0.0])

@@ -1,0 +1,17 @@
+"""A small Kanerva Machine on Omniglot, of MLPs, read by least squares.
+
+See `kanerva_digits_pseudo_inverse`.
+
+Time: 10 min on one CPU core; unknown on a GPU.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import kanerva_mnist_pseudo_inverse
+
+
+def get_config() -> ConfigDict:
+    config = kanerva_mnist_pseudo_inverse.get_config()
+    config.dataset.name = "omniglot_28x28"
+    config.dataset.binarization = "threshold"
+    return config
