@@ -32,6 +32,7 @@ from benchmarks.address_noise import (
 )
 from experiments import cli
 from experiments.reporting import format_table
+from memjax import plotting
 
 _FIGURES = flags.DEFINE_string("figures", "docs", "The folder that the plots go to.")
 _ROWS = flags.DEFINE_string("rows", "", "A file of JSON that keeps all rows, to go on from.")
@@ -126,18 +127,20 @@ def draw(folder: Path, rows: Sequence[dict]) -> None:
 
 
 def draw_panel(panel, rows: Sequence[dict], file: str) -> None:
-    """Unbiased estimators are drawn through, the others dashed."""
+    """Unbiased estimators are drawn through, the others dashed or dotted."""
     for i, name in enumerate(NAMES):
         points = sorted((row["decodes"], row) for row in rows if row["estimator"] == name)
         if file == "estimators_signal.png":
             heights = [row["signal to noise"] for _, row in points]
         else:
             heights = [np.hypot(row["bias"], row["spread"]) for _, row in points]
-        style = "o-" if name in UNBIASED else "s--"
-        color = f"C{i % 10}" if i < 10 else ("black", "teal", "gold", "navy", "tomato")[i - 10]
+        # There are more of them than colours: those of one colour differ in marker and dashes.
+        cycle, place = divmod(i, len(plotting.COLOURS))
+        colour, marker = plotting.COLOURS[place], plotting.MARKERS[(i + cycle) % 7]
+        style = "-" if name in UNBIASED else ("--", ":", "-.")[cycle]
         width = 2.2 if name in ("vimco", "unordered set") else 1.2
         decodes = [x for x, _ in points]
-        panel.plot(decodes, heights, style, color=color, ms=3, lw=width, label=name)
+        panel.plot(decodes, heights, style, color=colour, marker=marker, ms=4, lw=width, label=name)
     panel.set(xscale="log", yscale="log")
     panel.grid(alpha=0.3)
 

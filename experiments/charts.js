@@ -1,5 +1,5 @@
 // Draws each .chart of the page from its data: hover shows the values, two boxes make an axis
-// logarithmic. A chart is {title, x_label, y_label, scale, lines: [{name, x, y, spread?, look}]}.
+// logarithmic. A chart is {title, x_label, y_label, scale, borders, lines: [{name, x, y, spread?, look}]}.
 "use strict";
 (() => {
   const [HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [260, 58, 12, 8, 40];
@@ -73,6 +73,8 @@
     svg += `<text x="${(LEFT + width) / 2}" y="${HEIGHT - 4}" text-anchor="middle">` +
       `${escape(data.x_label)}</text><text transform="translate(12,${HEIGHT / 2 - 16}) rotate(-90)" ` +
       `text-anchor="middle">${escape(data.y_label)}</text>`;
+    for (const border of data.borders)
+      svg += `<path class="grid" d="M${x.at(border)} ${TOP}V${HEIGHT - BOTTOM}"/>`;
     for (const line of lines) {
       const there = line.points.map(p => `${x.at(p.x)} ${y.at(p.y)}`);
       if (line.spread && there.length > 1) {

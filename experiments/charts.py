@@ -104,6 +104,7 @@ def describe(panels: Mapping[str, Curves], names: Sequence[str] = ()) -> list[di
     order = list(dict.fromkeys([*names, *(line for p in panels.values() for line in p.lines)]))
     return [
         {"title": title, "x_label": panel.x_label, "y_label": panel.y_label, "scale": panel.scale}
+        | {"borders": list(panel.borders)}
         | {"lines": [_line(panel, name, order.index(name)) for name in panel.lines]}
         for title, panel in panels.items()
     ]

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from experiments import cli
 from experiments.configs import vma_mnist_learned
-from memjax import data
+from memjax import data, plotting
 from memjax.errors import check_at_least_one
 from memjax.training import Experiment, TrainState, build, init_state, train
 
@@ -96,8 +96,8 @@ def draw(path: Path, runs: dict[str, list[Snapshot]]) -> None:
         mean = np.stack([snapshot.posterior.mean(axis=0) for snapshot in snapshots])
         one = np.array([_entropy(snapshot.posterior).mean() for snapshot in snapshots])
         lines = {"p(a)": _entropy(prior), "mean q(a|x)": _entropy(mean), "one q(a|x)": one}
-        for label, entropies in lines.items():
-            axes[0].plot(steps, np.exp(entropies), label=label)
+        for colour, (label, entropies) in zip(plotting.COLOURS, lines.items(), strict=False):
+            axes[0].plot(steps, np.exp(entropies), label=label, color=colour)
         axes[0].set(title=name, xlabel="step", ylabel="slots: exp(entropy)", yscale="log")
         axes[0].set_ylim(0.9, 1.2 * prior.shape[1])
         axes[0].grid(alpha=0.3)

@@ -94,7 +94,8 @@ def draw_report(workdir: str | Path, report: Report, title: str = "") -> None:
     for name, panels in report.curves.items():
         plotting.curves(figure_folder(workdir) / f"{name}.png", panels, title)
     for name, matrices in report.matrices.items():
-        plotting.matrices(figure_folder(workdir) / f"{name}.png", matrices, title)
+        axes = report.axes.get(name, ("", ""))
+        plotting.matrices(figure_folder(workdir) / f"{name}.png", matrices, title, axes=axes)
 
 
 def format_table(rows: Sequence[dict[str, Any]]) -> str:
@@ -136,7 +137,7 @@ def format_panels(panels: Mapping[str, Curves]) -> dict[str, Any]:
     return {
         title: panel._asdict()
         | {"lines": {name: [list(x), list(y)] for name, (x, y) in panel.lines.items()}}
-        | {"spread": dict(panel.spread)}
+        | {"spread": dict(panel.spread), "borders": list(panel.borders)}
         for title, panel in panels.items()
     }
 

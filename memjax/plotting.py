@@ -123,41 +123,55 @@ def curves(
             if label in panel.spread:
                 low, high = np.asarray(y) + np.outer([-1, 1], panel.spread[label])
                 axis.fill_between(x, low, high, color=look["color"], alpha=0.2, linewidth=0)
-        axis.set(title=name, xlabel=panel.x_label, ylabel=panel.y_label)
-        axis.set(xscale=panel.scale, yscale=panel.scale)
+        for border in panel.borders:
+            axis.axvline(border, color="grey", linewidth=0.6)
+        axis.set(title=name, xscale=panel.scale, yscale=panel.scale)
+        axis.set_xlabel(panel.x_label, fontsize=9)
+        axis.set_ylabel(panel.y_label, fontsize=9)
         axis.grid(alpha=0.3)
         if any(panel.lines):  # one line without a name needs no legend
             axis.legend(frameon=False, fontsize=8)
     return _save(figure, path, title)
 
 
-def matrices(path: str | Path | None, panels: Mapping[str, np.ndarray], title: str = "") -> Figure:
-    """Draws matrices `[rows, columns]` in colours, symmetric about zero where there are negatives.
+def matrices(
+    path: str | Path | None,
+    panels: Mapping[str, np.ndarray],
+    title: str = "",
+    *,
+    axes: tuple[str, str] = ("", ""),
+) -> Figure:
+    """Draws matrices `[rows, columns]` in one scale of colours, about zero if any is negative.
 
     Args:
       path: the PNG file to write; None for none.
       panels: by name.
       title: above the panels.
+      axes: what stands along the columns and along the rows.
 
     Returns:
       The figure.
     """
-    figure, axes = _subplots(1, len(panels), 4.0 * len(panels), 3.6)
-    for (name, matrix), axis in zip(panels.items(), axes[0], strict=True):
-        largest = float(np.max(np.abs(matrix))) or 1.0
-        signed = bool(np.min(matrix) < 0)
-        style = {"cmap": "RdBu_r" if signed else "viridis", "vmin": -largest if signed else 0.0}
+    figure, subplots = _subplots(1, len(panels), 4.0 * len(panels), 3.6)
+    largest = max(float(np.max(np.abs(matrix))) for matrix in panels.values()) or 1.0
+    signed = any(np.min(matrix) < 0 for matrix in panels.values())
+    style = {"cmap": "RdBu_r" if signed else "viridis", "vmin": -largest if signed else 0.0}
+    for (name, matrix), axis in zip(panels.items(), subplots[0], strict=True):
         image = axis.imshow(matrix, vmax=largest, aspect="auto", interpolation="nearest", **style)
         axis.set_title(name, fontsize=9)
+        axis.set(xlabel=axes[0], ylabel=axes[1])
         figure.colorbar(image, ax=axis)
     return _save(figure, path, title)
 
 
 def _look(index: int, num_points: int) -> dict[str, Any]:
     """How the line of this index is drawn; a single point is larger, to be seen."""
-    colour = COLOURS[index % len(COLOURS)]
-    marker = MARKERS[index % len(MARKERS)]
-    return {"color": colour, "marker": marker, "markersize": 4 if num_points > 1 else 8}
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "markersize": 4 if num_points > 1 else 8,
+        "markevery": max(1, num_points // 16),
+    }
 
 
 def _save(figure: Figure, path: str | Path | None, title: str) -> Figure:

@@ -88,5 +88,10 @@ def test_matrices_are_drawn_with_the_sign_in_the_colour(tmp_path):
     picture = np.asarray(Image.open(tmp_path / "matrix.png").convert("RGB")).reshape(-1, 3)
     for colour in ((103, 0, 31), (5, 48, 97)):
         assert np.mean(np.all(np.abs(picture - np.array(colour, np.int32)) < 3, axis=1)) > 0.05
+    panels = {"small": np.eye(2), "large": -9.0 * np.eye(2)}
+    figure = plotting.matrices(None, panels, axes=("slot", "class"))
+    shown = [axis for axis in figure.axes if axis.get_title()]
+    assert [axis.images[0].get_clim() for axis in shown] == [(-9.0, 9.0)] * 2
+    assert all((axis.get_xlabel(), axis.get_ylabel()) == ("slot", "class") for axis in shown)
     plotting.matrices(tmp_path / "zeros.png", {"panel": np.zeros((1, 2))})
     assert (tmp_path / "zeros.png").exists()

@@ -25,6 +25,7 @@ class Curves(NamedTuple):
       lines: by name, the x and the y of each.
       scale: of both axes, "linear" or "log".
       spread: by name, how far a line's band reaches above and below each y; it may lack lines.
+      borders: where on the x axis a thin line divides groups.
     """
 
     x_label: str
@@ -32,6 +33,7 @@ class Curves(NamedTuple):
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
     scale: str = "linear"
     spread: Mapping[str, Sequence[float]] = MappingProxyType({})
+    borders: Sequence[float] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Report:
       grids: pictures by name; each has rows, by name, of images `[n, H, W, C]` in [0, 1].
       curves: pictures by name; each has panels, by name.
       matrices: pictures by name; each has panels, by name, of a matrix.
+      axes: what stands along a matrix's columns and rows, for each picture in `matrices`.
       files: by path in a folder that the caller chooses, what else is worth keeping.
       ink: whether grey images are drawn as ink on paper; else they are photographs.
     """
@@ -51,6 +54,7 @@ class Report:
     grids: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(default_factory=dict)
     curves: Mapping[str, Mapping[str, Curves]] = dataclasses.field(default_factory=dict)
     matrices: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+    axes: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     ink: bool = False
 

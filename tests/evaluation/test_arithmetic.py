@@ -85,8 +85,9 @@ def test_probabilities_and_entropy_of_addresses():
     report = addresses.evaluate(run, num_classes=3, num_shots=4, num_queries=2)
     (episode,) = run.fetched
     assert len(report.table) == 2
+    assert report.curves["addresses"]["query 0"].borders == [3.5, 7.5]
     for row in report.table:
-        query = report.grids["addresses_top"][f"query {row['query']}"][0]
+        query = report.grids["addresses_top"][f"query {row['query']}, top slots"][0]
         values = np.asarray(logits(None, query, episode.support), np.float64)
         probs = scipy.special.softmax(values)
         assert row["slots"] == f"{4 * (i := own_place(query, episode))} to {4 * i + 3}"

@@ -26,7 +26,7 @@ def test_denoise_measures_each_reading(kanerva_run):
     assert 0 < report.table[3]["error"] < 0.15
     assert list(report.grids) == ["denoise_block", "denoise_salt_and_pepper"]
     rows = report.grids["denoise_block"]
-    assert list(rows) == ["written", "corrupted", "1 readings", "2 readings"]
+    assert list(rows) == ["written", "corrupted", "1 reading", "2 readings"]
     assert all(images.shape == (4, 8, 8, 1) for images in rows.values())
     x, y = report.curves["denoise"]["block, 8 images"].lines["samples"]
     assert list(x) == [0, 1, 2] and y == [row["error"] for row in report.table[:3]]

@@ -43,6 +43,7 @@ def evaluate(
     logits = run.map("address_logits", rng_key, queries[:num_queries], memory)
     posterior = scipy.special.softmax(np.asarray(logits, np.float64), axis=1)
     table, panels, rows = [], {}, {}
+    borders = (np.flatnonzero(np.diff(slot_labels)) + 0.5).tolist()  # between classes
     for i, probs in enumerate(posterior):
         top = np.argsort(-probs)[:_TOP]
         own = slot_labels == labels[i]
@@ -56,6 +57,7 @@ def evaluate(
                 "top slots": " ".join(map(str, top)),
             }
         )
-        panels[name] = Curves("slot", "q(a|x)", {name: (range(len(probs)), list(probs))})
-        rows[name] = np.stack([queries[i], *np.asarray(support)[top]])
+        line = (range(len(probs)), list(probs))
+        panels[name] = Curves("slot", "q(a|x)", {"": line}, borders=borders)
+        rows[f"{name}, top slots"] = np.stack([queries[i], *np.asarray(support)[top]])
     return Report(table, grids={"addresses_top": rows}, curves={"addresses": panels})

@@ -56,7 +56,8 @@ def evaluate(
 def _lines(table: list[dict], name: str) -> dict:
     lines: dict[str, tuple[list, list]] = {}
     for row in table:
-        x, y = lines.setdefault(f"{row['num_classes']} classes", ([], []))
+        label = "1 class" if row["num_classes"] == 1 else f"{row['num_classes']} classes"
+        x, y = lines.setdefault(label, ([], []))
         x.append(row["episode_length"])
         y.append(row[name])
     return lines

@@ -41,7 +41,7 @@ def evaluate(
             row_cov = row_cov[..., None] * jnp.eye(row_cov.shape[-1])
         table.append({"memory": name} | _describe(row_cov))
         panels[f"{name}: row covariance"] = np.asarray(row_cov.reshape(-1, *row_cov.shape[-2:])[0])
-    return Report(table, matrices={"covariance": panels})
+    return Report(table, matrices={"covariance": panels}, axes={"covariance": ("slot", "slot")})
 
 
 def _describe(row_cov: jax.Array) -> dict[str, float]:

@@ -73,7 +73,8 @@ def evaluate(
             table += rows
             errors = [row["error"] for row in rows]
             lines.setdefault(noise, {})[way] = (range(len(steps)), errors)
-            shown = {f"{k} readings": steps[k] for k in (1, 2, 3, num_iterations) if k < len(steps)}
+            counts = [k for k in (1, 2, 3, num_iterations) if k < len(steps)]
+            shown = {f"{k} reading{'s' * (k > 1)}": steps[k] for k in counts}
             pictures = {"written": images, "corrupted": corrupted, **shown}
             grids[f"denoise_{name}"] = {
                 row: np.asarray(step[0, :_PICTURES]) for row, step in pictures.items()

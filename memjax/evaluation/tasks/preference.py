@@ -40,7 +40,9 @@ def evaluate(run: Run, *, seed: int = 0) -> Report:
                     "correlation": float(np.max(others[i])),
                 }
             )
-    return Report(table, matrices={"preference": shares, "preference_correlation": correlations})
+    matrices = {"preference": shares, "preference_correlation": correlations}
+    axes = {"preference": ("slot", "class"), "preference_correlation": ("class", "class")}
+    return Report(table, matrices=matrices, axes=axes)
 
 
 def class_preferences(run: Run, task: str, seed: int) -> dict[str, np.ndarray]:

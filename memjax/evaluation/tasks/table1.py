@@ -41,6 +41,9 @@ def evaluate(
     for classes in as_sequence(num_classes, most_classes):
         nll = [few_shot_nll(run, score, classes, n, num_queries, seed)[0] for n in shots]
         table.append({"classes": classes} | {f"{n}": v for n, v in zip(shots, nll, strict=True)})
-    lines = {f"{row['classes']} classes": (shots, [row[f"{n}"] for n in shots]) for row in table}
+    lines = {}
+    for row in table:
+        label = "1 class" if row["classes"] == 1 else f"{row['classes']} classes"
+        lines[label] = (shots, [row[f"{n}"] for n in shots])
     panel = Curves("images of each class in memory", "NLL, nats", lines)
     return Report(table, curves={"table1": {run.experiment.name: panel}})

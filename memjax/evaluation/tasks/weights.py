@@ -46,5 +46,6 @@ def evaluate(
     return Report(
         [{"images": num_episodes * episode_length, **numbers}],
         {"weights_images": {name: np.asarray(row) for name, row in grid.items()}},
-        matrices={"weights": {"weights of images (rows) over slots": weights[0, :_PICTURES]}},
+        matrices={"weights": {"weights of slots": weights[0, :_PICTURES]}},
+        axes={"weights": ("slot", "image")},
     )
