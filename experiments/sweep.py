@@ -11,7 +11,7 @@ DIR/report.html, where curves have a band over seeds.
 import copy
 import itertools
 from ast import literal_eval
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,9 @@ def main(argv: Sequence[str]) -> None:
     for config in configs.values():
         early.check_config(config)
     # Imported when the flags have been looked at, so that a wrong one is answered at once.
-    from experiments import page, reporting
-    from memjax.training import build, train
+    from experiments import charts, page, reporting
+    from memjax.evaluation import Report
+    from memjax.training import build, metrics, train
 
     for name, config in configs.items():
         print(f"\n{name}", flush=True)
@@ -54,6 +55,12 @@ def main(argv: Sequence[str]) -> None:
     last = reporting.compare(runs, folder)
     rows = [settings[row["run"]] | {"nll": row["nll"]} for row in last]
     print("\nOver seeds:\n" + reporting.format_table(over_seeds(rows)))
+    panels = {
+        name: charts.average([reporting.held_out_panels(metrics.read(runs[run])) for run in group])
+        for name, group in but_for_seeds(settings).items()
+    }
+    report = Report([], curves={"over_seeds": reporting.merge(panels)})
+    reporting.draw_report(folder, report)
     print(f"All of it on one page: {page.write(runs, folder / 'report.html')}")
 
 
@@ -107,15 +114,21 @@ def _leaves(config: ConfigDict, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
+def but_for_seeds(settings: Mapping[Any, dict[str, Any]]) -> dict[str, list[Any]]:
+    """Runs whose fields differ in the seed alone, by the name of the others."""
+    groups: dict[str, list[Any]] = {}
+    for run, fields in settings.items():
+        others = {name: value for name, value in fields.items() if name != "seed"}
+        groups.setdefault(name_of(others), []).append(run)
+    return groups
+
+
 def over_seeds(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """For each combination of the fields but the seed: mean, spread and worst of the NLL."""
-    groups: dict[str, list[dict]] = {}
-    for row in rows:
-        fields = {name: value for name, value in row.items() if name not in ("seed", "nll")}
-        groups.setdefault(name_of(fields), []).append(row)
     table = []
-    for name, group in groups.items():
-        nll = np.array([row["nll"] for row in group])
+    settings = {i: {k: v for k, v in row.items() if k != "nll"} for i, row in enumerate(rows)}
+    for name, group in but_for_seeds(settings).items():
+        nll = np.array([rows[i]["nll"] for i in group])
         numbers = {"mean": np.mean(nll), "spread": np.std(nll), "worst": np.max(nll)}
         table.append({"fields": name, "runs": len(nll)} | {k: float(v) for k, v in numbers.items()})
     return table

@@ -26,6 +26,7 @@ def test_a_sweep_trains_and_compares(tmp_path, capsys):
     assert [row["run"] for row in rows] == names
     assert rows[0]["nll"] != rows[1]["nll"]
     assert (tmp_path / "figures/learning_curves.png").exists()
+    assert (tmp_path / "figures/over_seeds.png").exists()
     mean = (rows[0]["nll"] + rows[1]["nll"]) / 2
     assert f"{mean:.3f}" in first.stdout.splitlines()[-2]
     assert "0.001 (2 runs)" in (tmp_path / "report.html").read_text()
