@@ -44,6 +44,7 @@ def image_grid(
     cmap = "gray_r" if ink else "gray"
     num_columns = max(len(images) for images in rows.values())
     figure, axes = _subplots(1, 1, 0.7 * num_columns + 1.2, 0.72 * len(rows) + 0.3)
+    figure.set_layout_engine("none")
     axis = axes[0, 0]  # one for all: each costs more than all images
     for i, (name, images) in enumerate(rows.items()):
         axis.text(-0.1, i + 0.45, name, ha="right", va="center", fontsize=8)
@@ -114,7 +115,7 @@ def curves(
     Returns:
       The figure.
     """
-    figure, axes = _subplots(1, len(panels), 4.2 * len(panels), 3.2)
+    figure, axes = _subplots(1, len(panels), 4.2 * len(panels), 3.6)
     labels = list(dict.fromkeys([*names, *(line for p in panels.values() for line in p.lines)]))
     for (name, panel), axis in zip(panels.items(), axes[0], strict=True):
         for label, (x, y) in panel.lines.items():
@@ -129,8 +130,19 @@ def curves(
         axis.set_xlabel(panel.x_label, fontsize=9)
         axis.set_ylabel(panel.y_label, fontsize=9)
         axis.grid(alpha=0.3)
-        if any(panel.lines):  # one line without a name needs no legend
-            axis.legend(frameon=False, fontsize=8)
+    named: dict[str, Any] = {}
+    for axis in axes[0]:
+        handles, shown = axis.get_legend_handles_labels()
+        named |= dict(zip(shown, handles, strict=True))
+    if named:  # below all panels, where it hides nothing
+        figure.legend(
+            list(named.values()),
+            list(named),
+            loc="outside lower center",
+            ncols=min(len(named), 3 * len(panels)),
+            fontsize=8,
+            frameon=False,
+        )
     return _save(figure, path, title)
 
 
@@ -160,6 +172,7 @@ def matrices(
         image = axis.imshow(matrix, vmax=largest, aspect="auto", interpolation="nearest", **style)
         axis.set_title(name, fontsize=9)
         axis.set(xlabel=axes[0], ylabel=axes[1])
+        axis.locator_params(integer=True)
         figure.colorbar(image, ax=axis)
     return _save(figure, path, title)
 
@@ -176,7 +189,6 @@ def _look(index: int, num_points: int) -> dict[str, Any]:
 
 def _save(figure: Figure, path: str | Path | None, title: str) -> Figure:
     figure.suptitle(title)
-    figure.tight_layout()
     if path is not None:
         figure.savefig(path, dpi=110)
     return figure
@@ -186,5 +198,5 @@ def _subplots(rows: int, columns: int, width: float, height: float) -> tuple[Fig
     # The figure alone, without pyplot: no window system, and nothing to close.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height))
+    figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
