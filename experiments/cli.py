@@ -100,8 +100,9 @@ def _set_up_jax() -> None:
 def _quiet_libraries() -> None:
     """Shows nothing of what logs through absl, such as Orbax, unless --verbosity is given.
 
-    It logs tracebacks of errors that it raises too. And where one write of a checkpoint fails,
-    TensorStore tells of the others to an event loop that has ended: each would print a traceback.
+    Orbax also logs tracebacks of the errors that it raises. And when one write of a checkpoint
+    fails, TensorStore reports the other writes to an event loop that has ended, each with a
+    traceback.
     """
     if not flags.FLAGS["verbosity"].present:
         absl_logging.set_verbosity(absl_logging.FATAL)
@@ -166,7 +167,7 @@ def _exit(message: str):
 def parse_options(evaluate: Callable, options: Sequence[str]) -> dict[str, Any]:
     """The keyword arguments of `evaluate` from strings NAME=VALUE.
 
-    VALUE is a Python literal, or what stands there where the option is a text.
+    VALUE is a Python literal; for an option that is a text it is taken as it is.
     """
     parameters = inspect.signature(evaluate).parameters
     known = [name for name in parameters if name != "run"]

@@ -29,8 +29,8 @@ class Listed(NamedTuple):
 def configs(folder: Path = _FOLDER) -> list[Listed]:
     """All configs of `folder`, by name, from their files' docstrings; nothing is imported.
 
-    The first line is the summary. One line is "Time: TIME on one CPU core; TIME on a GPU."; the
-    files without it, such as what others begin with, are no experiments.
+    The first line is the summary. One line is "Time: TIME on one CPU core; TIME on a GPU."; files
+    without it, such as the defaults that others begin with, are not listed.
     """
     found = []
     for path in sorted(folder.glob("*.py")):
@@ -87,7 +87,7 @@ def tasks() -> list[Task]:
 
 
 def _default(node: ast.expr) -> str:
-    """Of an option; `up_to` is told by its numbers."""
+    """The default of an option, as text; of `up_to` its numbers."""
     if not isinstance(node, ast.Call):
         return ast.unparse(node)
     values = [ast.literal_eval(argument) for argument in node.args]

@@ -72,7 +72,7 @@ class Plan(NamedTuple):
         }
 
     def workdir(self, training: Training) -> Path:
-        """Its folder: that of any other recipe's training that is the same."""
+        """The run's folder. Recipes that share a training share the folder."""
         values = {f: re.sub(r"[^\w.]+", "-", str(v)).strip("-") for f, v in training.fields.items()}
         folder = self.folder if training.small else self.runs / "paper"  # the same for both
         return folder / "_".join([training.config, *cli.name_parts(values)])
@@ -135,10 +135,10 @@ class Plan(NamedTuple):
         return text if self.small else f"{text}, {_duration(times.gpu)} on a GPU"
 
     def carry_out(self, seconds: float) -> bool:
-        """Runs what is not done; whether all of it is done now.
+        """Runs what is not done, and returns whether all of it is done now.
 
-        After so many seconds, if not 0, a training is told to save itself and nothing else is
-        begun; an evaluation, which can't go on where it was, may end.
+        Stops starting new work after `seconds` (0: never). A running training saves first; a
+        running evaluation, which can't be resumed, may finish.
 
         Raises:
           UserError: a command failed.

@@ -11,7 +11,7 @@ from memjax.errors import UserError, print_error
 
 
 def main() -> int:
-    """Prints it; a device that is not there is told in one line, with exit status 2."""
+    """Prints it; a missing device is one line, with exit status 2."""
     try:
         found = devices.describe()
     except UserError as error:

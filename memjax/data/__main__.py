@@ -28,7 +28,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main() -> int:
-    """Prepares the set; whatever is in the way is told in one line, with exit status 2."""
+    """Prepares the set; an error is one line, with exit status 2."""
     parser = _Parser("python -m memjax.data", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("name", metavar="NAME", help=", ".join(sources.SPECS))

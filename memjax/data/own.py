@@ -58,7 +58,7 @@ def _read_arrays(path: Path, images_name: str, labels_name: str) -> Dataset:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator:
-    """What NumPy makes of a file; whatever goes wrong is told in one line that names the file."""
+    """What NumPy reads from a file; any error becomes one line that names the file."""
     try:
         loaded = np.load(path, allow_pickle=False)
         with loaded if hasattr(loaded, "close") else contextlib.nullcontext():

@@ -84,7 +84,7 @@ def few_classes(
     """Episodes of images of a few classes each (Kanerva Machine section 4.2).
 
     Each image's class is drawn independently, of the episode's `num_classes`. The images of a class
-    are distinct as far as it has enough; then all of them come again, in the same order.
+    are distinct until it has no more; then they repeat, in the same order.
     """
     check_at_least_one(
         num_episodes=num_episodes, episode_length=episode_length, num_classes=num_classes
@@ -148,7 +148,7 @@ def _draw_members(
 ) -> chex.Array:
     """`count` images of each of `classes` `[K]` in random order: int32 `[K, count]`.
 
-    Distinct as far as the class has enough; then all of them come again, in the same order.
+    Distinct until the class has no more; then they repeat, in the same order.
     """
     sizes = data.class_sizes[classes]
     if _is_sparse(count, data.smallest_class):

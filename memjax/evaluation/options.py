@@ -7,7 +7,7 @@ import numpy as np
 
 
 class UpTo(int):
-    """A default, which is cut to what there is; a caller's number is refused where it is more."""
+    """A default, cut to what the data hold; a caller's own number is refused if it is more."""
 
 
 def up_to(*values: int) -> Any:

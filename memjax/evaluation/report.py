@@ -24,7 +24,7 @@ class Curves(NamedTuple):
       y_label: of the y axis.
       lines: by name, the x and the y of each.
       scale: of both axes, "linear" or "log".
-      spread: by name, how far a line's band reaches above and below each y; it may lack lines.
+      spread: by name, how far a line's band reaches above and below each y; lines may be missing.
       borders: where on the x axis a thin line divides groups.
     """
 
@@ -59,7 +59,7 @@ class Report:
     ink: bool = False
 
     def write_files(self, folder: str | Path) -> None:
-        """Writes `files` into `folder`, over those there; earlier pictures of a number go."""
+        """Writes `files` into `folder`; numbered pictures of an earlier evaluation are removed."""
         paths = {Path(folder) / name: content for name, content in self.files.items()}
         for parent in {path.parent for path in paths} - {Path(folder)}:
             parent.mkdir(parents=True, exist_ok=True)

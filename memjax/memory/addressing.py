@@ -32,9 +32,9 @@ def similarity(
         inner            <e_a, e>
         cosine           <e_a, e> / (|e_a| |e|)
 
-    An embedding too short for its squared norm to be told from 0, such as of zeros, is not scaled
-    (3e-16 in float32): it scores about 0, with finite gradients. Norms above 1e19 in float32, what
-    bfloat16 is computed in too, overflow.
+    An embedding whose squared norm rounds to 0 (below 3e-16 in float32), such as zeros, is not
+    scaled: it scores about 0, with finite gradients. Norms above 1e19 overflow in float32, in which
+    bfloat16 is computed too.
 
     Args:
       query: `[..., E]`.
@@ -48,7 +48,7 @@ def similarity(
 
     Raises:
       ValueError: an unknown kind, embeddings of different sizes, or of integers; norms that do not
-        fit, or of which the kind makes no use.
+        fit, or that the kind does not use.
     """
     (query, slot_embeddings), dtype = checks.reals(query=query, slot_embeddings=slot_embeddings)
     slot_norms = _check_slots(query, slot_embeddings, kind, slot_norms)
@@ -63,7 +63,7 @@ def similarity(
 
 
 def slot_norms(slot_embeddings: chex.Array) -> chex.Array:
-    """What `similarity` divides the slots' logits by: `|e_a|`, or 1 where that is told from 0.
+    """What `similarity` divides the slots' logits by: `|e_a|`, or 1 if that rounds to 0.
 
     Args:
       slot_embeddings: `[N, E]`.
@@ -124,10 +124,10 @@ def sample_streaming(
 ) -> tuple[chex.Array, chex.Array]:
     """`sample` of `similarity`'s logits, exactly, for tables of millions of slots.
 
-    Scores the table chunk by chunk: one pass forward, one backward, and nothing of the table's
-    length is made but, where it is asked for, the table's own gradient. The samples are others than
-    `sample`'s for the same key; their law is the same. The log probabilities are differentiable, in
-    reverse, in the query and in all slots.
+    Scores the table chunk by chunk, once forward and once backward. No array of the table's length
+    is made, except the table's own gradient if that is asked for. For the same key the samples
+    differ from `sample`'s; their distribution does not. The log probabilities are differentiable,
+    in reverse, in the query and in all slots.
 
     A batch of queries `[..., E]` shares the passes. Under `vmap` it does not, and the table's
     gradient is made for each query before they are added up.
@@ -152,8 +152,8 @@ def sample_streaming(
 
     Raises:
       ValueError: as `similarity` and `sample`; with `axis_name`, a device's slots that do not make
-        whole chunks; without it, slots that are divided over devices, as far as JAX says so before
-        it compiles (under `jit` it may not, and gathers them).
+        whole chunks; without it, slots that are divided over devices, if JAX says so before it
+        compiles (under `jit` it may not, and gathers them).
     """
     checks.at_least("num_samples", num_samples)
     table, shape, dtype, chunk_size = _table(
@@ -204,7 +204,7 @@ def top_k(
     slots that are found get a gradient; their logits are differentiable as `similarity` is.
 
     Over devices it is called as `sample_streaming` is; each device sends k candidates a query and
-    what stands in the chosen slots.
+    their slots.
 
     Args:
       query: `[..., E]`; the same on all devices.

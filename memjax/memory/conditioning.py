@@ -1,7 +1,7 @@
 """Conditioning a matrix Gaussian on noisy combinations of its rows: three forms, one gradient.
 
 p(M) = MN(R, U, I) with R `[N, C]` and U `[N, N]`; observed are codes Z = W M + noise, where row t
-of the noise has variance D_t. `kanerva` is the public face of what stands here.
+of the noise has variance D_t. `kanerva` is the public face of this file.
 
     _batch_form        a T x T solve
     _information_form  an N x N solve

@@ -25,7 +25,7 @@ def top_k(
     """The k slots of the largest logits, exactly; R + S scores rather than R x S.
 
     Args:
-      query: `[..., E]`, the halves of which, of `E_1` and `E_2`, ask the two sets.
+      query: `[..., E]`; its first `E_1` numbers ask the first set, the other `E_2` the second.
       first_keys: `[R, E_1]`.
       second_keys: `[S, E_2]`, with `E_1 + E_2 = E`.
       k: from 1 to R S.

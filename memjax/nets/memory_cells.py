@@ -1,11 +1,11 @@
 """Memories as recurrent cells, for larger models: `nn.RNN(KanervaCell(...))` is a causal layer.
 
-Each step reads, then writes, so that what comes out at t depends on what stands before t and on
-the input at t. The carry is the memory. Inputs have any leading axes, `[..., D]`, each with a
-memory of its own, and any floating-point type. The carry is float32 or wider and keeps its type,
+Each step reads, then writes: the output at t depends on the inputs before t and at t. The carry is
+the memory. Inputs have any leading axes, `[..., D]`, each with a memory of its own, and any
+floating-point type. The carry is float32 or wider and keeps its type,
 whatever `dtype` the projections and the output have.
 
-A masked input does nothing, whatever stands in it, NaN included: the memory stays as it was, the
+A masked input does nothing, whatever its values, NaN included: the memory stays as it was, the
 output is 0, and no gradient passes. With masks and resets of a batch `[B, T]`:
 
     class Layer(nn.Module):
@@ -121,7 +121,7 @@ class _Cell(Net, nn.RNNCellBase):
         return 1
 
     def _tell(self, *projected: chex.Array) -> tuple[chex.Array, ...]:
-        """What the memory is told, in float32 or wider; keys, code and gate `[..., size]`."""
+        """What goes to the memory, in float32 or wider; keys, code and gate `[..., size]`."""
         raise NotImplementedError
 
     @nn.nowrap

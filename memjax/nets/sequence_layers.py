@@ -22,7 +22,7 @@ from memjax.nets.inputs import Net, as_booleans, as_floats, as_reals, check_memo
 
 
 class _Steps(NamedTuple):
-    """What one head is told."""
+    """The inputs of one head."""
 
     keys: chex.Array  # [T, N], of unit length
     codes: chex.Array  # [T, C]

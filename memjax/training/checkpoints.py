@@ -30,10 +30,10 @@ class Checkpoints:
     """The checkpoints of one run, in `workdir/checkpoints`."""
 
     def __init__(self, workdir: str | Path, read_only: bool = False):
-        """Creates the folder if need be; `read_only` leaves all as it is, for a run may go on.
+        """Creates the folder if need be; `read_only` changes nothing, for a run may go on.
 
         Raises:
-          UserError: a folder without checkpoints, of which to read.
+          UserError: nothing to read: the folder has no checkpoints.
         """
         self._workdir = Path(workdir).absolute()
         self._read_only = read_only
@@ -95,7 +95,7 @@ class Checkpoints:
         return state
 
     def newest_params(self) -> dict[str, np.ndarray]:
-        """Of the newest intact checkpoint, by path; the running averages, where it has them.
+        """Parameters of the newest intact checkpoint, by path; their running averages, if any.
 
         Raises:
           UserError: there is none.

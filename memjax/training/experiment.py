@@ -84,7 +84,7 @@ class Stage:
 
     @property
     def sizes(self) -> Mapping[str, Any]:
-        """Of the sampler, by name, where it is a `functools.partial`."""
+        """The sampler's arguments by name, if it is a `functools.partial`."""
         return getattr(self.draw, "keywords", {})
 
     @cached_property

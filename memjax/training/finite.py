@@ -31,9 +31,9 @@ def make_advance(
 ) -> Callable[[TrainState, int], tuple[TrainState, NotFiniteError | None]]:
     """A function that takes steps up to one, compiled; `state` and `arrays` are replicated.
 
-    It returns the state there. Or, where a step would leave a number that is not finite, the state
-    before it, and what to tell the user; but with `training.skip_nonfinite` such a step only
-    counts, is noted by `writer`, and changes nothing else.
+    It returns the new state. If a step gives a number that is not finite, it returns the state
+    before that step and an error for the user. With `training.skip_nonfinite` such a step is
+    only counted, and noted by `writer`.
     """
     skip = experiment.skip_nonfinite
     devices = step_lib.device_indices()

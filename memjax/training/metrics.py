@@ -103,7 +103,7 @@ class MetricWriter:
         self._skipped_steps.append(step)
 
     def count_skipped(self, first: int, last: int) -> int:
-        """How many of the steps `first` to `last`, both among them, were skipped."""
+        """How many of the steps from `first` to `last`, inclusive, were skipped."""
         return sum(first <= step <= last for step in self._skipped_steps)
 
     def close(self) -> None:

@@ -90,9 +90,9 @@ def make_train_call(
 ) -> Any:
     """`(state, stop, arrays, device_indices) -> (state, finite)`; compiled for all devices.
 
-    Takes steps up to step `stop`, or one only where not `in_loop`. The program is the same for any
-    number of steps, and so is the result. `finite` is false if a number of the state is not: such a
-    one stays so in the next steps. With `stop_where_bad` the first such step is the last.
+    Takes steps up to step `stop`, or only one if not `in_loop`. Program and result do not depend on
+    how many steps a call takes. `finite` says whether all numbers of the state are; once a number
+    is NaN it stays NaN. With `stop_where_bad` the first bad step is the last.
     """
 
     def train_call(

@@ -89,7 +89,7 @@ def impute(
       the hidden pixels).
 
     Raises:
-      UserError: images outside [0, 1], images of which nothing is hidden, or everything; no rounds.
+      UserError: images outside [0, 1], images with nothing or everything hidden; no rounds.
     """
     check_images(images)
     _check_noise("mask", hidden)
