@@ -84,8 +84,8 @@ def ovis(
 
     Take gamma = 0 if few samples carry the weight. The baseline is then the bound with w_l replaced
     by 0: it does not know its sample, and there is no bias. Take gamma = 1 if most samples carry
-    weight. The factor of log q(a) is then log((1 - 1/L) / (1 - v_l)), nearly v_l - 1/L. It is biased
-    like `reweighted_wake_sleep`, whose update it nears as L grows.
+    weight. The factor of log q(a) is then log((1 - 1/L) / (1 - v_l)), nearly v_l - 1/L. This is
+    biased, like `reweighted_wake_sleep`, whose update it nears as L grows.
 
     Args:
       log_weights: `[L]`, L at least 2, in nats; -inf is a weight of zero.
