@@ -78,7 +78,7 @@ def kinds(model: nn.Module) -> Sequence[str]:
 
 
 def objective(model: nn.Module, params: Any, rng_key: Any, query: Any, support: Any) -> jax.Array:
-    """Of one query."""
+    """The objective of one query."""
     variables = {"params": params}
     write_rng_key, read_rng_key = jax.random.split(rng_key)
     memory = model.apply(variables, write_rng_key, support, method="write")

@@ -81,7 +81,7 @@ def write_milliseconds(shape: Sequence[int], method: str, rounds: int) -> tuple[
 
 
 def floor_milliseconds(shape: Sequence[int], rate: float) -> float:
-    """Of the cheapest form's products, forward and backward."""
+    """Time of the cheapest form's products alone, forward and backward."""
     episodes, t, n, c = shape
     operations = conditioning.operations((t, n), (n, c))
     return 1e3 * episodes * 2 * min(operations.values()) / rate

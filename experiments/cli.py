@@ -79,7 +79,7 @@ def named_folders(flag: str, texts: Sequence[str]) -> dict[str, Path]:
 
 
 def name_parts(fields: Mapping[str, Any]) -> list[str]:
-    """What the folder of a run tells of the fields of its config that differ: FIELD-VALUE."""
+    """FIELD-VALUE for each field of a config that differs: parts of a run's folder name."""
     return [f"{field.split('.')[-1]}-{value}" for field, value in fields.items()]
 
 

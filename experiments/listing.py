@@ -42,7 +42,7 @@ def configs(folder: Path = _FOLDER) -> list[Listed]:
 
 
 def minutes(time: str) -> float:
-    """Those of a `Listed` time, such as "an estimated 20 min"; NaN for "unknown"."""
+    """The minutes of a `Listed` time, such as "an estimated 20 min"; NaN for "unknown"."""
     if time == "unknown":
         return math.nan
     value, unit = time.removeprefix("an estimated ").split()

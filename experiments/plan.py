@@ -34,7 +34,7 @@ class Command(NamedTuple):
     is_done: bool
 
     def __str__(self) -> str:
-        """As it is typed."""
+        """As one types it."""
         return shlex.join(("python", "-m", self.module, *self.arguments))
 
 
@@ -54,7 +54,7 @@ class Plan(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        """That of the runs at this budget."""
+        """The folder of the runs at this budget."""
         return self.runs / ("small" if self.small else "paper")
 
     def fields(self, training: Training) -> dict[str, Any]:
@@ -245,7 +245,7 @@ def _line(command: Command) -> str:
 
 
 def _run(command: Command, stop_at: float) -> bool:
-    """Runs it to its end; whether that was asked for, by the clock for a training or a signal.
+    """Runs it to its end, and returns whether it was stopped: a training by the clock, or a signal.
 
     Raises:
       UserError: it failed.

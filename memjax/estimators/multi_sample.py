@@ -147,7 +147,7 @@ def _learning_signal(log_weights: chex.Array, baseline: str) -> chex.Array:
 
 
 def _means_of_the_others(logs: chex.Array) -> chex.Array:
-    """Of each of `[L]`, the mean of the others; -inf with one of those."""
+    """For each of `[L]` the mean of the others; -inf if any of those is."""
     is_zero = jnp.isneginf(logs)
     finite = jnp.where(is_zero, 0.0, logs)
     num_zeros = jnp.sum(is_zero) - is_zero

@@ -161,7 +161,7 @@ _NODES = 96  # of the integral; its error is that of float32 or less
 
 
 def _orders(log_probs: chex.Array) -> tuple[chex.Array, chex.Array]:
-    """Of a set of addresses, c_s `[L]` and (1 - q_s) b_st `[L, L]` of `unordered_set`.
+    """For a set of addresses c_s `[L]` and (1 - q_s) b_st `[L, L]`, as in `unordered_set`.
 
     Let each address come at an exponential time of rate q, and all that are not in the set together
     at T, of rate r. The set is those that come before T, and T, given the set, has the density

@@ -23,7 +23,7 @@ _OVERSAMPLING = 8
 
 
 def pen_width(height: int) -> float:
-    """Of a stroke, as a share of an image's height: a pixel of 8, two and a half of 28."""
+    """The width of a stroke as a share of an image's height: 1 pixel of 8, 2.5 of 28."""
     return max(1.0 / height, 0.09)
 
 

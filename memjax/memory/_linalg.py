@@ -26,7 +26,7 @@ def full_precision(function: _Function) -> _Function:
 
 
 def cholesky(matrix: chex.Array) -> chex.Array:
-    """Of a symmetric matrix; looks at its lower triangle only."""
+    """The Cholesky factor of a symmetric matrix; reads only its lower triangle."""
     return jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
 
 
@@ -37,7 +37,7 @@ def cholesky_or_nan(matrix: chex.Array) -> chex.Array:
 
 
 def shifted_cholesky(matrix: chex.Array, shift: float = 1.0) -> chex.Array:
-    """Of a positive semi-definite matrix whose diagonal is raised by more than rounding.
+    """The factor of a positive semi-definite matrix, its diagonal raised by more than rounding.
 
     A sum of many equal terms is off by up to eps times their number, or the length of a block.
     """

@@ -86,7 +86,7 @@ def sample(
 
 
 def _logits(query, first_keys, second_keys, kind):
-    """Of both sets, `[..., R]` and `[..., S]`, at least float32; and the results' type."""
+    """Logits of both sets, `[..., R]` and `[..., S]`, at least float32; and the results' type."""
     arrays, dtype = checks.reals(query=query, first_keys=first_keys, second_keys=second_keys)
     query, *keys = arrays
     for name, array, wanted in zip(

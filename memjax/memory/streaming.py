@@ -231,7 +231,7 @@ def _logits(
     slots: Slots,
     index: chex.Array,
 ) -> tuple[chex.Array, chex.Array]:
-    """Of chunk `index`, `[B, chunk_size]`, and the address of the first."""
+    """Logits of chunk `index`, `[B, chunk_size]`, and the address of its first slot."""
     first, chunk = _slice(slots, chunk_size, index)
     return _mask(score(queries, chunk), chunk_size, index, first), first
 

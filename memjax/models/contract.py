@@ -24,7 +24,7 @@ class Model(Protocol):
     def __call__(
         self, rng_key: chex.PRNGKey, query: chex.Array, memory: Any, *, train: bool
     ) -> tuple[chex.Array, dict[str, chex.Array]]:
-        """Of one query `[H, W, C]` a scalar to maximise, and scalar metrics in nats.
+        """A scalar to maximise for one query `[H, W, C]`, and scalar metrics in nats.
 
         The metrics are `nll`, `reconstruction`, `kl_address`, ...
         """
@@ -51,7 +51,7 @@ class Model(Protocol):
 
 
 class Images(NamedTuple):
-    """Of p(x|z)."""
+    """The mean of p(x|z), and what the next reading asks with."""
 
     mean: chex.Array  # [..., H, W, C]
     sample: chex.Array  # [..., H, W, C]

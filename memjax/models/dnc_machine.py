@@ -153,7 +153,7 @@ class LRUAMachine(ControlledMachine):
 
 
 def _in_float32(memory: Any) -> Any:
-    """As the parameters are, where JAX's default is wider too."""
+    """The memory in float32, the parameters' type, even if JAX's default is wider."""
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), memory)
 
 

@@ -57,8 +57,8 @@ class EpisodicVAE(nn.Module):
     An episode `[T, H, W, C]` is written into the memory, then each of its images is read back.
     Reading draws its own y, apart from the one by which the image was written: with one draw for
     both, y would be a free random key that costs nothing. q(z|x, y, M) is the memory's prior moved
-    by what a net makes of x and of the prior's mean. Wherever an image stands, what `encode` gave
-    for it may stand too, so that one that is written and read is encoded once.
+    by what a net makes of x and of the prior's mean. Methods take an image or what `encode` gave
+    for it, so that an image that is written and read is encoded once.
 
     A subclass says what the memory is: a pytree that `memory_prior` begins, `_write_codes` fills
     and `_latent_prior` reads.

@@ -70,12 +70,12 @@ class DenseConditionalNets(Net):
             self.log_gain = self.param("log_gain", nn.initializers.zeros, shape, self.param_dtype)
 
     def image_features(self, images: chex.Array) -> DenseFeatures:
-        """Of slots that hold images `[..., H, W, C]`."""
+        """Features of slots that hold images `[..., H, W, C]`."""
         images = as_reals("images", images, self.dtype)
         return DenseFeatures(images, None if self.encoder is None else self.features(images))
 
     def vector_features(self, vectors: chex.Array) -> DenseFeatures:
-        """Of slots that hold vectors `[..., D]`."""
+        """Features of slots that hold vectors `[..., D]`."""
         return DenseFeatures(None, as_reals("vectors", vectors, self.dtype))
 
     def prior(self, features: DenseFeatures) -> dist.Distribution:

@@ -22,7 +22,7 @@ class _Bernoulli(dist.BernoulliLogits):
     """
 
     def log_prob(self, value: chex.Array) -> chex.Array:
-        """Of values in [0, 1], of the logits' shape or one that broadcasts: `[...]`."""
+        """log p `[...]` of values in [0, 1], whose shape broadcasts with the logits'."""
         return self.logits * value - jax.nn.softplus(self.logits)
 
 

@@ -42,7 +42,7 @@ def as_floats(name: str, value: Any) -> chex.Array:
 
 
 def as_reals(name: str, value: Any, dtype: Any = None) -> chex.Array:
-    """As `as_floats`, in that type, or in its own for None."""
+    """As `as_floats`, but in `dtype`; None keeps the input's own type."""
     array = _checked(checks.real, name, value)
     return array if dtype is None else array.astype(dtype)
 

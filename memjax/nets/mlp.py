@@ -59,7 +59,7 @@ class MLP(Net):
 
 
 def output_init(zero: bool, otherwise: nn.initializers.Initializer) -> nn.initializers.Initializer:
-    """Of a last layer's kernel: zeros, or `otherwise`."""
+    """How a last layer's kernel begins: at zero, or by `otherwise`."""
     return nn.initializers.zeros if zero else otherwise
 
 

@@ -149,14 +149,14 @@ class ConditionalNets(Net):
         self.decoder = PyramidDecoder(*sizes, **types)
 
     def image_features(self, images: chex.Array) -> SlotFeatures:
-        """Of slots that hold images `[..., H, W, C]`."""
+        """Features of slots that hold images `[..., H, W, C]`."""
         stem_of_slots = self.slot_stem(as_reals("images", images))
         *maps, top = self.pyramid(stem_of_slots)
         skips = [skip(map_) for skip, map_ in zip(self.skips, maps, strict=True)]
         return SlotFeatures(stem_of_slots, skips, image_to_vector(top))
 
     def vector_features(self, vectors: chex.Array) -> SlotFeatures:
-        """Of slots that hold vectors `[..., D]`."""
+        """Features of slots that hold vectors `[..., D]`."""
         return SlotFeatures(None, (), as_reals("vectors", vectors, self.dtype))
 
     def prior(self, features: SlotFeatures, *context: chex.Array) -> dist.Distribution:

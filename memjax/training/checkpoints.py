@@ -185,7 +185,7 @@ class Checkpoints:
 def start_from(workdir: str | Path, state: TrainState) -> TrainState:
     """The state before the first step, with the parameters of the run in `workdir` that fit.
 
-    Those of the same place and shape are taken; the log tells of the others.
+    A parameter fits if its path and shape are the same; the log names the others.
 
     Raises:
       UserError: there is no such run, or none of its parameters fits.

@@ -143,7 +143,7 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """Of the model, as the config has it."""
+        """The model's name in the config, or its class."""
         return self.config.model.name if self.config else type(self.model).__name__
 
     def describe(self) -> ConfigDict:

@@ -16,7 +16,7 @@ _EPISODES, _QUERIES = "episodes", "batch"
 
 
 class Keys(NamedTuple):
-    """Of the memory that the queries share, and of each query, or episode, of a device."""
+    """Random keys: one for the memory that queries share, one for each query or episode."""
 
     write: chex.PRNGKey
     queries: chex.PRNGKey

@@ -114,7 +114,7 @@ def make_train_call(
 def make_diagnosis_call(experiment: Experiment) -> Any:
     """`(state, arrays, device_indices) -> finite`: what the next step computes, in its order.
 
-    Of each of its numbers, whether all are finite: lists of pytrees, first the batch's.
+    `finite` says of each array whether all its numbers are: lists of pytrees, first the batch's.
     """
 
     def diagnosis_call(state: TrainState, arrays: data.ImageArrays, device_index: chex.Array):

@@ -26,7 +26,7 @@ class Task(NamedTuple):
 
 
 def names() -> list[str]:
-    """Of all tasks."""
+    """The names of all tasks."""
     return [module.name for module in pkgutil.iter_modules(__path__)]
 
 

@@ -67,7 +67,7 @@ def evaluate(run: Run, *, num_rows: int = up_to(8), num_columns: int = 10, seed:
 
 
 def _num_slots(run: Run, rng_key: chex.PRNGKey, memory: Any) -> int:
-    """Those that the model has an address for."""
+    """How many slots the model has addresses for."""
     query = jnp.zeros(run.experiment.eval.arrays.images.shape[1:])
     ask = partial(run.model.apply, run.variables, method="address_logits")
     return len(jax.eval_shape(ask, rng_key, query, memory))

@@ -93,7 +93,7 @@ def make_score(run: Run, num_samples: int) -> tuple[Score, int]:
 
 
 def _num_queries(run: Run, num_queries: int) -> int:
-    """Those asked for, or as many as hold as many images as the split."""
+    """How many to ask: the given number, or enough to see as many images as the split has."""
     if run.experiment.eval.is_iid and num_queries > run.num_images:
         raise UserError(f"num_queries is {num_queries}; the split has {run.num_images} images")
     images_a_query = math.prod(run.experiment.eval.indices.query.shape[1:])
