@@ -1,4 +1,4 @@
-"""A grid of runs, one after another.
+"""A grid of runs, one after another, or with --processes=N so many at once.
 
   python -m experiments.sweep --config=experiments/configs/vae_digits.py --workdir=runs/sweep \\
       --vary=seed=0,1,2 --vary=optimizer.learning_rate=1e-4,3e-4
@@ -10,6 +10,7 @@ DIR/report.html, where curves have a band over seeds.
 
 import copy
 import itertools
+import sys
 from ast import literal_eval
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,13 +20,16 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from experiments import cli, early
+from experiments import cli, early, processes
 from memjax.errors import UserError, did_you_mean, nearest
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File of the config.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs.", required=True)
 _VARY = flags.DEFINE_multi_string(
     "vary", [], "FIELD=V1,V2,...: a field of the config and its values; repeatable."
+)
+_PROCESSES = flags.DEFINE_integer(
+    "processes", 1, "Runs at once, each on one thread: on a CPU, one for each core.", lower_bound=1
 )
 flags.mark_flag_as_required("config")
 
@@ -41,16 +45,13 @@ def main(argv: Sequence[str]) -> None:
     configs = {name: with_fields(_CONFIG.value, fields) for name, fields in settings.items()}
     for config in configs.values():
         early.check_config(config)
-    # Imported when the flags have been looked at, so that a wrong one is answered at once.
+    at_once = _PROCESSES.value > 1
+    if not (_train_at_once(settings, folder) if at_once else _train_in_turn(configs, folder)):
+        return  # told to stop
     from experiments import charts, page, reporting
     from memjax.evaluation import Report
-    from memjax.training import build, metrics, train
+    from memjax.training import metrics
 
-    for name, config in configs.items():
-        print(f"\n{name}", flush=True)
-        state = train(build(config), folder / name)
-        if int(state.step) < config.training.num_steps:
-            return  # told to stop
     runs = {name: folder / name for name in settings}
     last = reporting.compare(runs, folder)
     rows = [settings[row["run"]] | {"nll": row["nll"]} for row in last]
@@ -62,6 +63,32 @@ def main(argv: Sequence[str]) -> None:
     report = Report([], curves={"over_seeds": reporting.merge(panels)})
     reporting.draw_report(folder, report)
     print(f"All of it on one page: {page.write(runs, folder / 'report.html')}")
+
+
+def _train_in_turn(configs: Mapping[str, ConfigDict], folder: Path) -> bool:
+    """Whether all are trained."""
+    # Imported when the flags have been looked at, so that a wrong one is answered at once.
+    from memjax.training import build, train
+
+    for name, config in configs.items():
+        print(f"\n{name}", flush=True)
+        state = train(build(config), folder / name)
+        if int(state.step) < config.training.num_steps:
+            return False
+    return True
+
+
+def _train_at_once(settings: Mapping[str, Mapping[str, Any]], folder: Path) -> bool:
+    """Whether all are trained; what each prints is in DIR/NAME.log."""
+    flag = flags.FLAGS["config"]
+    given = config_flags.get_override_values(flag)
+    command = [sys.executable, "-m", "experiments.train", "--threads=1"]
+    command.append(f"--config={config_flags.get_config_filename(flag)}")
+    commands = {}
+    for name, varied in settings.items():
+        fields = [f"--config.{field}={value}" for field, value in {**given, **varied}.items()]
+        commands[folder / f"{name}.log"] = [*command, *fields, f"--workdir={folder / name}"]
+    return processes.run_at_once(commands, _PROCESSES.value)
 
 
 def parse_vary(text: str) -> tuple[str, list[Any]]:

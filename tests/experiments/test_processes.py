@@ -1,0 +1,55 @@
+"""Commands side by side."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from experiments import processes
+from memjax.errors import UserError
+from tests.experiments.test_command_line import _TINY, run
+
+
+def test_so_many_at_once_and_what_each_says(tmp_path):
+    # The first two end only where both run: each waits for the other's folder.
+    wait = 'until [ -d "$1" ]; do sleep 0.02; done'
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    commands = {
+        tmp_path / "1.log": ["sh", "-c", f'mkdir "$0"; {wait}; echo one', a, b],
+        tmp_path / "2.log": ["sh", "-c", f'mkdir "$0"; {wait}; echo two', b, a],
+        tmp_path / "3.log": ["echo", "three"],
+    }
+    assert processes.run_at_once(commands, 2)
+    assert [path.read_text() for path in commands] == ["one\n", "two\n", "three\n"]
+
+
+def test_a_failure_ends_the_others_and_is_told(tmp_path):
+    commands = {
+        tmp_path / "1.log": ["sleep", "60"],
+        tmp_path / "2.log": ["sh", "-c", "echo error: no; exit 2"],
+        tmp_path / "3.log": ["touch", str(tmp_path / "never")],
+    }
+    with pytest.raises(UserError, match=r"2\.log: error: no"):
+        processes.run_at_once(commands, 2)
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_signal_is_passed_on(tmp_path):
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    start = time.monotonic()
+    assert not processes.run_at_once({tmp_path / "1.log": ["sleep", "60"]}, 2)
+    assert time.monotonic() < start + 30
+
+
+@pytest.mark.slow
+def test_a_sweep_of_two_processes(tmp_path):
+    arguments = [f"--config={_TINY}", "--config.training.num_steps=4", "--vary=seed=0,1"]
+    finished = run("sweep", *arguments, f"--workdir={tmp_path}", "--processes=2")
+    assert finished.returncode == 0, finished.stderr
+    rows = json.loads((tmp_path / "compare_training.json").read_text())["table"]
+    assert [row["run"] for row in rows] == ["seed-0", "seed-1"]
+    assert rows[0]["nll"] != rows[1]["nll"]
+    assert "step 4" in (tmp_path / "seed-0.log").read_text()
