@@ -10,8 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -21,9 +22,12 @@ from experiments import cli
 _NAMES = flags.DEFINE_multi_string("name", ["kanerva_digits"], "A config; repeatable.")
 _SETTINGS = flags.DEFINE_multi_string("setting", [""], "NAME=VALUE NAME=VALUE ...; repeatable.")
 _BUSY = flags.DEFINE_integer("busy", 2, "Busy processes.")
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "The median counts.")
-_SECONDS = flags.DEFINE_float("seconds", 1.0, "How long a turn takes, at least.")
+ROUNDS = flags.DEFINE_integer("rounds", 5, "The median counts.")
+SECONDS = flags.DEFINE_float("seconds", 1.0, "How long a turn takes, at least.")
 _WORKER = flags.DEFINE_string("worker", None, "Used by this program itself.")
+
+_SIZE = 1024
+PRODUCT_FLOPS = 2 * _SIZE**3  # of a step of "products"
 
 
 def main(argv: Sequence[str]) -> None:
@@ -36,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
         contestants = [("counting", ""), *((name, setting) for setting in _SETTINGS.value)]
         workers = [start(*contestant) for contestant in contestants]
         quiet, beside = [], []
-        for _ in range(_ROUNDS.value):
+        for _ in range(ROUNDS.value):
             quiet.append([take_turn(worker) for worker in workers])
             with busy(_BUSY.value):
                 beside.append([take_turn(worker) for worker in workers])
@@ -54,12 +58,16 @@ def main(argv: Sequence[str]) -> None:
 def start(name: str, setting: str) -> subprocess.Popen:
     """A process that trains a config, ready for its first turn."""
     command = [sys.executable, "-m", "benchmarks.load", f"--worker={name}"]
-    command.append(f"--seconds={_SECONDS.value}")
-    environment = os.environ | dict(pair.split("=", 1) for pair in setting.split())
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    worker = subprocess.Popen(command, env=environment, **pipes)
+    command.append(f"--seconds={SECONDS.value}")
+    worker = popen(command, dict(pair.split("=", 1) for pair in setting.split()))
     take_turn(worker)
     return worker
+
+
+def popen(command: Sequence[Any], environment: Mapping[str, str] | None = None) -> subprocess.Popen:
+    """A process that is told of its turns by its standard input."""
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env={**os.environ, **(environment or {})}, **pipes)
 
 
 def take_turn(worker: subprocess.Popen) -> float:
@@ -71,10 +79,11 @@ def take_turn(worker: subprocess.Popen) -> float:
 
 def work(name: str) -> None:
     """Takes a turn for each line that comes in."""
-    call, steps_per_call = _counting() if name == "counting" else _training(name)
+    kinds = {"counting": _counting, "products": _products}
+    call, steps_per_call = kinds[name]() if name in kinds else _training(name)
     for _ in sys.stdin:
         start, taken, seconds = time.perf_counter(), 0, 0.0
-        while seconds < _SECONDS.value:
+        while seconds < SECONDS.value:
             call()
             taken += steps_per_call
             seconds = time.perf_counter() - start
@@ -96,6 +105,14 @@ def busy(count: int) -> Iterator[None]:
 
 def _counting() -> tuple[Callable[[], object], int]:
     return (lambda: sum(range(100_000))), 1
+
+
+def _products() -> tuple[Callable[[], object], int]:
+    import jax
+
+    matrix = jax.numpy.ones((_SIZE, _SIZE))
+    product = jax.jit(jax.numpy.matmul)
+    return lambda: product(matrix, matrix).block_until_ready(), 1
 
 
 def _training(name: str) -> tuple[Callable[[], object], int]:

@@ -16,7 +16,7 @@ def run(script: str, **arguments: Any) -> dict[str, Any] | None:
 
     A line then says why. An environment that can't be made is not tried again by this process.
     """
-    python = _environment()
+    python = environment()
     if python is None:
         return None
     try:
@@ -27,7 +27,7 @@ def run(script: str, **arguments: Any) -> dict[str, Any] | None:
 
 
 @functools.cache
-def _environment() -> Path | None:
+def environment() -> Path | None:
     """The environment's Python; one that was not finished is made anew."""
     python, ready = _VENV / "bin" / "python", _VENV / ".ready"
     try:

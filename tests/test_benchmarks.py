@@ -19,9 +19,9 @@ def root(tmp_path, monkeypatch):
     (tmp_path / "benchmarks/twin.py").write_text("import sys\nprint(sys.argv[1])\n")
     monkeypatch.setattr(peer, "__file__", str(tmp_path / "benchmarks/peer.py"))
     monkeypatch.setattr(peer, "_VENV", tmp_path / ".venv-torch")
-    peer._environment.cache_clear()
+    peer.environment.cache_clear()
     yield tmp_path
-    peer._environment.cache_clear()
+    peer.environment.cache_clear()
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def pip(monkeypatch):
 def test_the_environment_is_made_once(root, pip, capsys):
     assert peer.run("twin.py", rounds=2) == {"rounds": 2}
     assert [command[-1] for command in pip] == ["numpy", "dnc"]
-    peer._environment.cache_clear()  # as another process
+    peer.environment.cache_clear()  # as another process
     assert peer.run("twin.py", rounds=3) == {"rounds": 3}
     assert len(pip) == 2 and capsys.readouterr().err == "installing PyTorch into .venv-torch\n"
 
@@ -56,7 +56,7 @@ def test_a_half_made_environment_is_made_anew(root, pip, missing):
     peer.run("twin.py")
     (venv / missing).rename(root / "lost")
     (venv / "half").write_text("")
-    peer._environment.cache_clear()
+    peer.environment.cache_clear()
     assert peer.run("twin.py", rounds=1) == {"rounds": 1}
     assert not (venv / "half").exists() and len(pip) == 4
 
