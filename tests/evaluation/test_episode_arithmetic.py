@@ -33,12 +33,13 @@ def test_denoising_errors_are_means_over_pixels_after_each_reading():
     one = denoise.evaluate(halving_run(), num_images=3, num_iterations=4, episode_length=4)
     for noise in ("block", "salt_and_pepper"):
         rows = one.grids[f"denoise_{noise}"]
-        assert list(rows) == ["written", "corrupted", *(f"{k} readings" for k in (1, 2, 3, 4))]
+        names = ["1 reading", "2 readings", "3 readings", "4 readings"]
+        assert list(rows) == ["written", "corrupted", *names]
         errors = {row["iteration"]: row["error"] for row in one.table if row["noise"] == noise}
         assert errors[0] == pytest.approx(mean_error(rows["corrupted"], rows["written"]), rel=1e-5)
         for k in (1, 2, 3, 4):
             read = 0.5 * 0.75 ** (k - 1) * rows["corrupted"]
-            np.testing.assert_allclose(rows[f"{k} readings"], read, rtol=1e-5)
+            np.testing.assert_allclose(rows[names[k - 1]], read, rtol=1e-5)
             assert errors[k] == pytest.approx(mean_error(read, rows["written"]), rel=1e-5)
         panel = one.curves["denoise"][f"{noise.replace('_', ' ')}, 4 images"]
         x, y = panel.lines["samples"]
