@@ -52,7 +52,6 @@ _STYLE = """
   vertical-align: -.15em; animation: turn 1s linear infinite; }
 @keyframes turn { to { transform: rotate(1turn); } }
 """
-_BUSY = '<span class="busy">reading</span>'
 _PAGE = """{% block preamble %}
 <meta name="viewport" content="width=device-width, initial-scale=1">
 {% endblock %}"""
@@ -103,7 +102,6 @@ class Visit:
 
         self._page, self._run = page, run
         self._kept: list[np.ndarray] = []
-        wide = {"sizing_mode": "stretch_width"}
         self._strokes = models.ColumnDataSource(_EXAMPLE)
         self._mode = models.RadioButtonGroup(labels=list(_TEXTS), active=0)
         self._options = {
@@ -116,7 +114,7 @@ class Visit:
         self._options["by"].value = "modes"
         self._buttons = {name: models.Button(label=name) for name in ("Clear", "Keep", "Forget")}
         self._busy = models.Div(height=20, stylesheets=[_STYLE])
-        self._picture, self._text = models.Div(**wide), models.Div(**wide)
+        self._picture, self._text = (models.Div(sizing_mode="stretch_width") for _ in range(2))
         self._listen()
         self.update()
         page.title, page.template = "memjax: a memory to draw to", _PAGE
@@ -167,7 +165,7 @@ class Visit:
 
     def ask(self, attr: str, old: Any, new: Any) -> None:  # what bokeh tells of a change
         """Answers anew, when the browser shows that it waits."""
-        self._busy.text = _BUSY
+        self._busy.text = '<span class="busy">reading</span>'
         self._page.add_next_tick_callback(self.update)
 
     def keep(self) -> None:
