@@ -74,7 +74,7 @@
       `${escape(data.x_label)}</text><text transform="translate(12,${HEIGHT / 2 - 16}) rotate(-90)" ` +
       `text-anchor="middle">${escape(data.y_label)}</text>`;
     for (const border of data.borders)
-      svg += `<path class="grid" d="M${x.at(border)} ${TOP}V${HEIGHT - BOTTOM}"/>`;
+      svg += `<path class="border" d="M${x.at(border)} ${TOP}V${HEIGHT - BOTTOM}"/>`;
     for (const line of lines) {
       const there = line.points.map(p => `${x.at(p.x)} ${y.at(p.y)}`);
       if (line.spread && there.length > 1) {
