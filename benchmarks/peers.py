@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -89,8 +90,11 @@ def _start_torch(path: Path, threads: int, compiled: bool) -> subprocess.Popen:
     if python is None:
         raise SystemExit(1)
     script = Path(__file__).with_name("torch_vae.py")
-    arguments = {"path": str(path), "threads": threads, "compiled": compiled}
-    return load.popen([python, script, json.dumps(arguments | {"seconds": load.SECONDS.value})])
+    arguments: dict[str, Any] = {"path": str(path), "threads": threads, "compiled": compiled}
+    arguments["seconds"] = load.SECONDS.value
+    # What a run that was killed left half compiled is not found there.
+    environment = {"TORCHINDUCTOR_CACHE_DIR": str(path.parent)}
+    return load.popen([python, script, json.dumps(arguments)], environment)
 
 
 if __name__ == "__main__":
