@@ -303,6 +303,7 @@ EXAMPLES = {
             "memory": lrua_memory(),
             "read_keys": numbers(_H, _C),
             "usage_decay": np.array(0.9375),
+            "read_strengths": np.array(1.5),
         },
         edges=({"memory": _NEW_LRUA},),
     ),

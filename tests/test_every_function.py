@@ -114,7 +114,7 @@ DEFAULTS = {
     "low_rank.prior": {"scale": 1.0},
     "low_rank.read": {"noise_var": 0.0},
     "lrua.init": {"num_heads": 1},
-    "lrua.read": {"usage_decay": 0.95, "mask": None},
+    "lrua.read": {"usage_decay": 0.95, "read_strengths": 1.0, "mask": None},
     "lrua.write": {"mask": None, "reset": None},
     "sdm.read": {"num_iterations": 1, "mask": None},
     "sdm.write": {"mask": None, "reset": None},

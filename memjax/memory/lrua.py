@@ -96,6 +96,7 @@ def read(
     read_keys: chex.Array,
     usage_decay: chex.Numeric = 0.95,
     *,
+    read_strengths: chex.Numeric = 1.0,
     mask: chex.Array | None = None,
 ) -> tuple[chex.Array, LRUAState]:
     """Reads by the softmax of cosine similarity, and ages the usage; LRUA eqs. 2-5.
@@ -104,6 +105,8 @@ def read(
       memory: the state after the last write.
       read_keys: `[H, C]`.
       usage_decay: gamma in [0, 1], the share of its usage that a slot keeps in a step.
+      read_strengths: scalar or `[H]`, what the similarity is multiplied by. The paper has 1, which
+        leaves a slot that matches alone among 64 4% of the weight.
       mask: bool scalar; False for a step of padding, which does nothing and reads 0.
 
     Returns:
@@ -113,12 +116,17 @@ def read(
       ValueError: keys that do not fit, integers; a mask that is no bool.
     """
     mask, _ = masking.take(mask)
-    memory, arrays, dtype = _widen(memory, read_keys=read_keys, usage_decay=usage_decay)
-    read_keys, usage_decay = masking.hide(mask, arrays)
+    memory, arrays, dtype = _widen(
+        memory, read_keys=read_keys, usage_decay=usage_decay, read_strengths=read_strengths
+    )
+    read_keys, usage_decay, strengths = masking.hide(mask, arrays)
     num_heads, _ = memory.read_weights.shape
     checks.shape("read_keys", read_keys, (num_heads, memory.contents.shape[1]), "[H, C]")
     checks.shape("usage_decay", usage_decay, ())
-    weights = dnc.content_weights(memory.contents, read_keys, jnp.ones(num_heads, read_keys.dtype))
+    if strengths.ndim:
+        checks.shape("read_strengths", strengths, (num_heads,), "a scalar or [H]")
+    strengths = jnp.broadcast_to(strengths, (num_heads,))
+    weights = dnc.content_weights(memory.contents, read_keys, strengths)
     accessed = jnp.sum(weights + memory.write_weights, axis=0)
     state = dataclasses.replace(
         memory, usage_weights=usage_decay * memory.usage_weights + accessed, read_weights=weights

@@ -17,6 +17,8 @@ from memjax.memory import dnc, lrua
 from memjax.models.episodic import EpisodicVAE
 from memjax.nets import MLP, distributions
 
+_LRUA_STRENGTH = 10.0  # where it begins
+
 
 class ControlledMachine(EpisodicVAE):
     """An `EpisodicVAE` whose memory is moved by what a controller emits; KM appendix D.
@@ -134,7 +136,16 @@ class DNCMachine(ControlledMachine):
 
 
 class LRUAMachine(ControlledMachine):
-    """A `ControlledMachine` with least-recently-used access; what it writes is its key."""
+    """A `ControlledMachine` with least-recently-used access; what it writes is its key.
+
+    Heads learn how sharply they read: the paper's strength of 1 blurs 64 slots.
+    """
+
+    def setup(self):
+        """Names the parameters; checks what the config says."""
+        super().setup()
+        start = nn.initializers.constant(math.log(_LRUA_STRENGTH))
+        self.read_log_strengths = self.param("read_log_strengths", start, (self.num_heads,))
 
     def memory_prior(self) -> lrua.LRUAState:
         """An empty memory."""
@@ -146,10 +157,13 @@ class LRUAMachine(ControlledMachine):
     def _step(self, memory: lrua.LRUAState, emitted: dict[str, chex.Array]) -> lrua.LRUAState:
         keys = emitted["keys"].reshape(self.num_heads, -1)
         memory = lrua.write(memory, keys, jax.nn.sigmoid(emitted["write_gate"]))
-        return lrua.read(memory, keys)[1]
+        return self._read(memory, keys)[1]
 
     def _retrieve(self, memory: lrua.LRUAState, emitted: dict[str, chex.Array]) -> chex.Array:
-        return lrua.read(memory, emitted["keys"].reshape(self.num_heads, -1))[0]
+        return self._read(memory, emitted["keys"].reshape(self.num_heads, -1))[0]
+
+    def _read(self, memory: lrua.LRUAState, keys: chex.Array) -> tuple[chex.Array, lrua.LRUAState]:
+        return lrua.read(memory, keys, read_strengths=jnp.exp(self.read_log_strengths))
 
 
 def _in_float32(memory: Any) -> Any:

@@ -11,7 +11,7 @@ from tests.memory.test_dnc import cosine_softmax
 pytestmark = pytest.mark.usefixtures("strict_ranks", "float64")
 
 
-def oracle_step(state, codes, write_gate, read_keys, decay):
+def oracle_step(state, codes, write_gate, read_keys, decay, strengths):
     """Santoro et al. 2016, eqs. 2-8, by loops; head h takes the h-th least used slot."""
     contents, usage, read_weights, _ = state
     num_heads = len(codes)
@@ -23,26 +23,36 @@ def oracle_step(state, codes, write_gate, read_keys, decay):
         write_weights[h] = write_gate[h] * read_weights[h]
         write_weights[h, order[h]] += 1 - write_gate[h]
         contents += np.outer(write_weights[h], codes[h])
-    read_weights = np.array([cosine_softmax(contents, key, 1.0) for key in read_keys])
+    read_weights = np.array(
+        [cosine_softmax(contents, *read) for read in zip(read_keys, strengths, strict=True)]
+    )
     usage = decay * usage + read_weights.sum(axis=0) + write_weights.sum(axis=0)
     return (contents, usage, read_weights, write_weights), read_weights @ contents
 
 
-@pytest.mark.parametrize(("num_slots", "code_size", "num_heads"), [(6, 3, 2), (1, 2, 1), (3, 2, 3)])
-def test_steps_follow_the_paper(num_slots, code_size, num_heads):
+@pytest.mark.parametrize(
+    ("num_slots", "code_size", "num_heads", "strength"),
+    [(6, 3, 2, None), (1, 2, 1, None), (3, 2, 3, None), (6, 3, 2, "own")],
+)
+def test_steps_follow_the_paper_and_heads_may_read_more_sharply(
+    num_slots, code_size, num_heads, strength
+):
     rng = np.random.default_rng(0)
     memory = lrua.init(num_slots, code_size, num_heads)
     expected = tuple(np.asarray(leaf) for leaf in jax.tree.leaves(memory))
 
+    strengths = np.ones(num_heads) if strength is None else rng.uniform(1, 9, num_heads)
+    options = {} if strength is None else {"read_strengths": strengths}
+
     @jax.jit
     def step(memory, codes, gate, keys):
-        return lrua.read(lrua.write(memory, codes, gate), keys, 0.9)
+        return lrua.read(lrua.write(memory, codes, gate), keys, 0.9, **options)
 
     for _ in range(8):
         codes, keys = rng.normal(size=(2, num_heads, code_size))
         gate = rng.uniform(size=num_heads)
         found, memory = step(memory, codes, gate, keys)
-        expected, expected_read = oracle_step(expected, codes, gate, keys, 0.9)
+        expected, expected_read = oracle_step(expected, codes, gate, keys, 0.9, strengths)
         np.testing.assert_allclose(found, expected_read, rtol=1e-9)
         for a, b in zip(jax.tree.leaves(memory), expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
