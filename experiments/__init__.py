@@ -2,7 +2,9 @@
 
 import os
 import sys
+from pathlib import Path
 
+from memjax import files
 from memjax.errors import print_error
 from memjax.extras import MissingPackageError, needs
 
@@ -18,3 +20,10 @@ except MissingPackageError as error:
 # other in a loop that takes the cores from XLA: beside busy processes, 20 times slower.
 if "OMP_NUM_THREADS" not in os.environ:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # SciPy's reads it when it is loaded
+
+# JAX reads these when it is imported. Compiled programs stay in the user's cache folder; an empty
+# JAX_COMPILATION_CACHE_DIR: nowhere.
+_CACHES = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+if files.is_writable(folder := Path(_CACHES, "memjax", "jax")):  # else it would warn each time
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")

@@ -103,7 +103,7 @@
       const near = places.reduce((a, b) => distance(b) < distance(a) ? b : a);
       const rows = lines.flatMap(line => line.points.filter(p => p.x === near).map(p =>
         `<div>${swatch(line)} ${escape(line.name)} <b>${text(p.y)}</b>` +
-        `${line.spread ? ` ± ${text(+p.spread.toPrecision(2))}` : ""}</div>`));
+        `${line.spread && p.spread !== null ? ` ± ${text(+p.spread.toPrecision(2))}` : ""}</div>`));
       cursor.setAttribute("d", `M${x.at(near)} ${TOP}V${HEIGHT - BOTTOM}`);
       tip.innerHTML = `<div>${text(near)}</div>${rows.join("")}`;
       tip.hidden = false;

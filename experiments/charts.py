@@ -1,8 +1,9 @@
 """Curves and tables of several runs as a page shows them: side by side, or over seeds."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from experiments import cli, reporting
 from memjax import plotting
@@ -67,7 +68,8 @@ def _average(lines: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[
     points = [dict(zip(x, y, strict=True)) for x, y in lines]
     shared = [x for x in points[0] if all(x in line for line in points)]
     values = [[line[x] for line in points] for x in shared]
-    return shared, [*map(statistics.fmean, values)], [*map(statistics.stdev, values)]
+    told = [statistics(of_point) for of_point in values]
+    return shared, [mean for mean, _ in told], [spread for _, spread in told]
 
 
 def table_over_seeds(tables: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
@@ -89,9 +91,14 @@ def mean_and_spread(values: Sequence[Any]) -> Any:
         return values[0]
     if not all(isinstance(value, int | float) for value in values):
         return ", ".join(dict.fromkeys(reporting.cell(value) for value in values))
-    return (
-        f"{reporting.cell(statistics.fmean(values))} ± {reporting.cell(statistics.stdev(values))}"
-    )
+    return " ± ".join(map(reporting.cell, statistics(values)))
+
+
+def statistics(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation of seeds, that of a sample; NaN or inf where a value is."""
+    with np.errstate(invalid="ignore"):
+        spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
+        return float(np.mean(values)), float(spread)
 
 
 def describe(panels: Mapping[str, Curves], names: Sequence[str] = ()) -> list[dict[str, Any]]:

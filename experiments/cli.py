@@ -14,7 +14,6 @@ from typing import Any
 from absl import app, flags
 from absl import logging as absl_logging
 
-from memjax import files
 from memjax.errors import UserError, did_you_mean, nearest, one_line, print_error
 
 _THREADS = flags.DEFINE_integer(
@@ -30,7 +29,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
     def checked_main(argv: Sequence[str]) -> None:
         _quiet_libraries()
-        _set_up_jax()
+        _set_threads()
         with exit_on_user_error():
             if len(argv) > 1:
                 raise UserError(f"unexpected argument {argv[1]!r}; flags begin with --")
@@ -83,16 +82,7 @@ def name_parts(fields: Mapping[str, Any]) -> list[str]:
     return [f"{field.split('.')[-1]}-{value}" for field, value in fields.items()]
 
 
-def _set_up_jax() -> None:
-    """Sets what JAX reads from the environment when it is imported, where the user has not.
-
-    Compiled programs stay in the user's cache folder; an empty JAX_COMPILATION_CACHE_DIR: nowhere.
-    """
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = Path(caches, "memjax", "jax")
-    if files.is_writable(folder):  # else JAX would warn at each program
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+def _set_threads() -> None:
     if _THREADS.value is not None:
         os.environ["NPROC"] = str(_THREADS.value)  # the size of the CPU client's pool
 

@@ -16,13 +16,16 @@ _LIBRARY = Path(__file__).parents[1] / "memjax"
 _COUNTS = ("num_steps", "log_every", "eval_every", "checkpoint_every")
 
 
-def check_config(config: ConfigDict) -> None:
-    """Refuses names of no data set or model, and counts below 1.
+def check_config(config: ConfigDict, workdir: Path) -> None:
+    """Refuses names of no data set or model, and counts below 1; and a start that is not there.
+
+    What has been begun in `workdir` does not need its start any more.
 
     Raises:
       UserError: it names the field.
     """
-    if config.init_from and not Path(config.init_from, "config.json").is_file():
+    is_begun = (workdir / "checkpoints").is_dir()
+    if config.init_from and not is_begun and not Path(config.init_from, "checkpoints").is_dir():
         raise UserError(f"init_from is {config.init_from}; it must be the folder of a trained run")
     name, known = config.dataset.name, data_sets()
     if not (name in known or name.startswith("tfds:") or Path(name).expanduser().exists()):

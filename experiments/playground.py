@@ -90,7 +90,8 @@ def warm_up(run: Any) -> None:
     logging.getLogger("memjax").info("compiling what a drawing asks for")
     image = np.zeros(run.experiment.eval.arrays.images.shape[1:], np.float32)
     drawing.respond(run, image)
-    drawing.recall(run, image[None])
+    if len(run.experiment.eval.arrays.images) >= drawing.PLACES:
+        drawing.recall(run, image[None])
 
 
 class Visit:

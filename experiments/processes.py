@@ -12,7 +12,8 @@ from memjax.errors import UserError
 def run_at_once(commands: Mapping[Path, Sequence[str]], count: int) -> bool:
     """Runs commands, `count` at a time; whether all ran to their end.
 
-    What each prints goes into its file. SIGTERM and Ctrl-C are passed on, as SIGTERM.
+    What each prints goes into its file. SIGTERM, Ctrl-C and a closed terminal are passed on, as
+    SIGTERM; none goes on without this process.
 
     Raises:
       UserError: one failed; the others were told to stop.
@@ -26,7 +27,7 @@ def run_at_once(commands: Mapping[Path, Sequence[str]], count: int) -> bool:
         for process in running.values():
             process.terminate()
 
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     previous = {number: signal.signal(number, stop) for number in numbers}
     try:
         while running or (waiting and not stopped):
@@ -37,6 +38,8 @@ def run_at_once(commands: Mapping[Path, Sequence[str]], count: int) -> bool:
                     running[path] = subprocess.Popen(
                         command, stdout=file, stderr=file, start_new_session=True
                     )
+                if stopped:  # while it was made
+                    running[path].terminate()
                 print(f"begun: {path}", flush=True)
                 continue
             time.sleep(0.05)
@@ -47,6 +50,10 @@ def run_at_once(commands: Mapping[Path, Sequence[str]], count: int) -> bool:
                         failed.append(path)
                         stop()
     finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
         for number, handler in previous.items():
             signal.signal(number, handler)
     if failed:

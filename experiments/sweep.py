@@ -1,4 +1,4 @@
-"""A grid of runs, one after another, or with --processes=N so many at once.
+"""A grid of runs, one after another, or N at a time with --processes=N.
 
   python -m experiments.sweep --config=experiments/configs/vae_digits.py --workdir=runs/sweep \\
       --vary=seed=0,1,2 --vary=optimizer.learning_rate=1e-4,3e-4
@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
@@ -43,10 +42,13 @@ def main(argv: Sequence[str]) -> None:
         if Path(name).name != name:
             raise UserError(f"vary gives the run {name!r}, which can't be the name of a folder")
     configs = {name: with_fields(_CONFIG.value, fields) for name, fields in settings.items()}
-    for config in configs.values():
-        early.check_config(config)
+    for name, config in configs.items():
+        early.check_config(config, folder / name)
     at_once = _PROCESSES.value > 1
-    if not (_train_at_once(settings, folder) if at_once else _train_in_turn(configs, folder)):
+    num_steps = {name: config.training.num_steps for name, config in configs.items()}
+    if not (
+        _train_at_once(settings, num_steps, folder) if at_once else _train_in_turn(configs, folder)
+    ):
         return  # told to stop
     from experiments import charts, page, reporting
     from memjax.evaluation import Report
@@ -78,7 +80,9 @@ def _train_in_turn(configs: Mapping[str, ConfigDict], folder: Path) -> bool:
     return True
 
 
-def _train_at_once(settings: Mapping[str, Mapping[str, Any]], folder: Path) -> bool:
+def _train_at_once(
+    settings: Mapping[str, Mapping[str, Any]], num_steps: Mapping[str, int], folder: Path
+) -> bool:
     """Whether all are trained; what each prints is in DIR/NAME.log."""
     flag = flags.FLAGS["config"]
     given = config_flags.get_override_values(flag)
@@ -88,7 +92,14 @@ def _train_at_once(settings: Mapping[str, Mapping[str, Any]], folder: Path) -> b
     for name, varied in settings.items():
         fields = [f"--config.{field}={value}" for field, value in {**given, **varied}.items()]
         commands[folder / f"{name}.log"] = [*command, *fields, f"--workdir={folder / name}"]
-    return processes.run_at_once(commands, _PROCESSES.value)
+    if not processes.run_at_once(commands, _PROCESSES.value):
+        return False
+    # One that was told to stop ends well too.
+    return all(_last_step(folder / name) >= steps for name, steps in num_steps.items())
+
+
+def _last_step(workdir: Path) -> int:
+    return max((int(path.name) for path in workdir.glob("checkpoints/[0-9]*")), default=0)
 
 
 def parse_vary(text: str) -> tuple[str, list[Any]]:
@@ -152,12 +163,15 @@ def but_for_seeds(settings: Mapping[Any, dict[str, Any]]) -> dict[str, list[Any]
 
 def over_seeds(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """For each combination of the fields but the seed: mean, spread and worst of the NLL."""
+    from experiments import charts
+
     table = []
     settings = {i: {k: v for k, v in row.items() if k != "nll"} for i, row in enumerate(rows)}
     for name, group in but_for_seeds(settings).items():
-        nll = np.array([rows[i]["nll"] for i in group])
-        numbers = {"mean": np.mean(nll), "spread": np.std(nll), "worst": np.max(nll)}
-        table.append({"fields": name, "runs": len(nll)} | {k: float(v) for k, v in numbers.items()})
+        nll = [rows[i]["nll"] for i in group]
+        mean, spread = charts.statistics(nll)
+        numbers = {"mean": mean, "spread": spread, "worst": max(nll)}
+        table.append({"fields": name, "runs": len(nll)} | numbers)
     return table
 
 

@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
     workdir, config = Path(_WORKDIR.value), _CONFIG.value
     if _INIT_FROM.value:
         config.init_from = _INIT_FROM.value
-    early.check_config(config)
+    early.check_config(config, workdir)
     # Imported after the flags are parsed, so that --help and a mistake are answered at once.
     from experiments import page, reporting
     from memjax.training import build, processes, train

@@ -11,7 +11,10 @@ from memjax.errors import UserError
 
 def is_writable(folder: Path) -> bool:
     """Whether files can be made in `folder`, which may have to be made itself."""
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    except PermissionError:  # not even to be looked into
+        return False
     # The system lets an administrator write everywhere; a mode that lets nobody is meant.
     mode_allows = existing.stat().st_mode & 0o222
     return bool(mode_allows) and existing.is_dir() and os.access(existing, os.W_OK)

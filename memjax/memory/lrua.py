@@ -105,8 +105,8 @@ def read(
       memory: the state after the last write.
       read_keys: `[H, C]`.
       usage_decay: gamma in [0, 1], the share of its usage that a slot keeps in a step.
-      read_strengths: scalar or `[H]`, what the similarity is multiplied by. The paper has 1, which
-        leaves a slot that matches alone among 64 4% of the weight.
+      read_strengths: scalar or `[H]`, what the similarity is multiplied by. The paper has 1: of 64
+        slots the only one that matches then gets 4% of the weight.
       mask: bool scalar; False for a step of padding, which does nothing and reads 0.
 
     Returns:

@@ -196,14 +196,15 @@ class VMA(nn.Module):
                 joint.log_weights, joint.address_log_probs, self.num_samples
             )
         else:
-            draw = addressing.sample
+            estimate, draw = gradients.ADDRESS_ESTIMATORS[name], addressing.sample
             if name == "unordered_set":
+                self._check_set(memory)
                 draw = estimators.sample_without_replacement
             joint = self._sample_joint(rng_key, query, memory, self.num_samples, draw)
-            shares = jnp.full(self.num_samples, 1.0 / self.num_samples)
-            objective = gradients.ADDRESS_ESTIMATORS[name](
-                joint.log_weights, joint.address_log_probs
-            )
+            given = joint.log_weights, joint.address_log_probs
+            objective, shares = estimate(*given), jnp.full(self.num_samples, 1 / self.num_samples)
+            if name == "unordered_set":  # of whose members each counts as it was drawn first
+                shares = jax.lax.stop_gradient(jax.grad(estimate)(*given))
         metrics = {
             "nll": -objective,
             "reconstruction": -shares @ joint.samples.log_likelihood,
@@ -263,6 +264,13 @@ class VMA(nn.Module):
         slots = self._read(memory, jnp.arange(len(memory.prior_logits)))
         log_weights = self._sample_latent(rng_key, query, slots).log_weights
         return jax.nn.log_softmax(memory.prior_logits) + log_weights
+
+    def _check_set(self, memory: Memory) -> None:
+        if self.num_samples > len(memory.prior_logits):
+            raise UserError(
+                f"num_samples is {self.num_samples}; with address_estimator 'unordered_set' it "
+                f"must be at most the memory's slots, {len(memory.prior_logits)}"
+            )
 
     def _sample_joint(self, rng_key, query, memory, num_samples, draw=addressing.sample) -> Joint:
         address_rng_key, latent_rng_key = jax.random.split(rng_key)

@@ -26,20 +26,23 @@ from tests.experiments.test_command_line import run
         ("init_from", "nowhere", "init_from is nowhere; it must be the folder of a trained run"),
     ],
 )
-def test_configs_that_are_refused_early(field, value, words):
+def test_configs_that_are_refused_early(field, value, words, tmp_path):
     config = default.get_config()
     config.update_from_flattened_dict({field: value})
     with pytest.raises(UserError, match=words.replace("?", "[?]")):
-        early.check_config(config)
+        early.check_config(config, tmp_path)
 
 
 def test_configs_that_pass(tmp_path):
     assert list(early.data_sets()) == list(sources.SPECS)
     for listed in listing.configs():
-        early.check_config(listing.load(listed.name))
+        early.check_config(listing.load(listed.name), tmp_path)
     config = default.get_config()
     config.dataset.name, config.model.name = str(tmp_path), "mine:Model"
-    early.check_config(config)
+    early.check_config(config, tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    config.init_from = "gone"
+    early.check_config(config, tmp_path)  # it goes on where it was
 
 
 def test_runs_that_are_refused_early(tmp_path):

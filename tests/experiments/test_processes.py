@@ -32,8 +32,10 @@ def test_a_failure_ends_the_others_and_is_told(tmp_path):
         tmp_path / "2.log": ["sh", "-c", "echo error: no; exit 2"],
         tmp_path / "3.log": ["touch", str(tmp_path / "never")],
     }
+    start = time.monotonic()
     with pytest.raises(UserError, match=r"2\.log: error: no"):
         processes.run_at_once(commands, 2)
+    assert time.monotonic() < start + 30
     assert not (tmp_path / "never").exists()
 
 
@@ -42,6 +44,19 @@ def test_a_signal_is_passed_on(tmp_path):
     start = time.monotonic()
     assert not processes.run_at_once({tmp_path / "1.log": ["sleep", "60"]}, 2)
     assert time.monotonic() < start + 30
+
+
+def test_none_goes_on_alone(tmp_path):
+    pid = tmp_path / "pid"
+    commands = {
+        tmp_path / "1.log": ["sh", "-c", f"echo $$ > {pid}; exec sleep 60"],
+        tmp_path / "2.log": ["sh", "-c", f"until [ -s {pid} ]; do sleep 0.02; done"],
+        tmp_path / "3.log": ["no such program"],
+    }
+    with pytest.raises(FileNotFoundError):
+        processes.run_at_once(commands, 2)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
 
 
 @pytest.mark.slow

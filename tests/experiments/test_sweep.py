@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments import reporting
+from experiments import charts, reporting
 from memjax.errors import UserError
 from memjax.evaluation import Curves, Report
 from tests.experiments.test_command_line import _TINY, run
@@ -59,3 +59,12 @@ def test_evaluations_are_compared_line_by_line(tmp_path):
     rows = json.loads((tmp_path / "both/compare_capacity.json").read_text())["table"]
     assert rows == [{"run": "a", "nll": 1.0}, {"run": "b", "nll": 2.0}]
     assert (tmp_path / "both/figures/capacity.png").exists()
+
+
+def test_numbers_that_are_not_finite_are_told():
+    assert charts.mean_and_spread([1.0, float("nan")]) == "nan ± nan"
+    assert charts.statistics([1.0, 3.0]) == (2.0, pytest.approx(2**0.5))
+    panels = {"nll": Curves("step", "nats", {"": ([1, 2], [1.0, float("inf")])})}
+    (average,) = charts.average([panels, panels]).values()
+    assert average.lines[""] == ([1, 2], [1.0, float("inf")])
+    assert average.spread[""][0] == 0.0

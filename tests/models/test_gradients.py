@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from memjax import estimators
+from memjax.errors import UserError
 from memjax.models import VAE, VMA, MemVAE, gradients
 from tests.models.common import apply, assert_refused, initialize, inputs
 
@@ -85,6 +86,31 @@ def test_the_elbo_and_its_gradient(estimator):
     for found, wanted in ((values, all_values), (gradients_of, all_gradients)):
         error = np.hypot(found.std(axis=0), wanted.std(axis=0)) / np.sqrt(_DRAWS)
         assert np.all(np.abs(found.mean(axis=0) - wanted.mean(axis=0)) < 4.5 * error)
+
+
+@pytest.mark.slow
+def test_the_parts_of_a_sets_elbo():
+    """In the mean they make up what is climbed, though likely addresses come first."""
+    model = MODELS["VMA"].clone(num_samples=2, address_estimator="unordered_set")
+    variables, (query, support) = initialize(MODELS["VMA"]), inputs(model)
+
+    def one(rng_key):
+        memory = model.apply(variables, rng_key, support, method="write")
+        return model.apply(variables, rng_key, query, memory, train=True)[1]
+
+    found = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), _DRAWS))
+    parts = found["reconstruction"] + found["kl_address"] + found["kl_latent"]
+    difference = np.asarray(found["nll"] - parts)
+    assert abs(difference.mean()) < 4.5 * difference.std() / np.sqrt(_DRAWS)
+
+
+def test_a_set_is_of_different_addresses():
+    model = MODELS["VMA"].clone(num_samples=40, address_estimator="unordered_set")
+    variables, (query, support) = initialize(MODELS["VMA"]), inputs(model)
+    rng_key = jax.random.key(1)
+    memory = apply(MODELS["VMA"], variables, rng_key, support, method="write")
+    with pytest.raises(UserError, match=r"^num_samples is 40; with address_estimator 'unordered_"):
+        model.apply(variables, rng_key, query, memory, train=True)
 
 
 def test_evaluation_tells_the_same_bound():
