@@ -44,11 +44,8 @@ def main(argv: Sequence[str]) -> None:
     configs = {name: with_fields(_CONFIG.value, fields) for name, fields in settings.items()}
     for name, config in configs.items():
         early.check_config(config, folder / name)
-    at_once = _PROCESSES.value > 1
-    num_steps = {name: config.training.num_steps for name, config in configs.items()}
-    if not (
-        _train_at_once(settings, num_steps, folder) if at_once else _train_in_turn(configs, folder)
-    ):
+    train_all = _train_at_once if _PROCESSES.value > 1 else _train_in_turn
+    if not train_all(configs, settings, folder):
         return  # told to stop
     from experiments import charts, page, reporting
     from memjax.evaluation import Report
@@ -67,7 +64,7 @@ def main(argv: Sequence[str]) -> None:
     print(f"All of it on one page: {page.write(runs, folder / 'report.html')}")
 
 
-def _train_in_turn(configs: Mapping[str, ConfigDict], folder: Path) -> bool:
+def _train_in_turn(configs: Mapping[str, ConfigDict], _: object, folder: Path) -> bool:
     """Whether all are trained."""
     # Imported when the flags have been looked at, so that a wrong one is answered at once.
     from memjax.training import build, train
@@ -81,7 +78,7 @@ def _train_in_turn(configs: Mapping[str, ConfigDict], folder: Path) -> bool:
 
 
 def _train_at_once(
-    settings: Mapping[str, Mapping[str, Any]], num_steps: Mapping[str, int], folder: Path
+    configs: Mapping[str, ConfigDict], settings: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> bool:
     """Whether all are trained; what each prints is in DIR/NAME.log."""
     flag = flags.FLAGS["config"]
@@ -95,7 +92,7 @@ def _train_at_once(
     if not processes.run_at_once(commands, _PROCESSES.value):
         return False
     # One that was told to stop ends well too.
-    return all(_last_step(folder / name) >= steps for name, steps in num_steps.items())
+    return all(_last_step(folder / name) >= c.training.num_steps for name, c in configs.items())
 
 
 def _last_step(workdir: Path) -> int:

@@ -1,10 +1,13 @@
 """A real headless browser, where the machine has one."""
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +17,22 @@ BROWSER = next(filter(None, map(shutil.which, _NAMES)), None)
 OPTIONS = ["--no-sandbox"] * (os.geteuid() == 0)
 
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+
+
+@contextlib.contextmanager
+def opened(width: int, height: int) -> Iterator[tuple[Any, list[str], list[str]]]:
+    """A page to work with, the addresses that it asks for, and its errors."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra: dev")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=BROWSER, args=OPTIONS)
+        page = chromium.new_page(viewport={"width": width, "height": height})
+        requests: list[str] = []
+        errors: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        yield page, requests, errors
+        chromium.close()
 
 
 def evaluate(page: Path, expression: str, folder: Path) -> str:

@@ -103,21 +103,13 @@ def test_the_site_is_built_without_warnings(tmp_path):
 
 def see_in_a_browser(site):
     """From the disk: no error, no other host, nothing over the edge of a phone, a search."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra: dev")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser.BROWSER, args=browser.OPTIONS)
-        page = chromium.new_page(viewport={"width": 390, "height": 844})
-        requests, errors = [], []
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda error: errors.append(str(error)))
+    with browser.opened(390, 844) as (page, requests, errors):
         for name in ("systems/vma", "notebooks/02_kanerva_machine", "gallery", "results/kanerva"):
             page.goto((site / f"{name}.html").as_uri())
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
         page.keyboard.press("s")
         page.keyboard.type("write_prefix")
         page.get_by_text("matching documents").wait_for()
-        chromium.close()
     assert not errors
     assert all(request.startswith(("file:", "data:", "blob:", "about:")) for request in requests)
 

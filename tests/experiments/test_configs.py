@@ -6,11 +6,11 @@ import json
 import pkgutil
 
 import jax
-import numpy as np
 import pytest
 
+from benchmarks import steps
 from experiments import configs
-from memjax import data, training
+from memjax import training
 from memjax.data import sources
 from tests.experiments.test_compare import METRICS
 
@@ -18,11 +18,9 @@ _NAMES = [module.name for module in pkgutil.iter_modules(configs.__path__)]
 
 
 def random_images(name, split, *_, **__):
-    """Of a data set's shape, black and white: 40 of each of 60 classes."""
-    spec = sources.SPECS[name]
-    assert split in spec.split_sizes
-    images = np.random.default_rng(0).integers(0, 2, (2_400, *spec.image_shape), np.uint8)
-    return data.Dataset(255 * images, np.repeat(np.arange(60), 40).astype(np.int32))
+    """Of a data set's shape."""
+    assert split in sources.SPECS[name].split_sizes
+    return steps.random_set(name)
 
 
 def load(name):
@@ -61,8 +59,8 @@ def test_config_builds_a_step(name):
     state = jax.eval_shape(lambda: training.init_state(experiment))
     assert set(state.metric_sums) == METRICS[config.model.name]
     assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) > 100
-    for steps in (config.training.eval_every, config.training.checkpoint_every):
-        assert steps % config.training.log_every == 0
+    for every in (config.training.eval_every, config.training.checkpoint_every):
+        assert every % config.training.log_every == 0
 
 
 _SIZES = {"recall": "num_slots", "few_shot": "num_support", "unstructured": "episode_length"}

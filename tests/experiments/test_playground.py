@@ -35,12 +35,7 @@ def address(workdir):
 @browser.needs_browser
 def test_what_is_drawn_and_chosen_changes_the_pictures(address, tmp_path):
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra: dev")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser.BROWSER, args=browser.OPTIONS)
-        page = chromium.new_page(viewport={"width": 1200, "height": 700})
-        requests, errors = [], []
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+    with browser.opened(1200, 700) as (page, requests, errors):
         page.set_default_timeout(120_000)  # milliseconds; the model is compiled meanwhile
         page.goto(address)
         image = page.locator("img")
@@ -77,7 +72,6 @@ def test_what_is_drawn_and_chosen_changes_the_pictures(address, tmp_path):
         page.screenshot(path=tmp_path / "playground.png")
         assert image.evaluate("image => image.naturalWidth") > 300
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        chromium.close()
     assert len(set(seen)) == len(seen) and not errors
     assert all(request.startswith((address, "data:")) for request in requests)  # no other host
 

@@ -29,7 +29,7 @@ def test_a_sweep_trains_and_compares(tmp_path, capsys):
     assert (tmp_path / "figures/over_seeds.png").exists()
     mean = (rows[0]["nll"] + rows[1]["nll"]) / 2
     assert f"{mean:.3f}" in first.stdout.splitlines()[-2]
-    assert "0.001 (2 runs)" in (tmp_path / "report.html").read_text()
+    assert "all (2 runs)" in (tmp_path / "report.html").read_text()
 
     workdirs = {"one": tmp_path / names[0], "two": tmp_path / names[1]}
     reporting.compare(workdirs, tmp_path / "compared")
