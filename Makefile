@@ -9,7 +9,7 @@ DEMO_DIR ?= runs/demo
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: help setup demo test test-slow oldest mutate colabs outputs colab frameworks matrix wheel address docs lint clean
+.PHONY: help setup demo test test-slow oldest mutate colabs outputs colab frameworks matrix wheel address docs publish lint clean
 
 help:
 	@echo "make demo       train each kind of model on scikit-learn's digits, in a few minutes"
@@ -89,10 +89,17 @@ address:
 	  git grep -lE '(github|github\.com)/[^/"]+/memjax' | xargs sed -i -E \
 	  "s#(github|github\.com)/[A-Za-z0-9-]+/memjax\b#\1/$$owner/memjax#g"
 
+docs publish: export NO_MKDOCS_2_WARNING = 1
 docs: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
+
+# The site as version ARGS of the branch gh-pages: ARGS="0.1 latest", for one, with an alias.
+publish: export PATH := $(abspath $(BIN)):$(PATH)
+publish: docs
+	mike deploy --update-aliases $(ARGS)
+	mike set-default latest 2> /dev/null || mike set-default $(firstword $(ARGS))
 
 lint: setup
 	$(BIN)/ruff check .

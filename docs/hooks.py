@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import pkgutil
 import re
 import sys
@@ -27,9 +28,11 @@ _EQUATION = re.compile(r"^```math\n(.*?)\n```$", re.M | re.DOTALL)
 
 
 def on_config(config):
-    """Puts memjax's version at the foot of each page."""
+    """Puts memjax's version at the foot of each page; versions to choose from where mike builds."""
     version = re.search(r'"(.*)"', (_ROOT / "memjax/__init__.py").read_text().split("version__")[1])
     config.copyright = f"memjax {version[1]}"
+    if "MIKE_DOCS_VERSION" in os.environ:  # elsewhere, as from the disk, there is no list of them
+        config.extra["version"] = {"provider": "mike"}
     return config
 
 
