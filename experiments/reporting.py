@@ -55,7 +55,7 @@ def write_report(
     }
     write_json(Path(workdir) / f"eval_{name}.json", content)
     report.write_files(workdir)
-    draw_report(workdir, report, f"{name}, step {step}")
+    draw_report(workdir, report, f"step {step}")
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -87,15 +87,19 @@ def read_evaluation(path: Path) -> Evaluation:
 
 
 def draw_report(workdir: str | Path, report: Report, title: str = "") -> None:
-    """The pictures of an evaluation."""
+    """The pictures of an evaluation, each with its name before the title, if there is one."""
+
+    def heading(name: str) -> str:
+        return title and f"{name.replace('_', ' ')}, {title}"
+
+    folder = figure_folder(workdir)
     for name, rows in report.grids.items():
-        path = figure_folder(workdir) / f"{name}.png"
-        plotting.image_grid(path, rows, title, ink=report.ink)
+        plotting.image_grid(folder / f"{name}.png", rows, heading(name), ink=report.ink)
     for name, panels in report.curves.items():
-        plotting.curves(figure_folder(workdir) / f"{name}.png", panels, title)
+        plotting.curves(folder / f"{name}.png", panels, heading(name))
     for name, matrices in report.matrices.items():
         axes = report.axes.get(name, ("", ""))
-        plotting.matrices(figure_folder(workdir) / f"{name}.png", matrices, title, axes=axes)
+        plotting.matrices(folder / f"{name}.png", matrices, heading(name), axes=axes)
 
 
 def format_table(rows: Sequence[dict[str, Any]]) -> str:
@@ -196,7 +200,9 @@ def held_out_panels(entries: Sequence[Mapping[str, float]]) -> dict[str, Curves]
             x, y = lines.setdefault(name.removeprefix("eval/"), ([], []))
             x.append(entry["step"])
             y.append(entry[name])
-    return merge({"": {name: Curves("step", "nats", {"": xy}) for name, xy in lines.items()}})
+    return merge(
+        {"": {name: Curves("step", f"{name}, nats", {"": xy}) for name, xy in lines.items()}}
+    )
 
 
 def merge(runs: Mapping[str, Mapping[str, Curves]]) -> dict[str, Curves]:

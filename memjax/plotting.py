@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, which the colour-blind can tell apart, and a marker beside each.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = "os^Dvp*"
+_NAMED = 12  # rows or columns of a matrix that are all numbered
 
 
 def image_grid(
@@ -92,8 +93,7 @@ def learning_curves(
         axis.grid(alpha=0.3)
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
-    if panels:
-        axes.flat[0].legend(frameon=False)
+    _legend(figure, axes.flat[: len(panels)])
     return _save(figure, path, title)
 
 
@@ -104,7 +104,9 @@ def curves(
     *,
     names: Sequence[str] = (),
 ) -> Figure:
-    """Draws lines, in one panel beside the other; a line of one name looks the same in each.
+    """Draws lines in panels; a line of one name looks the same in each.
+
+    Panels with the same `y_label` have one scale. With `borders`, lines are drawn as steps.
 
     Args:
       path: the PNG file to write; None for none.
@@ -115,34 +117,37 @@ def curves(
     Returns:
       The figure.
     """
-    figure, axes = _subplots(1, len(panels), 4.2 * len(panels), 3.6)
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure, axes = _subplots(lines, columns, 4.2 * columns, 3.3 * lines + 0.3)
+    first: dict[tuple[str, str], Any] = {}  # panel of each quantity
     labels = list(dict.fromkeys([*names, *(line for p in panels.values() for line in p.lines)]))
-    for (name, panel), axis in zip(panels.items(), axes[0], strict=True):
+    for (name, panel), axis in zip(panels.items(), axes.flat, strict=False):
+        same = first.setdefault((panel.y_label, panel.scale), axis)
+        if same is not axis:
+            axis.sharey(same)
+        style = "steps-mid" if panel.borders else "default"
         for label, (x, y) in panel.lines.items():
             look = _look(labels.index(label), len(x))
-            axis.plot(x, y, label=label, **look)
+            if not label and len(x) > 1:
+                look["marker"] = ""
+            axis.plot(x, y, label=label, drawstyle=style, **look)
             if label in panel.spread:
                 low, high = np.asarray(y) + np.outer([-1, 1], panel.spread[label])
                 axis.fill_between(x, low, high, color=look["color"], alpha=0.2, linewidth=0)
         for border in panel.borders:
             axis.axvline(border, color="grey", linewidth=0.6)
         axis.set(title=name, xscale=panel.scale, yscale=panel.scale)
+        if panel.scale == "linear" and all(
+            float(v).is_integer() for x, _ in panel.lines.values() for v in x
+        ):
+            axis.locator_params(axis="x", integer=True)
         axis.set_xlabel(panel.x_label, fontsize=9)
         axis.set_ylabel(panel.y_label, fontsize=9)
         axis.grid(alpha=0.3)
-    named: dict[str, Any] = {}
-    for axis in axes[0]:
-        handles, shown = axis.get_legend_handles_labels()
-        named |= dict(zip(shown, handles, strict=True))
-    if named:  # below all panels, where it hides nothing
-        figure.legend(
-            list(named.values()),
-            list(named),
-            loc="outside lower center",
-            ncols=min(len(named), 3 * len(panels)),
-            fontsize=8,
-            frameon=False,
-        )
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    _legend(figure, axes.flat[: len(panels)])
     return _save(figure, path, title)
 
 
@@ -172,8 +177,12 @@ def matrices(
         image = axis.imshow(matrix, vmax=largest, aspect="auto", interpolation="nearest", **style)
         axis.set_title(name, fontsize=9)
         axis.set(xlabel=axes[0], ylabel=axes[1])
-        axis.locator_params(integer=True)
-        figure.colorbar(image, ax=axis)
+        for side, length in zip((axis.yaxis, axis.xaxis), matrix.shape, strict=True):
+            if length <= _NAMED:
+                side.set_ticks(range(length))
+            else:
+                axis.locator_params(side.axis_name, integer=True)
+    figure.colorbar(image, ax=list(subplots[0]))
     return _save(figure, path, title)
 
 
@@ -185,6 +194,24 @@ def _look(index: int, num_points: int) -> dict[str, Any]:
         "markersize": 4 if num_points > 1 else 8,
         "markevery": max(1, num_points // 16),
     }
+
+
+def _legend(figure: Figure, axes: Any) -> None:
+    """Names all lines below the panels, where that hides nothing, in as many columns as fit."""
+    named: dict[str, Any] = {}
+    for axis in axes:
+        handles, labels = axis.get_legend_handles_labels()
+        named |= dict(zip(labels, handles, strict=True))
+    if named:
+        widest = 0.55 + 0.07 * max(map(len, named))  # inches
+        figure.legend(
+            list(named.values()),
+            list(named),
+            loc="outside lower center",
+            ncols=max(1, min(len(named), int(figure.get_figwidth() // widest))),
+            fontsize=8,
+            frameon=False,
+        )
 
 
 def _save(figure: Figure, path: str | Path | None, title: str) -> Figure:

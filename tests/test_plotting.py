@@ -82,6 +82,29 @@ def test_curves_draw_every_line(tmp_path):
     assert axis.get_xscale() == axis.get_yscale() == "log"
 
 
+def test_panels_of_one_quantity_have_one_scale_and_every_name_fits():
+    low, high = ({"a line with a long name": ([1, 2], [y, y + 1.0])} for y in (0.0, 9.0))
+    other = {"another line with a long name": ([1, 2], [99.0, 98.0]), "one more": ([1], [98.0])}
+    panels = {"a": Curves("x", "y", low), "b": Curves("x", "y", high), "c": Curves("x", "z", other)}
+    figure = plotting.curves(None, panels)
+    a, b, c = figure.axes
+    assert a.get_ylim() == b.get_ylim() and a.get_ylim()[1] < 11 < c.get_ylim()[0]
+    assert all(float(x).is_integer() for x in a.get_xticks())
+    figure = plotting.curves(None, {"c": panels["c"]})
+    (legend,) = figure.legends
+    figure.draw_without_rendering()
+    box = legend.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+
+
+def test_slots_are_drawn_as_steps_without_markers():
+    panel = Curves("slot", "q(a|x)", {"": (range(99), [0.0] * 99)}, borders=[9.5])
+    figure = plotting.curves(None, dict.fromkeys("abcd", panel))
+    assert {axis.get_subplotspec().rowspan.start for axis in figure.axes} == {0, 1}
+    line = figure.axes[0].lines[0]
+    assert line.get_drawstyle() == "steps-mid" and not line.get_marker()
+
+
 def test_matrices_are_drawn_with_the_sign_in_the_colour(tmp_path):
     """Blue is below zero, red above, white zero."""
     plotting.matrices(tmp_path / "matrix.png", {"panel": np.diag([1.0, -1.0])})

@@ -71,7 +71,7 @@ def test_slots_of_each_class_are_ranked_and_drawn(mem_vae_run):
 def test_disabling_memories_changes_the_same_images(mem_vae_run):
     report = disable_memory.evaluate(mem_vae_run, num_images=10)
     grid = report.grids["disable_memory"]
-    names = ["whole", "without layer 1's", "without 1 to 2's"]
+    names = ["whole", "without layer 1", "without layers 1 to 2"]
     assert list(grid) == [row["memories"] for row in report.table] == names
     generate = jax.vmap(
         lambda k: mem_vae_run.model.apply(mem_vae_run.variables, k, None, method="generate")
@@ -92,7 +92,7 @@ def test_layers_without_slots_are_passed_over(mem_vae_run):
     run = clone(mem_vae_run, num_slots=(0, 3))
     run = dataclasses.replace(run, variables={**run.variables, "params": params})
     table = disable_memory.evaluate(run, num_images=2).table
-    assert [row["memories"] for row in table] == ["whole", "without 1 to 2's"]
+    assert [row["memories"] for row in table] == ["whole", "without layers 1 to 2"]
 
 
 @pytest.mark.parametrize("name", ["preference", "slots", "disable_memory"])

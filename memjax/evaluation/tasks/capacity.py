@@ -47,7 +47,7 @@ def evaluate(
             row = {"num_classes": count or "any", "episode_length": length}
             table.append({**row, "nll": means["nll"], **means})
     panels = {
-        name: Curves("images in the episode", "nats an image", _lines(table, name))
+        name: Curves("images in the episode", f"{name}, nats an image", _lines(table, name))
         for name in ("nll", "reconstruction")
     }
     return Report(table, curves={"capacity": panels})

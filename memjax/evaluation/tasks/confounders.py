@@ -54,8 +54,8 @@ def evaluate(
         entry["ideal"] = one + math.log(entry["classes"])
     x = [math.log(entry["classes"]) for entry in by_classes]
     lines = {name: (x, [entry[name] for entry in by_classes]) for name in ("nll", "ideal")}
-    a = Curves("log of the classes in memory", "nats", lines)
+    a = Curves("log of the classes in memory", "NLL, nats an image", lines)
     line = ([entry["shots"] for entry in by_shots], [entry["nll"] for entry in by_shots])
-    b = Curves("images of each class in memory", "nats", {"nll": line})
+    b = Curves("images of each class in memory", "NLL, nats an image", {"nll": line})
     panels = {f"{shots} images of each class": a, f"{all_classes} classes": b}
     return Report(by_classes + by_shots, curves={"confounders": panels})

@@ -38,7 +38,7 @@ def evaluate(run: Run, *, num_images: int = 100, seed: int = 0) -> Report:
     images = {"whole": generate(0)}
     for layer, num_slots in enumerate(run.model.num_slots, 1):
         if num_slots:
-            name = "without layer 1's" if layer == 1 else f"without 1 to {layer}'s"
+            name = "without layer 1" if layer == 1 else f"without layers 1 to {layer}"
             images[name] = generate(layer)
     table = [
         {"memories": name, "change": float(np.mean(np.abs(changed - images["whole"])))}

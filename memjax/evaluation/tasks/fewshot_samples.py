@@ -60,7 +60,8 @@ def evaluate(run: Run, *, num_rows: int = up_to(8), num_columns: int = 10, seed:
     samples = jax.jit(jax.vmap(jax.vmap(generate, in_axes=(0, None))))(rng_keys, slots)
     if not learned:
         samples = jnp.concatenate([slots[:, None], samples], axis=1)
-    rows = {f"slot {i}": np.asarray(row) for i, row in enumerate(samples)}
+    name = "slot {}" if learned else "slot {}, samples"
+    rows = {name.format(i): np.asarray(row) for i, row in enumerate(samples)}
     return Report(
         [{"step": run.step, "slots": num_rows, "images": num_columns}], {"fewshot_samples": rows}
     )

@@ -69,7 +69,11 @@ def evaluate(
         rows = {"original": images, "perturbed": started, "imputed": imputed}
         grids[f"impute_{name}"] = {row: values[:_PICTURES] for row, values in rows.items()}
         lines[name] = (list(range(1, num_rounds + 1)), errors.tolist())
-    return Report(table, grids, {"impute": {"": Curves("round", "mean squared error", lines)}})
+    return Report(
+        table,
+        grids,
+        {"impute": {"": Curves("round", "mean squared error of a hidden pixel", lines)}},
+    )
 
 
 def impute(

@@ -45,5 +45,5 @@ def evaluate(
     for row in table:
         label = "1 class" if row["classes"] == 1 else f"{row['classes']} classes"
         lines[label] = (shots, [row[f"{n}"] for n in shots])
-    panel = Curves("images of each class in memory", "NLL, nats", lines)
+    panel = Curves("images of each class in memory", "NLL, nats an image", lines)
     return Report(table, curves={"table1": {run.experiment.name: panel}})
