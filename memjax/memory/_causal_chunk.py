@@ -22,11 +22,13 @@ from memjax.memory._causal_steps import (
     Prior,
     Steps,
     add,
+    conjugate_gradients,
     in_blocks,
     keeps_much,
     new_root,
     out_of_blocks,
     prior_coordinates,
+    ratio,
 )
 from memjax.memory._linalg import cholesky, solve_left
 
@@ -169,7 +171,7 @@ def _read(
     reads = chunk.reads @ held.root
     if changes:
         reads = jnp.where(keeps, reads, chunk.reads)
-    solve = partial(_conjugate_gradients, num_iterations)
+    solve = partial(conjugate_gradients, num_iterations)
     found = jax.lax.custom_linear_solve(apply, reads, solve, symmetric=True)
     means = chunk.reads @ held.mean + scores(found) @ innovations
     if changes:
@@ -183,26 +185,4 @@ def _largest_residual(sides: tuple[chex.Array, chex.Array]) -> chex.Array:
     wanted, found = sides
     size = jnp.sum(jnp.square(wanted), axis=-1)
     left = jnp.sum(jnp.square(wanted - found), axis=-1)
-    return jnp.max(jnp.sqrt(_ratio(left, size)))
-
-
-def _conjugate_gradients(num_iterations: int, apply: Any, wanted: chex.Array) -> chex.Array:
-    """Each row by itself; a row that is solved stays as it is."""
-
-    def iterate(_, carried):
-        found, left, direction, size = carried
-        image = apply(direction)
-        step = _ratio(size, jnp.sum(direction * image, axis=-1))[:, None]
-        found, left = found + step * direction, left - step * image
-        new_size = jnp.sum(jnp.square(left), axis=-1)
-        direction = left + _ratio(new_size, size)[:, None] * direction
-        return found, left, direction, new_size
-
-    size = jnp.sum(jnp.square(wanted), axis=-1)
-    carried = jnp.zeros_like(wanted), wanted, wanted, size
-    return jax.lax.fori_loop(0, num_iterations, iterate, carried)[0]
-
-
-def _ratio(upper: chex.Array, lower: chex.Array) -> chex.Array:
-    positive = lower > 0
-    return jnp.where(positive, upper / jnp.where(positive, lower, 1.0), 0.0)
+    return jnp.max(jnp.sqrt(ratio(left, size)))

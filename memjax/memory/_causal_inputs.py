@@ -41,7 +41,7 @@ def take_steps(
         codes=take(codes),
         reads=take(reads),
         noise_vars=take(jnp.broadcast_to(noise_vars, (length,))),
-        active=jnp.ones(length, bool) if mask is None else mask,
+        active=mask,
         log_decay=None if log_decay is None else take(decay[0]),
         reset=reset,
     )

@@ -5,6 +5,7 @@ N(0, I), and its precision after writes is I + S. Weights and codes are divided 
 noise, so that every write has noise 1.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
@@ -36,7 +37,7 @@ class Steps(NamedTuple):
     codes: chex.Array  # [T, C]
     reads: chex.Array  # [T, N]
     noise_vars: chex.Array  # [T]
-    active: chex.Array  # bool [T]; what is not has weights of 0 and does not decay
+    active: chex.Array | None  # bool [T]; what is not has weights of 0 and does not decay
     log_decay: chex.Array | None  # [T]; None: nothing decays
     reset: chex.Array | None  # [T]; None: nothing is reset
 
@@ -100,3 +101,28 @@ def add(total: chex.Array, lost: chex.Array, more: chex.Array) -> tuple[chex.Arr
     more = more - jax.lax.stop_gradient(lost)
     after = total + more
     return after, jax.lax.stop_gradient((after - total) - more)
+
+
+def conjugate_gradients(
+    num_iterations: chex.Numeric, apply: Callable, wanted: chex.Array
+) -> chex.Array:
+    """Each row by itself; a row that is solved stays as it is."""
+
+    def iterate(_, carried):
+        found, left, direction, size = carried
+        image = apply(direction)
+        step = ratio(size, jnp.sum(direction * image, axis=-1))[:, None]
+        found, left = found + step * direction, left - step * image
+        new_size = jnp.sum(jnp.square(left), axis=-1)
+        direction = left + ratio(new_size, size)[:, None] * direction
+        return found, left, direction, new_size
+
+    size = jnp.sum(jnp.square(wanted), axis=-1)
+    carried = jnp.zeros_like(wanted), wanted, wanted, size
+    return jax.lax.fori_loop(0, num_iterations, iterate, carried)[0]
+
+
+def ratio(upper: chex.Array, lower: chex.Array) -> chex.Array:
+    """Of numbers at least 0; 0 where the lower one is 0."""
+    positive = lower > 0
+    return jnp.where(positive, upper / jnp.where(positive, lower, 1.0), 0.0)

@@ -110,7 +110,8 @@ def attend(
     for a prior MN(R, P^-1, I), w = write_weights[t]. What was written decays, the prior does not.
     A step is a reset, a decay, a write, a read; if not `inclusive`, the read is before the write.
 
-        recurrent   exact: T dependent steps, of O(N (N + C)), or of O(N^3) with decays
+        recurrent   exact: blocks of 16 steps, one after the other, each step of O(N (N + C)). Where
+                    less than 1/32 is left after a block, its steps are one by one and of O(N^3)
         chunk       T / chunk_size dependent steps of O(N^3), and `num_iterations` of conjugate
                     gradients, for all steps at once. Without decays no more are needed than a chunk
                     has steps, if rounding allows; the less noise, the more

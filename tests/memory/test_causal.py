@@ -42,11 +42,16 @@ def general(length, seed=1):
     return memory, 2 * weights, codes, 2 * reads, rng.uniform(0.2, 2.0, length)
 
 
+def decays(length, rng):
+    """Logarithms: blocks of "recurrent" take the first, the later ones are done step by step."""
+    return -np.where(np.arange(length) < 32, 0.3, 3.0) * rng.uniform(size=length)
+
+
 def masks(length, seed=2):
-    """Some steps masked, some that begin anew; decays everywhere."""
+    """Some steps masked, some that begin anew; decays everywhere, strong ones from step 32 on."""
     rng = np.random.default_rng(seed)
     return {
-        "log_decay": -0.3 * rng.uniform(size=length),
+        "log_decay": decays(length, rng),
         "mask": rng.uniform(size=length) < 0.8,
         "reset": rng.uniform(size=length) < 0.1,
     }
@@ -179,7 +184,7 @@ def _gradient(method):
 @pytest.mark.parametrize("method", _METHODS)
 def test_gradients(method):
     """In every argument, the prior too, in float64 and in float32."""
-    arguments = (*general(45), -0.2 * np.random.default_rng(4).uniform(size=45))
+    arguments = (*general(45), decays(45, np.random.default_rng(4)))
     with jax.enable_x64(True):
         expected = jax.tree.map(np.asarray, _gradient("plain")(*as_type(np.float64, arguments)))
         found = jax.tree.map(np.asarray, _gradient(method)(*as_type(np.float64, arguments)))
@@ -305,6 +310,18 @@ def test_the_memory_goes_on_where_the_sequence_ended(method):
         mean, variance, state = attend(state, *one, log_decay=log_decay[t : t + 1])
         np.testing.assert_allclose(mean[0], whole[0][t], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(variance[0], whole[1][t], rtol=1e-4, atol=1e-5)
+
+
+def test_memories_at_once():
+    """Of which one decays little and one much."""
+    memory, *steps = as_type(np.float32, general(20))
+    log_decay = jnp.outer(jnp.array([-0.01, -2.0]), jnp.ones(20))
+    found = jax.jit(
+        jax.vmap(lambda told: attend(memory, *steps, log_decay=told, method="recurrent")[:2])
+    )(log_decay)
+    for i in range(2):
+        expected = causal_oracle.attend(memory, *steps, log_decay=log_decay[i])
+        assert_near(jax.tree.map(lambda x, i=i: x[i], found), expected, 1e-5)
 
 
 def test_the_posterior_is_what_kanerva_writes(float64):
