@@ -33,15 +33,15 @@ def similarity(
         cosine           <e_a, e> / (|e_a| |e|)
 
     An embedding whose squared norm rounds to 0 (below 3e-16 in float32), such as zeros, is not
-    scaled: it scores about 0, with finite gradients. Norms above 1e19 overflow in float32, in which
-    bfloat16 is computed too.
+    scaled: it scores about 0, with finite gradients. Norms above 1e19 overflow in float32, which is
+    also used for bfloat16 inputs.
 
     Args:
       query: `[..., E]`.
       slot_embeddings: `[N, E]`.
       kind: one of `KINDS`.
-      slot_norms: `[N]`, what the function of this name gave for these embeddings (never 0): with it
-        a table that is asked often is not measured each time. Gradients reach it.
+      slot_norms: `[N]`, the result of `slot_norms` for these embeddings (never 0). Give it where a
+        table is asked often, so that norms are not computed each time. Gradients reach it.
 
     Returns:
       address_logits: `[..., N]`, in nats; q(a|x) is their softmax.
@@ -69,7 +69,7 @@ def slot_norms(slot_embeddings: chex.Array) -> chex.Array:
       slot_embeddings: `[N, E]`.
 
     Returns:
-      `[N]`, in float32 or wider. Under `jit`, nothing of the table's size is made.
+      `[N]`, in float32 or wider. Under `jit` no copy of the table is made.
 
     Raises:
       ValueError: embeddings of another shape, or of integers.
@@ -103,8 +103,8 @@ def sample(
     checks.draws(address_logits, num_samples)
     address_log_probs = jax.nn.log_softmax(address_logits)
     probs = jax.lax.stop_gradient(jnp.exp(address_log_probs))
-    # The inverse of the distribution function, at L uniforms rather than at L x N Gumbel variables.
-    # A sum in another order may round up at a slot of probability 0, which must not be drawn.
+    # By inverting the distribution function: L uniforms instead of L x N Gumbel variables. A sum in
+    # another order may round up at a slot of probability 0, which must not be drawn.
     cumulative = jax.lax.cummax(jnp.where(probs > 0, jnp.cumsum(probs), 0.0))
     uniform = jax.random.uniform(rng_key, (num_samples, 1), probs.dtype) * cumulative[-1]
     addresses = jnp.sum(cumulative[None, :] <= uniform, axis=-1, dtype=jnp.int32)
@@ -129,12 +129,12 @@ def sample_streaming(
     differ from `sample`'s; their distribution does not. The log probabilities are differentiable,
     in reverse, in the query and in all slots.
 
-    A batch of queries `[..., E]` shares the passes. Under `vmap` it does not, and the table's
-    gradient is made for each query before they are added up.
+    A batch of queries `[..., E]` shares the two passes. Under `vmap` each query makes its own, and
+    its own gradient of the table, before these are added up.
 
     Over devices, call it under `shard_map` with its default `check_vma=True` and with each device's
-    share of the slots, in order; every device then has all samples, and sends 2 L + 1 numbers for
-    each query. They are those of one device with the same `rng_key` and `chunk_size`.
+    share of the slots, in order. Every device then has all samples, and sends 2 L + 1 numbers for
+    each query. The samples are those of one device with the same `rng_key` and `chunk_size`.
 
     Args:
       rng_key: a JAX random key; the same on all devices.
@@ -144,16 +144,16 @@ def sample_streaming(
       kind: one of `KINDS`.
       chunk_size: slots that are scored at a time; larger ones suit accelerators.
       axis_name: the mesh axis that the slots are divided over.
-      slot_norms: as `similarity`'s: "key_normalized" then takes the time of "inner".
+      slot_norms: as in `similarity`; with it, "key_normalized" takes no longer than "inner".
 
     Returns:
       addresses: int32 `[..., L]`, among the slots of all devices.
       address_log_probs: `[..., L]`, log q(a) in nats.
 
     Raises:
-      ValueError: as `similarity` and `sample`; with `axis_name`, a device's slots that do not make
-        whole chunks; without it, slots that are divided over devices, if JAX says so before it
-        compiles (under `jit` it may not, and gathers them).
+      ValueError: as `similarity` and `sample`; with `axis_name`, slots of a device that do not make
+        whole chunks; without it, slots that are divided over devices, if JAX knows it before it
+        compiles (under `jit` it may not know; it then gathers them).
     """
     checks.at_least("num_samples", num_samples)
     table, shape, dtype, chunk_size = _table(
@@ -200,10 +200,10 @@ def top_k(
 ) -> tuple[chex.Array, chex.Array]:
     """The k slots of the largest logits, exactly, for tables of millions of slots.
 
-    One pass over the table in chunks, as `sample_streaming`'s. Logits must not be -inf. Only the
-    slots that are found get a gradient; their logits are differentiable as `similarity` is.
+    One pass over the table in chunks, as in `sample_streaming`. Logits must not be -inf. Only the
+    slots that are found get a gradient; their logits are differentiable like those of `similarity`.
 
-    Over devices it is called as `sample_streaming` is; each device sends k candidates a query and
+    Call it over devices like `sample_streaming`; each device sends k candidates for each query, and
     their slots.
 
     Args:
@@ -213,7 +213,7 @@ def top_k(
       kind: one of `KINDS`.
       chunk_size: slots that are scored at a time.
       axis_name: the mesh axis that the slots are divided over.
-      slot_norms: as `similarity`'s.
+      slot_norms: as in `similarity`.
 
     Returns:
       addresses: int32 `[..., k]`, from the largest logit down; the lower one where two tie.
@@ -236,7 +236,7 @@ def top_k(
         )
     chosen = lookup(slots, addresses, axis_name=axis_name)
     again = jax.vmap(_score_by(kind))(queries, chosen)
-    # The pass's own values, so that they fall as the addresses say; the gradient of a second look.
+    # Values from the pass, so that they fall in the order of the addresses; gradients from `again`.
     logits = logits + (again - jax.lax.stop_gradient(again))
     shape = (*shape, k)
     return addresses.reshape(shape), logits.astype(dtype).reshape(shape)
@@ -245,10 +245,10 @@ def top_k(
 def lookup(contents: Any, addresses: chex.Array, *, axis_name: str | None = None) -> Any:
     """Reads slots: `contents` is any pytree of `[N, ...]`, the result of `[..., ...]`.
 
-    Addresses are integers `[...]`, and their axes take the place of N; those outside [0, N) give
-    the nearest slot. A nested list of numbers is one array. Gradients reach the slots that were
-    read. With `axis_name`, a mesh axis under `shard_map`, `contents` is this device's share of the
-    slots, in order; what was chosen is sent, and nothing else.
+    Addresses are integers `[...]`, and their axes replace the axis N; an address outside [0, N)
+    gives the nearest slot. A nested list of numbers is one array. Gradients reach the slots that
+    were read. With `axis_name`, a mesh axis under `shard_map`, `contents` is this device's share of
+    the slots, in order; only the chosen slots are sent.
 
     Raises:
       ValueError: addresses that are not integers, contents without slots.

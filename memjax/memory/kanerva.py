@@ -76,37 +76,38 @@ def write(
         online        T rank-one updates in order; under differentiation it uses the "auto" form
         auto          batch or information, whichever takes fewer operations with the gradient
 
-    How exact: with v the variance that the memory gives to a code, the covariance is within 1e-4 of
-    its prior's largest variance for any noise, any repetition of weights. The mean is within 1e-4
-    of its largest entry for noise_var >= 1e-6 v, unless weights are alike but not equal, or codes
-    contradict each other by many times the noise. Then its error is eps s (|M| + r), where s^2 is
-    the largest eigenvalue of D^-1/2 W U W' D^-1/2, about T v / noise_var, and r the norm of what
-    the posterior leaves unexplained of the codes, in units of the noise: rounding the weights to
-    float32 moves the exact posterior by as much. Where s is large, a slower form runs.
+    Accuracy: let v be the variance that the memory gives to a code. The error of the covariance is
+    at most 1e-4 of the prior's largest variance, for any noise and any repetition of weights. The
+    error of the mean is at most 1e-4 of its largest entry for noise_var >= 1e-6 v, unless weights
+    are nearly but not quite equal, or codes contradict each other by many times the noise. Then it
+    is eps s (|M| + r): s^2 is the largest eigenvalue of D^-1/2 W U W' D^-1/2, about
+    T v / noise_var, and r is the norm of the codes' residual under the posterior, in units of the
+    noise. Rounding the weights to float32 moves the exact posterior by as much. Where s is large,
+    a slower form runs.
 
-    The gradient is as exact as that. Second derivatives are those of the plain formulas, which lose
-    digits as the noise gets small: at 1e-7 v in float32 they may be NaN.
+    First derivatives are as accurate. Second derivatives are those of the plain formulas, which
+    lose digits as the noise gets small: at 1e-7 v in float32 they may be NaN.
 
     Noise of zero is the limit of small noise: codes are then stored exactly, to eps^1.25 v
     (float32: 2e-9 v), and those that contradict each other are averaged. Noise of inf writes
     nothing.
 
     A `[N]` row_cov is the diagonal variant (KM figure 10). It approximates: the posterior's rows
-    are correlated as soon as a write weighs two of them, and their covariance is dropped. The
+    become correlated as soon as a write weighs two of them, and these covariances are dropped. The
     variances are the exact marginal ones; what the correlations would tell the next write is
-    forgotten. "online" drops them after each write, so that later writes of the episode suffer; the
-    others drop them once, after the episode.
+    lost. "online" drops them after each write, which harms later writes of the episode; the other
+    forms drop them once, after the episode.
 
     Args:
-      memory: what the memory was; broadcasts nothing. A row_cov may be singular.
+      memory: before the write; nothing is broadcast. Its row_cov may be singular.
       write_weights: `[T, N]`.
-      codes: `[T, C]`; NaN in them is not looked for (`jax_debug_nans` or `chex.chexify` do).
-      noise_var: scalar or `[T]`, at least 0; the sum of sigma^2 and of a code's own variance is the
-        distribution-based write of KM appendix F.
+      codes: `[T, C]`; not checked for NaN (`jax_debug_nans` or `chex.chexify` do that).
+      noise_var: scalar or `[T]`, at least 0; give the sum of sigma^2 and of a code's own variance
+        for the distribution-based write of KM appendix F.
       method: one of `WRITE_METHODS`.
       axis_name: a mesh axis under `shard_map`, over which a long episode is divided: each device
-        gives its own T weights, codes and noise, and all get the same posterior. What is sent is
-        a sum of N x (N + C) numbers, in the information form, and another for small noise.
+        gives its own T weights, codes and noise, and all get the same posterior, by the information
+        form. The devices add up N x (N + C) numbers; for small noise they make a second sum.
 
     Returns:
       The posterior, in float32 or wider; its row_cov is exactly symmetric.
@@ -138,11 +139,11 @@ def write_prefix(
 ) -> KanervaState:
     """The posterior after each of the T writes of an episode; KM eqs. 9-11.
 
-    By rank-one updates, one after the other, in the memory of T covariances. As exact as `write`,
-    by the same means: for small noise each posterior is found from the beginning.
+    By rank-one updates, one after the other; T covariances are held at once. As accurate as
+    `write`: for small noise each posterior is computed from the first write on.
 
     Args:
-      memory: what the memory was, with a row_cov `[N, N]` or `[N]`; see `write`.
+      memory: before the writes, with a row_cov `[N, N]` or `[N]`; see `write`.
       write_weights: `[T, N]`.
       codes: `[T, C]`.
       noise_var: scalar or `[T]`, at least 0.
@@ -164,11 +165,11 @@ def write_prefix(
 def erase(
     memory: KanervaState, write_weights: chex.Array, codes: chex.Array, noise_var: chex.Numeric
 ) -> KanervaState:
-    """Takes a write back: the memory that `write` with these arguments made into `memory`.
+    """Takes a write back: the memory from which `write` with these arguments made `memory`.
 
     Writes commute, so it does not matter what else was written, before or after. Exact but for
-    rounding, which grows as v / noise_var, the share of the variance v that the write took away:
-    with noise of 0 nothing would be left to know it by.
+    rounding, which grows as v / noise_var: v is the variance that the memory gave to the code, and
+    a write with noise of 0 leaves nothing of it to recover.
 
     Args:
       memory: a posterior, with a row_cov `[N, N]`.
@@ -261,12 +262,12 @@ def log_evidence(
 
         codes ~ MN(W R, W U W' + diag(noise_var), I)
 
-    It is what write weights, noise and the memory's prior can be learned by. Noise below eps^1.25
-    of a code's variance v counts as that. For small noise the value stays right, as the posterior's
-    does; its gradient loses digits, as eps v / noise_var.
+    Maximise it to learn write weights, noise and the memory's prior. Noise below eps^1.25 v, v a
+    code's variance, counts as eps^1.25 v. For small noise the value is as accurate as the
+    posterior; the gradient's error grows as eps v / noise_var.
 
     Args:
-      memory: what the memory was before the codes are written.
+      memory: before the codes are written.
       write_weights: W, `[T, N]`.
       codes: `[T, C]`.
       noise_var: scalar or `[T]`, at least 0, and positive if T > N: more codes than slots have no
@@ -313,8 +314,8 @@ def least_squares_weights(
     """The weights that best explain codes: the mode of p(w|z), w ~ N(0, prior_var I).
 
     The ridge solution (R R' + noise_var / prior_var I)^-1 R z of the Dynamic Kanerva Machine (Wu et
-    al. 2018), which needs no learned key; by the smaller of an N x N and a C x C solve. With noise
-    of zero, the shortest of the weights that explain them best.
+    al. 2018), which needs no learned key. It takes the smaller of an N x N and a C x C solve. With
+    noise of zero it gives the shortest weights among those that explain the codes best.
 
     Args:
       memory: only its mean R is used.

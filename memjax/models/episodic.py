@@ -1,4 +1,4 @@
-"""A VAE whose prior reads a memory that an episode was written into; the memory is a subclass's.
+"""A VAE whose prior reads a memory of the episode; a subclass says which memory.
 
 Source: Wu et al., The Kanerva Machine: A Generative Distributed Memory, 2018 (KM below), which
 compares its own memory with others in this frame (KM section 4.4, appendix D).
@@ -55,10 +55,10 @@ class EpisodicVAE(nn.Module):
     """p(X|M) = prod_t integral p(y_t) p(z_t|y_t, M) p(x_t|z_t) dy_t dz_t; KM eq. 3.
 
     An episode `[T, H, W, C]` is written into the memory, then each of its images is read back.
-    Reading draws its own y, apart from the one by which the image was written: with one draw for
-    both, y would be a free random key that costs nothing. q(z|x, y, M) is the memory's prior moved
-    by what a net makes of x and of the prior's mean. Methods take an image or what `encode` gave
-    for it, so that an image that is written and read is encoded once.
+    Writing and reading each draw their own y: with one draw for both, y would be a random key that
+    costs nothing. The mean of q(z|x, y, M) is that of p(z|y, M) plus a correction; a net gives the
+    correction and the variance, from x and the mean of p(z|y, M). Methods take an image or its
+    `encode`d form, so that an image that is both written and read is encoded once.
 
     A subclass says what the memory is: a pytree that `memory_prior` begins, `_write_codes` fills
     and `_latent_prior` reads.
@@ -80,13 +80,14 @@ class EpisodicVAE(nn.Module):
       kl_warmup_steps: steps over which both KL terms of the objective rise from
         `kl_warmup_start` to 1; 0 for none. Metrics are never scaled.
       kl_warmup_start: where they begin.
-      kl_weight: what they rise to; below 1, which the paper does not have, addresses say more.
-      denoising_weight: in training, of the mean of -log p(x|z) over `denoising_readings` of what
-        `denoising.corrupt` makes of x, by the means; the paper's model is not trained for that.
-      denoising_readings: the first of the corrupted image, each other of what the one before gave.
-      encoder: a net in the place of ours, from images `[B, H, W, C]` to features `[B, D]`; a linear
+      kl_weight: what they rise to. Below 1, an extension of the paper, addresses carry more
+        information.
+      denoising_weight: in training, the weight of the mean of -log p(x|z) over `denoising_readings`
+        readings by means that begin at a corrupted x; an extension of the paper.
+      denoising_readings: how many; each but the first reads at what the one before gave.
+      encoder: a net to replace ours, from images `[B, H, W, C]` to features `[B, D]`; a linear
         layer follows.
-      decoder: a net in the place of ours, from z `[B, code_size]` to `[B, H, W, C]`: logits, or a
+      decoder: a net to replace ours, from z `[B, code_size]` to `[B, H, W, C]`: logits, or a
         Gaussian's means.
     """
 
@@ -124,7 +125,7 @@ class EpisodicVAE(nn.Module):
         raise NotImplementedError
 
     def memory_metrics(self, memory: Any, num_images: int) -> dict[str, chex.Array]:
-        """What is worth knowing of a memory of `num_images`, beside the bound; in nats."""
+        """Metrics of a memory that holds `num_images`, beside the bound; in nats."""
         del memory, num_images
         return {}
 
@@ -148,7 +149,7 @@ class EpisodicVAE(nn.Module):
             self.steps = self.variable("schedule", "steps", lambda: jnp.zeros((), jnp.float32))
 
     def encode(self, rng_key: chex.PRNGKey, image: chex.Array, *, train: bool = False) -> Encoded:
-        """What stands in the place of one image `[H, W, C]`, or of an episode of them."""
+        """The encoded form of one image `[H, W, C]`, or of an episode of images."""
         image = as_floats("image", image)
         if train and self.likelihood == "gaussian":
             image = add_uniform_noise(rng_key, image)
@@ -157,7 +158,7 @@ class EpisodicVAE(nn.Module):
     def write(self, rng_key: chex.PRNGKey, support: chex.Array | Encoded | None = None) -> Any:
         """The memory after an episode `[T, H, W, C]`; KM eq. 8, by one sample of y and z.
 
-        Or, where there is none, before anything is written.
+        Without an episode: the memory before anything is written.
         """
         memory = self.memory_prior()
         if support is None:
@@ -172,7 +173,7 @@ class EpisodicVAE(nn.Module):
     def __call__(
         self, rng_key: chex.PRNGKey, query: chex.Array | Encoded, memory: Any, *, train: bool
     ) -> tuple[chex.Array, dict[str, chex.Array]]:
-        """The bound (KM eq. 12) of one image `[H, W, C]` of what is written; metrics in nats."""
+        """The bound (KM eq. 12) of one written image `[H, W, C]`; metrics in nats."""
         noise_rng_key, read_rng_key, denoise_rng_key = jax.random.split(rng_key, 3)
         if not isinstance(query, Encoded):
             query = self.encode(noise_rng_key, as_floats("query", query), train=train)
@@ -206,16 +207,16 @@ class EpisodicVAE(nn.Module):
           rng_key: a JAX random key.
           query: the image.
           memory: what was written.
-          by: one of `READINGS`. "samples": of y, z and x, KM algorithm 1. "means": of all three.
-            "modes", an extension: y climbs from the mean of q(y|x) to a mode of p(x|y, M), as KM
-            section 3.5 would have q(y|x, M) do, each pixel being noise with chance 0.2; z is the
-            mean, and x is rounded. Written images then stay as they are.
+          by: one of `READINGS`. "samples" draws y, z and x (KM algorithm 1). "means" takes the
+            means of all three. "modes", an extension: y climbs from the mean of q(y|x) to a mode of
+            p(x|y, M), where KM section 3.5 would use q(y|x, M), and each pixel counts as noise with
+            probability 0.2; z is the mean, and x is rounded. Written images then stay as they are.
 
         Returns:
           The mean of p(x|z), and what the next reading asks with: a sample, the mean or the mode.
 
         Raises:
-          UserError: another word.
+          UserError: another way to read.
         """
         check_one_of("by", by, READINGS)
         joint_rng_key, sample_rng_key = jax.random.split(rng_key)
@@ -284,9 +285,9 @@ class EpisodicVAE(nn.Module):
         embedding: chex.Array,
         climb_to: chex.Array | None = None,
     ) -> Joint:
-        """Draws y and z for an image, which the memory holds or nearly holds; KM eq. 7.
+        """Draws y and z for an image that the memory holds, perhaps corrupted; KM eq. 7.
 
-        Without a key y and z are the means; with an image to climb to, y is moved towards it.
+        Without a key, y and z are the means. With `climb_to`, y is moved to explain that image.
         """
         rng_keys = (None,) * 3 if rng_key is None else jax.random.split(rng_key, 3)
         noise_rng_key, address_rng_key, latent_rng_key = rng_keys
@@ -317,7 +318,7 @@ class EpisodicVAE(nn.Module):
     def _climb(
         self, memory: Any, address: chex.Array, scale: chex.Array, image: chex.Array
     ) -> chex.Array:
-        """Moves y to where what is read explains the image, by steps of one deviation at most."""
+        """Moves y so that what is read there explains the image; each step is short."""
 
         def log_likelihood(address: chex.Array) -> chex.Array:
             likelihood = self._decode(self._latent_prior(memory, address).mean)

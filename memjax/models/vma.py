@@ -63,38 +63,39 @@ class VMA(nn.Module):
     """p(x|M) = sum_a p(a|M) integral p(z|m_a) p(x|z, m_a) dz; VMA eq. 1.
 
     The memory holds the support's images or, with `num_slots`, learned vectors. The nets are MLPs
-    (VMA section 4.1), pyramids of convolutions (section 4.2), where learned vectors join the
-    pyramids' tops and have none of their own, or the user's.
+    (VMA section 4.1), pyramids of convolutions (section 4.2) or your own. Learned vectors have no
+    pyramid of their own: they join the others at the top.
 
     Attributes:
       image_shape: (H, W, C).
       latent_size: size of z.
       num_filters: of every convolution; 0 for MLPs.
-      hidden_sizes: units of the encoder's hidden layers, the decoder has them in reverse; or of the
-        hidden layers of every MLP behind a pyramid.
+      hidden_sizes: units of the encoder's hidden layers, in reverse for the decoder; with pyramids,
+        of the hidden layers of every MLP behind them.
       embedding_size: E, of the matching space, behind a hidden layer of `hidden_sizes[-1]` units.
       similarity: one of `addressing.KINDS`.
-      tied_embeddings: whether query and slots share one embedding net, so that under a similarity
-        that is normalised by the slot a slot that equals the query scores highest; the paper's
-        are two. Only for the support's images as contents.
+      tied_embeddings: whether query and slots share one embedding net; the paper has two. If the
+        similarity is normalised by the slot, a slot that equals the query then scores highest.
+        Only for the support's images as contents.
       address_prior: p(a|M), "learned" or "flat".
       num_slots: 0 for the support's images as contents, else the number of learned slots.
       slot_size: size of a learned slot.
-      slot_scale: standard deviation of the learned slots' first numbers.
+      slot_scale: standard deviation of the learned slots before training.
       zero_output: whether the decoder's last layer begins at zero, so that at first every slot and
-        every z give the same image; a `decoder` of the user's begins as it does.
+        every z give the same image; it does not change a `decoder` of your own.
       likelihood: "bernoulli", or "gaussian" with one learned scale.
       num_samples: L in training, at least 2.
       address_estimator: of the gradient in q(a|x), see `gradients.address_estimator`. "rloo" and
-        "unordered_set" climb the ELBO; `nll` is then minus that in training, and the bound of L
-        samples in evaluation, as everywhere. A set has different addresses: L of N at most.
+        "unordered_set" climb the ELBO: `nll` is then minus the ELBO in training, but minus the
+        bound of L samples in evaluation, as for the others. Addresses of a set all differ, so L is
+        at most N.
       latent_gradient: of the gradient in z, see `gradients.weigh`.
       encoder: a net that makes features `[B, D]` of images `[B, H, W, C]`, both x and m, for the
         MLPs of p(z|m) and q(z|m, x); None: pixels, or pyramids.
-      decoder: a net in the place of ours, from the features of m and z `[B, D + latent_size]` to
+      decoder: a net to replace ours, from the features of m and z `[B, D + latent_size]` to
         `[B, H, W, C]`: logits, or a Gaussian's means.
-      embedding: a net in the place of ours, from images `[B, H, W, C]` to features `[B, D]`; a
-        linear layer to the matching space follows.
+      embedding: a net to replace ours, from images `[B, H, W, C]` to features `[B, D]`; a linear
+        layer to the matching space follows.
     """
 
     image_shape: Sequence[int]
@@ -154,11 +155,11 @@ class VMA(nn.Module):
 
     @property
     def addresses_support(self) -> bool:
-        """Whether an address is an image of the support's, and not a learned slot."""
+        """Whether an address is an image of the support, and not a learned slot."""
         return not self.num_slots
 
     def write(self, rng_key: chex.PRNGKey, support: chex.Array | None = None) -> Memory:
-        """The memory of a support `[N, H, W, C]`; or the learned one, whatever the support is.
+        """The memory of a support `[N, H, W, C]`; or the learned memory, whatever the support.
 
         Raises:
           UserError: neither.
@@ -203,7 +204,7 @@ class VMA(nn.Module):
             joint = self._sample_joint(rng_key, query, memory, self.num_samples, draw)
             given = joint.log_weights, joint.address_log_probs
             objective, shares = estimate(*given), jnp.full(self.num_samples, 1 / self.num_samples)
-            if name == "unordered_set":  # of whose members each counts as it was drawn first
+            if name == "unordered_set":  # each address weighs as often as it would be drawn first
                 shares = jax.lax.stop_gradient(jax.grad(estimate)(*given))
         metrics = {
             "nll": -objective,
