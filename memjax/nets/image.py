@@ -10,6 +10,7 @@ import numpyro.distributions as dist
 
 from memjax.errors import UserError
 from memjax.nets import distributions
+from memjax.nets.convolutions import ConvTranspose
 from memjax.nets.inputs import Net, as_floats, as_reals
 from memjax.nets.mlp import MLP, image_to_vector
 
@@ -74,7 +75,7 @@ class ImageDecoder(Net):
         for i, (height, width) in reversed(list(enumerate(shapes))):
             hidden = _ResidualBlock(self.num_filters, **self._types)(hidden)
             features = self.num_filters if i else channels
-            hidden = nn.ConvTranspose(features, (4, 4), strides=(2, 2), **self._types)(hidden)
+            hidden = ConvTranspose(features, **self._types)(hidden)
             hidden = hidden[..., :height, :width, :]
             hidden = nn.relu(hidden) if i else hidden
         return hidden

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from memjax.nets import distributions
+from memjax.nets.convolutions import spread
 from memjax.nets.image import pyramid_shapes
 from memjax.nets.inputs import Net, as_reals
 from memjax.nets.mlp import MLP, image_to_vector, output_init
@@ -190,15 +191,3 @@ def convolution(num_filters: int, **options: Any) -> nn.Module:
 
 def _dense(num_units: int, **options: Any) -> nn.Module:
     return nn.Dense(num_units, kernel_init=_KERNEL_INIT, **options)
-
-
-def spread(hidden: chex.Array) -> chex.Array:
-    """`[..., h, w, 4 F]` to `[..., 2 h, 2 w, F]`.
-
-    After a dense layer it is the transposed convolution of 2 x 2 and stride 2, whose outputs have
-    one input each; XLA's own is several times slower on a CPU.
-    """
-    *axes, height, width, channels = hidden.shape
-    hidden = hidden.reshape(*axes, height, width, 2, 2, channels // 4)
-    hidden = jnp.swapaxes(hidden, -4, -3)
-    return hidden.reshape(*axes, 2 * height, 2 * width, channels // 4)

@@ -6,7 +6,8 @@ import pytest
 
 from memjax.errors import UserError
 from memjax.nets import ConditionalNets, PyramidDecoder
-from memjax.nets.pyramid import Pyramid, spread
+from memjax.nets.convolutions import spread
+from memjax.nets.pyramid import Pyramid
 
 _SHAPE = (7, 5, 1)
 
