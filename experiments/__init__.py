@@ -1,5 +1,6 @@
 """Command lines: train, evaluate, quickstart; and the configs of what the papers report."""
 
+import importlib.metadata
 import os
 import sys
 from pathlib import Path
@@ -20,6 +21,12 @@ except MissingPackageError as error:
 # other in a loop that takes the cores from XLA: beside busy processes, 20 times slower.
 if "OMP_NUM_THREADS" not in os.environ:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # SciPy's reads it when it is loaded
+
+# In jaxlib 0.10 and 0.11 a batched factorisation waits for a free thread of XLA's. Where each of two
+# or three threads does, a training stops for good; with four that was not seen.
+_JAXLIB = importlib.metadata.version("jaxlib")
+if _JAXLIB.startswith(("0.10.", "0.11.")) and (os.cpu_count() or 1) in (2, 3):
+    os.environ.setdefault("NPROC", "4")
 
 # JAX reads these when it is imported. Compiled programs stay in the user's cache folder; an empty
 # JAX_COMPILATION_CACHE_DIR: nowhere.

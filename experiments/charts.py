@@ -30,6 +30,22 @@ def over_seeds(runs: Sequence["RunFiles"]) -> dict[str, list["RunFiles"]]:
     return {f"{name} ({_count(len(group))})": group for name, group in groups.items()}
 
 
+def nll_over_seeds(groups: Mapping[str, Sequence["RunFiles"]]) -> list[dict[str, Any]]:
+    """For each group of runs: mean, spread and worst of the newest held-out NLL."""
+    table = []
+    for name, group in groups.items():
+        nll = [run.last["eval/nll"] for run in group]
+        mean, spread = statistics(nll)
+        numbers = {"mean": mean, "spread": spread, "worst": max(nll)}
+        table.append({"fields": name, "runs": len(nll)} | numbers)
+    return table
+
+
+def average_held_out(runs: Sequence["RunFiles"]) -> dict[str, Curves]:
+    """The held-out curves of runs, averaged."""
+    return average([reporting.held_out_panels(run.entries) for run in runs])
+
+
 def _count(runs: int) -> str:
     return "1 run" if runs == 1 else f"{runs} runs"
 

@@ -49,19 +49,15 @@ def main(argv: Sequence[str]) -> None:
         return  # told to stop
     from experiments import charts, page, reporting
     from memjax.evaluation import Report
-    from memjax.training import metrics
 
-    runs = {name: folder / name for name in settings}
-    last = reporting.compare(runs, folder)
-    rows = [settings[row["run"]] | {"nll": row["nll"]} for row in last]
-    print("\nOver seeds:\n" + reporting.format_table(over_seeds(rows)))
-    panels = {
-        name: charts.average([reporting.held_out_panels(metrics.read(runs[run])) for run in group])
-        for name, group in but_for_seeds(settings).items()
-    }
-    report = Report([], curves={"over_seeds": reporting.merge(panels)})
-    reporting.draw_report(folder, report)
-    print(f"All of it on one page: {page.write(runs, folder / 'report.html')}")
+    workdirs = {name: folder / name for name in settings}
+    reporting.compare(workdirs, folder)
+    runs = [page.read(name, workdir) for name, workdir in workdirs.items()]
+    groups = charts.over_seeds(runs) or {run.name: [run] for run in runs}
+    print("\nOver seeds:\n" + reporting.format_table(charts.nll_over_seeds(groups)))
+    curves = {name: charts.average_held_out(group) for name, group in groups.items()}
+    reporting.draw_report(folder, Report([], curves={"over_seeds": reporting.merge(curves)}))
+    print(f"All of it on one page: {page.write(workdirs, folder / 'report.html')}")
 
 
 def _train_in_turn(configs: Mapping[str, ConfigDict], _: object, folder: Path) -> bool:
@@ -147,29 +143,6 @@ def _leaves(config: ConfigDict, prefix: str = "") -> Iterator[str]:
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
-
-
-def but_for_seeds(settings: Mapping[Any, dict[str, Any]]) -> dict[str, list[Any]]:
-    """Runs whose fields differ in the seed alone, by the name of the others."""
-    groups: dict[str, list[Any]] = {}
-    for run, fields in settings.items():
-        others = {name: value for name, value in fields.items() if name != "seed"}
-        groups.setdefault(name_of(others), []).append(run)
-    return groups
-
-
-def over_seeds(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each combination of the fields but the seed: mean, spread and worst of the NLL."""
-    from experiments import charts
-
-    table = []
-    settings = {i: {k: v for k, v in row.items() if k != "nll"} for i, row in enumerate(rows)}
-    for name, group in but_for_seeds(settings).items():
-        nll = [rows[i]["nll"] for i in group]
-        mean, spread = charts.statistics(nll)
-        numbers = {"mean": mean, "spread": spread, "worst": max(nll)}
-        table.append({"fields": name, "runs": len(nll)} | numbers)
-    return table
 
 
 def _literal(text: str) -> Any:
