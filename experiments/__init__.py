@@ -22,8 +22,8 @@ except MissingPackageError as error:
 if "OMP_NUM_THREADS" not in os.environ:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # SciPy's reads it when it is loaded
 
-# In jaxlib 0.10 and 0.11 a batched factorisation waits for a free thread of XLA's. Where each of two
-# or three threads does, a training stops for good; with four that was not seen.
+# In jaxlib 0.10 and 0.11 a batched factorisation waits for a free thread of XLA's. Where each of
+# two or three threads does, a training stops for good; with four that was not seen.
 _JAXLIB = importlib.metadata.version("jaxlib")
 if _JAXLIB.startswith(("0.10.", "0.11.")) and (os.cpu_count() or 1) in (2, 3):
     os.environ.setdefault("NPROC", "4")
