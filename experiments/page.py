@@ -20,6 +20,7 @@ _TERMS = {
     "reconstruction": "the part of nll that says how badly the image itself is explained",
     "kl_latent": "divergence of q(z | x) from its prior: what z says about the image",
     "kl_address": "divergence of q(a | x) from p(a): what the address says",
+    "address_prior_entropy": "of p(a): its exponential says over how many slots p(a) spreads",
     "kl_memory": "divergence of the memory from its prior, which no nll contains",
     "floor": "the least nll that any model can have: that of a look-up table",
     "excess": "nll less floor",
