@@ -28,6 +28,13 @@ _JAXLIB = importlib.metadata.version("jaxlib")
 if _JAXLIB.startswith(("0.10.", "0.11.")) and (os.cpu_count() or 1) in (2, 3):
     os.environ.setdefault("NPROC", "4")
 
+# On a CPU XLA hands some operations to YNNPACK, which takes up to five times as long for the
+# gradient of a convolution's kernel. XLA ends a process for a flag that it doesn't know, so these
+# are the versions tried.
+_FLAGS, _YNN = os.environ.get("XLA_FLAGS", ""), "--xla_cpu_experimental_ynn_fusion_type="
+if _YNN not in _FLAGS and _JAXLIB.startswith(("0.10.2", "0.12.0")):
+    os.environ["XLA_FLAGS"] = f"{_FLAGS} {_YNN}".strip()
+
 # JAX reads these when it is imported. Compiled programs stay in the user's cache folder; an empty
 # JAX_COMPILATION_CACHE_DIR: nowhere.
 _CACHES = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+import experiments
+
 _SHOW = """
 import os
 from experiments import cli
@@ -31,6 +33,20 @@ def test_a_command_keeps_its_programs_and_divides_no_small_matrix(tmp_path):
 def test_two_threads_are_not_left_to_wait_for_each_other():
     waits = importlib.metadata.version("jaxlib").startswith(("0.10.", "0.11."))
     assert show(("NPROC",)) == ["4" if waits and os.cpu_count() in (2, 3) else "None"]
+
+
+def test_a_command_adds_its_flag_to_the_user_s_unless_it_is_there(monkeypatch):
+    ynn, other = "--xla_cpu_experimental_ynn_fusion_type=", "--xla_cpu_use_fusion_emitters=true"
+    monkeypatch.setenv("NPROC", "1")
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "0.10.2")
+    for before, after in ((other, f"{other} {ynn}"), ("", ynn), (f"{ynn}reduce", f"{ynn}reduce")):
+        monkeypatch.setenv("XLA_FLAGS", before)
+        importlib.reload(experiments)
+        assert os.environ["XLA_FLAGS"] == after
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "0.8.0")
+    monkeypatch.setenv("XLA_FLAGS", other)
+    importlib.reload(experiments)
+    assert os.environ["XLA_FLAGS"] == other
 
 
 @pytest.mark.slow
