@@ -150,7 +150,7 @@ def times(calls: Sequence[Callable]) -> Any:
 def counts(name: str, length: int, n: int) -> tuple[int, float]:
     """Dependent steps forward, and multiplications a step, for N = C = n; leading terms.
 
-    With decays, "recurrent" takes about 10 iterations, and makes a root every 32 steps.
+    With decays, "recurrent" takes about 10 iterations, and makes a root every 48 steps.
     """
     blocks, chunks = -(-length // _BLOCK), -(-length // _CHUNK)
     block = 8 * n**2 + 8 * _BLOCK * n
@@ -158,7 +158,7 @@ def counts(name: str, length: int, n: int) -> tuple[int, float]:
     decays = _ITERATIONS * (2 * _CHUNK * n + 2 * n**2) + 5 * n**3 / _CHUNK
     return {
         "recurrent": (blocks, block),
-        "recurrent, decays": (11 * blocks, block + 22 * (n**2 + _BLOCK * n) + n**3 / 14),
+        "recurrent, decays": (11 * blocks, block + 22 * (n**2 + _BLOCK * n) + n**3 / 21),
         "chunk": (chunks + _ITERATIONS, chunk),
         "chunk, decays": (chunks + _ITERATIONS, chunk + decays),
         "cell": (length, 8 * n**2),

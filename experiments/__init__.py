@@ -22,10 +22,23 @@ except MissingPackageError as error:
 if "OMP_NUM_THREADS" not in os.environ:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # SciPy's reads it when it is loaded
 
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def lacks_threads(jaxlib: str, cores: int) -> bool:
+    """Whether XLA's threads, one for each core, are so few that they may wait for each other."""
+    return jaxlib.startswith(("0.10.", "0.11.")) and cores in (2, 3)
+
+
 # In jaxlib 0.10 and 0.11 a batched factorisation waits for a free thread of XLA's. Where each of
 # two or three threads does, a training stops for good; with four that was not seen.
 _JAXLIB = importlib.metadata.version("jaxlib")
-if _JAXLIB.startswith(("0.10.", "0.11.")) and (os.cpu_count() or 1) in (2, 3):
+if lacks_threads(_JAXLIB, num_cores()):
     os.environ.setdefault("NPROC", "4")
 
 # On a CPU XLA hands some operations to YNNPACK, which takes up to five times as long for the

@@ -37,7 +37,7 @@ def nll_over_seeds(groups: Mapping[str, Sequence["RunFiles"]]) -> list[dict[str,
         nll = [run.last["eval/nll"] for run in group]
         mean, spread = statistics(nll)
         numbers = {"mean": mean, "spread": spread, "worst": max(nll)}
-        table.append({"fields": name, "runs": len(nll)} | numbers)
+        table.append({"runs": name} | numbers)
     return table
 
 

@@ -1,7 +1,6 @@
 """What a recipe's commands are, whether they are done, and what they found."""
 
 import math
-import os
 import re
 import shlex
 import signal
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from experiments import cli, listing, page, reporting
+from experiments import cli, listing, num_cores, page, reporting
 from experiments.recipes import Number, Recipe, Task, Training, Workdir
 from memjax import files
 from memjax.errors import UserError
@@ -177,8 +176,8 @@ def report(name: str, plan: Plan, path: Path) -> None:
       UserError: an evaluation lacks a number; the others are written.
     """
     device = jax.devices()[0]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    where = {"reported on": device.device_kind if device.platform != "cpu" else f"{cores} cores"}
+    is_cpu = device.platform == "cpu"
+    where = {"reported on": f"{num_cores()} cores" if is_cpu else device.device_kind}
     rows, missing = [], []
     for number in plan.recipe.numbers:
         try:

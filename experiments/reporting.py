@@ -200,9 +200,11 @@ def held_out_panels(entries: Sequence[Mapping[str, float]]) -> dict[str, Curves]
             x, y = lines.setdefault(name.removeprefix("eval/"), ([], []))
             x.append(entry["step"])
             y.append(entry[name])
-    return merge(
-        {"": {name: Curves("step", f"{name}, nats", {"": xy}) for name, xy in lines.items()}}
-    )
+
+    def label(name: str) -> str:
+        return f"{name}, nats" if metrics.rank(name)[0] else name
+
+    return merge({"": {name: Curves("step", label(name), {"": xy}) for name, xy in lines.items()}})
 
 
 def merge(runs: Mapping[str, Mapping[str, Curves]]) -> dict[str, Curves]:

@@ -126,7 +126,7 @@ def curves(
         same = first.setdefault((panel.y_label, panel.scale), axis)
         if same is not axis:
             axis.sharey(same)
-        style = "steps-mid" if panel.borders else "default"
+        style = "steps-mid" if len(panel.borders) else "default"
         for label, (x, y) in panel.lines.items():
             look = _look(labels.index(label), len(x))
             if not label and len(x) > 1:

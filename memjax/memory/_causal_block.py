@@ -1,8 +1,8 @@
 """A block of steps at once, each exact. See `causal`.
 
-All writes are one update of the root of the covariance (Andrews, AIAA Journal, 1968). It needs the
-root of a K x K matrix, which is right at any noise, as it is found in two factors. What it says in
-its first t rows, it says of the first t writes: so each step is read after the writes up to it.
+All writes are one update of the root of the covariance (Andrews, AIAA Journal, 1968). It factors a
+K x K matrix, in two steps, so that it is right at any noise. The factor's first t rows depend on
+the first t writes only, so each step reads the writes up to it.
 
 With decays put off to a share s, what is held has the precision s Q + (1 - s) I, and the root is
 that of Q. A read r of it is a read s y of Q, for (s I + (1 - s) Q^-1) y = r, a matrix whose
@@ -20,7 +20,7 @@ from memjax.memory._linalg import cholesky, epsilon, shifted_cholesky, solve_lef
 
 
 class Carry(NamedTuple):
-    """What is held, but for decays put off, and what rounding took from the sums."""
+    """What is held, before postponed decays, and what rounding took from the sums."""
 
     held: Held  # with the precision S itself, decayed
     share: chex.Array  # []
@@ -45,7 +45,7 @@ def run(
       start: what a reset puts back.
       inclusive: as in `causal.attend`.
       carry: what is held before the block.
-      block: in the prior's coordinates; what there is of decays is in the shares.
+      block: in the prior's coordinates; its decays are in `shares`.
       shares: `[K]`, to which decays are put off, and in which the block is small; None for 1.
     """
     resets = jnp.zeros(len(block.codes), int) if block.reset is None else jnp.cumsum(block.reset)
@@ -133,8 +133,15 @@ def _solve(shares: chex.Array, cover: Any, reads: chex.Array) -> chex.Array:
 
 
 def least_of_all(shares: chex.Array) -> chex.Array:
-    """The least share, of all memories under `vmap`: so that a condition on it stays one there."""
-    return _least(jnp.min(jax.lax.stop_gradient(shares)))
+    """The least share, of all memories under `vmap`: so that a condition on it stays one there.
+
+    Memories whose share is NaN have no say for the others.
+    """
+    return _least(_minimum(jax.lax.stop_gradient(shares)))
+
+
+def _minimum(shares: chex.Array) -> chex.Array:
+    return jnp.min(jnp.where(shares >= 0, shares, 1.0), initial=1.0)
 
 
 @jax.custom_batching.custom_vmap
@@ -145,7 +152,7 @@ def _least(share: chex.Array) -> chex.Array:
 @_least.def_vmap
 def _least_for_all(axis_size, in_batched, share):
     del axis_size
-    return _least(jnp.min(share)) if in_batched[0] else _least(share), False
+    return _least(_minimum(share)) if in_batched[0] else _least(share), False
 
 
 def _squares(rows: chex.Array) -> chex.Array:

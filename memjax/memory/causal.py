@@ -111,12 +111,13 @@ def attend(
     A step is a reset, a decay, a write, a read; if not `inclusive`, the read is before the write.
 
         recurrent   exact: blocks of 16 steps, one after the other, each step of O(N (N + C)). Where
-                    less than 1/32 is left after a block, its steps are one by one and of O(N^3)
+                    less than 1/32 is left after a block, in any memory under `vmap`, its steps are
+                    one by one and of O(N^3)
         chunk       T / chunk_size dependent steps of O(N^3), and `num_iterations` of conjugate
                     gradients, for all steps at once. Without decays no more are needed than a chunk
                     has steps, if rounding allows; the less noise, the more
-        auto        what was faster: recurrent on CPUs without decays, and for short sequences; else
-                    chunk
+        auto        recurrent on CPUs without decays, and for short sequences; else chunk, as strong
+                    decays make recurrent slow
 
     How exact, in float32: with v the variance that the prior gives to a code, recurrent is within
     1e-5 of the largest mean and of v for noise of v, and within 1e-4 for noise of 0.01 v, over

@@ -32,7 +32,8 @@ class ConvTranspose(Net):
         inputs, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
         *axes, height, width, channels = inputs.shape
         hidden = doubled(inputs.reshape(-1, height, width, channels), kernel)
-        return hidden.reshape(*axes, 2 * height, 2 * width, self.features) + bias
+        hidden = hidden + bias[None, None, None]
+        return hidden.reshape(*axes, 2 * height, 2 * width, self.features)
 
 
 def doubled(inputs: chex.Array, kernel: chex.Array) -> chex.Array:

@@ -314,12 +314,16 @@ def test_the_memory_goes_on_where_the_sequence_ended(method):
 
 
 def test_memories_at_once():
-    """Of which one decays little and one much."""
+    """Of which one decays little and one much, and one is NaN from its fourth step on."""
     memory, *steps = as_type(np.float32, general(20))
     log_decay = jnp.outer(jnp.array([-0.01, -2.0]), jnp.ones(20))
-    found = jax.jit(
+    log_decay = jnp.vstack([log_decay, log_decay.at[0, 3].set(jnp.nan)[0]])
+    at_once = jax.jit(
         jax.vmap(lambda told: attend(memory, *steps, log_decay=told, method="recurrent")[:2])
-    )(log_decay)
+    )
+    found = at_once(log_decay)
+    assert np.all(np.isnan(found[0][2, 3:]))
+    assert jax.eval_shape(at_once, log_decay[:0])[0].shape == (0, *found[0].shape[1:])
     for i in range(2):
         expected = causal_oracle.attend(memory, *steps, log_decay=log_decay[i])
         assert_near(jax.tree.map(lambda x, i=i: x[i], found), expected, 1e-5)
