@@ -38,12 +38,15 @@ demo: setup
 	$(BIN)/python -m experiments.quickstart --workdir=$(DEMO_DIR)
 
 # Tests compile much and compute little: the compiler's costlier passes are left out.
-# XLA ends a process at a flag that it does not know: the last is of the JAX in requirements.lock.
+# XLA ends a process at a flag that it does not know: the last two are of the JAX in
+# requirements.lock. The commands set the last: with it here too, programs are compiled once for all.
 OF_OLD := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
   --xla_cpu_parallel_codegen_split_count=1
-# Two processes on two cores: threads of OpenBLAS would only wait for each other.
+# Two processes on two cores: threads of OpenBLAS or XLA would only wait for each other.
 test mutate: export OPENBLAS_NUM_THREADS ?= 1
-test mutate: export XLA_FLAGS ?= $(OF_OLD) --xla_cpu_use_fusion_emitters=false
+test mutate: export NPROC ?= 1
+test mutate: export XLA_FLAGS ?= $(OF_OLD) --xla_cpu_use_fusion_emitters=false \
+  --xla_cpu_experimental_ynn_fusion_type=
 # To install and to lint keeps one core busy: the other tries the oldest packages meanwhile.
 test:
 	+$(MAKE) --no-print-directory -j2 lint oldest

@@ -121,11 +121,8 @@ _EPISODE = {
     "noise_var": np.array([0.5, 0.25]),
 }
 _WRITES = ("write_weights", "codes", "noise_var")
-_SEQUENCE = {
-    **_EPISODE,
-    "read_weights": numbers(_T, _N, seed=1),
-    "log_decay": np.array([-0.25, -1.0]),
-}
+_UNDECAYED = {**_EPISODE, "read_weights": numbers(_T, _N, seed=1)}
+_SEQUENCE = {**_UNDECAYED, "log_decay": np.array([-0.25, -1.0])}
 _TABLE = {"query": numbers(_T, _E), "slot_embeddings": numbers(_N, _E)}
 _PRODUCT = {
     "query": numbers(_T, _E),
@@ -208,12 +205,13 @@ EXAMPLES = {
     "causal.posterior": Example({"memory": causal_memory()}, wide=True),
     **{
         f"causal.attend {method}": Example(
-            {**_SEQUENCE, "memory": causal_memory()},
+            {**given, "memory": causal_memory()},
             {"method": method},
-            leading=tuple(_SEQUENCE.keys() - {"memory"}),
+            leading=tuple(given.keys() - {"memory"}),
             then=lambda result: result[:2],
         )
-        for method in ("recurrent", "chunk")
+        # "state" is recurrent with decays.
+        for method, given in (("recurrent", _UNDECAYED), ("chunk", _SEQUENCE))
     },
     "causal.attend state": Example(_SEQUENCE, wide=True, then=lambda result: result[2]),
     **{

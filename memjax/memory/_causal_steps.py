@@ -57,7 +57,7 @@ def out_of_blocks(blocks: chex.Array, length: int) -> chex.Array:
 def prior_coordinates(prior: Prior, steps: Steps) -> tuple[Steps, chex.Array]:
     """The steps in the prior's coordinates, and what their reads give of the prior's mean."""
     weights, reads = (
-        x * prior.root if prior.root.ndim == 1 else x @ prior.root
+        x * prior.root[None] if prior.root.ndim == 1 else x @ prior.root
         for x in (steps.weights, steps.reads)
     )
     variances = jax.lax.stop_gradient(jnp.sum(jnp.square(weights), axis=-1))
