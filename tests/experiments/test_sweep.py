@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments import charts, reporting
+from experiments import charts, page, reporting
 from memjax.errors import UserError
 from memjax.evaluation import Curves, Report
 from tests.experiments.test_command_line import _TINY, run
@@ -59,6 +59,23 @@ def test_evaluations_are_compared_line_by_line(tmp_path):
     rows = json.loads((tmp_path / "both/compare_capacity.json").read_text())["table"]
     assert rows == [{"run": "a", "nll": 1.0}, {"run": "b", "nll": 2.0}]
     assert (tmp_path / "both/figures/capacity.png").exists()
+
+
+def test_runs_are_told_over_seeds():
+    def run(seed, rate, nll):
+        config = {"seed": seed, "optimizer.learning_rate": rate}
+        return page.RunFiles(f"{seed} {rate}", config, [{"step": 1, "eval/nll": nll}], {}, {}, {})
+
+    runs = [run(0, 0.1, 1.0), run(1, 0.1, 3.0), run(0, 0.2, 5.0), run(1, 0.2, 5.0)]
+    first, second = charts.nll_over_seeds(charts.over_seeds(runs))
+    spread = pytest.approx(2**0.5)
+    assert first == {
+        "runs": "learning_rate-0.1 (2 runs)",
+        "mean": 2.0,
+        "spread": spread,
+        "worst": 3,
+    }
+    assert second["spread"] == 0.0 and second["worst"] == 5.0
 
 
 def test_numbers_that_are_not_finite_are_told():
