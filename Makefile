@@ -22,6 +22,7 @@ help:
 	@echo "make wheel      builds and checks the package      make colab      tests beside Colab's versions"
 	@echo "make matrix     the tests on the oldest, locked and newest packages, Python 3.11 to 3.13"
 	@echo "make frameworks the memory functions in Equinox and Haiku"
+	@echo "make publish ARGS=VERSION  the documentation, onto the branch gh-pages"
 	@echo "make lint       ruff and mypy                      make clean      remove .venv and caches"
 
 # Most modules are never imported: those that are get compiled then.
@@ -98,7 +99,7 @@ docs: setup
 	$(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
 
-# The site as version ARGS of the branch gh-pages: ARGS="0.1 latest", for one, with an alias.
+# The site as version ARGS of the branch gh-pages: ARGS="v0.1.0 latest", for one, with an alias.
 publish: export PATH := $(abspath $(BIN)):$(PATH)
 publish: docs
 	mike deploy --update-aliases $(ARGS)

@@ -43,9 +43,9 @@ def main(argv: Sequence[str]) -> None:
     rate = 2 * 1024**3 / milliseconds(jax.jit(jnp.matmul), matrix, matrix)
     print("ms            memjax: forward, input, kernel   PyTorch            Flax         floor")
     for name, layer in _LAYERS.items():
-        rows = [measure(layer, ours=True), [float("nan")] * 3, measure(layer, ours=False)]
         found = peer.run("torch_convolutions.py", layer=layer, batch=_BATCH.value)
-        rows[1] = found["milliseconds"] if found else rows[1]
+        theirs = found["milliseconds"] if found else [float("nan")] * 3
+        rows = measure(layer, ours=True), theirs, measure(layer, ours=False)
         numbers = "   ".join(" ".join(f"{value:6.2f}" for value in row) for row in rows)
         size, inputs, outputs, kernel, stride, transposed = layer
         places = size**2 if transposed else (size // stride) ** 2

@@ -37,7 +37,7 @@ class RunFiles(NamedTuple):
     config: Mapping[str, Any]  # fields by dotted name
     entries: Sequence[Mapping[str, float]]  # lines of metrics.jsonl
     evaluations: Mapping[str, reporting.Evaluation]
-    pictures: Mapping[str, str]  # names and data addresses of the PNG files in figures/
+    pictures: Mapping[str, Path]  # the PNG files in figures/, by name
     about: Mapping[str, Any]  # what about.json says of the model, the machine and the command
 
     @property
@@ -94,7 +94,7 @@ def read(name: str, workdir: str | Path) -> RunFiles:
     """
     workdir = Path(workdir)
     config = flatten(load_config(workdir).to_dict())
-    pictures = {path.stem: _data_address(path) for path in sorted(workdir.glob("figures/*.png"))}
+    pictures = {path.stem: path for path in sorted(workdir.glob("figures/*.png"))}
     evaluations = [reporting.read_evaluation(path) for path in sorted(workdir.glob("eval_*.json"))]
     by_task = {evaluation.task: evaluation for evaluation in evaluations}
     return RunFiles(name, config, metrics.read(workdir), by_task, pictures, read_about(workdir))
@@ -109,7 +109,11 @@ def render(runs: Sequence[RunFiles]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"cell": reporting.cell, "column_names": reporting.column_names}
+    environment.filters |= {
+        "cell": reporting.cell,
+        "column_names": reporting.column_names,
+        "data_address": _data_address,
+    }
     fields = reporting.column_names(run.config for run in runs)
     figures = reporting.column_names(run.pictures for run in runs)
     groups = charts.over_seeds(runs)
