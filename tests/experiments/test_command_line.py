@@ -12,10 +12,28 @@ _ROOT = Path(__file__).parents[2]
 _SMALLEST = _ROOT / "tests/robustness/config.py"
 _TINY = _ROOT / "tests/experiments/tiny_vma.py"
 
+# Commands after each other, forked from a process that has imported what takes long.
+_IN_TURN = """
+import os, runpy, sys
+import experiments.reporting, memjax.evaluation, memjax.plotting, memjax.training
+
+for line in sys.argv[1:]:
+    if not os.fork():
+        sys.argv = line.split()
+        runpy.run_module(f"experiments.{sys.argv[0]}", run_name="__main__", alter_sys=True)
+        sys.exit()
+    if os.waitstatus_to_exitcode(os.wait()[1]):
+        sys.exit(1)
+"""
+
 
 def run(command, *arguments, **environment):
+    return _run("-m", f"experiments.{command}", *map(str, arguments), **environment)
+
+
+def _run(*arguments, **environment):
     return subprocess.run(
-        [sys.executable, "-m", f"experiments.{command}", *map(str, arguments)],
+        [sys.executable, *arguments],
         cwd=_ROOT,
         env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
         capture_output=True,
@@ -35,7 +53,12 @@ def assert_refused(finished, *words):
 
 def test_train_evaluate_and_what_they_leave(tmp_path):
     workdir = tmp_path / "run"
-    finished = run("train", f"--config={_SMALLEST}", f"--workdir={workdir}")
+    options = {"num_rows": 1, "num_columns": 2, "save": "png"}
+    flags = [f"--option={name}={value}" for name, value in options.items()]
+    finished = _run(
+        *("-c", _IN_TURN, f"train --config={_SMALLEST} --workdir={workdir}"),
+        " ".join([f"evaluate --workdir={workdir} --task=samples", *flags]),
+    )
     assert finished.returncode == 0, finished.stderr
     left = {path.name for path in workdir.iterdir()}
     assert {"config.json", "metrics.jsonl", "checkpoints", "figures"} <= left
@@ -43,10 +66,6 @@ def test_train_evaluate_and_what_they_leave(tmp_path):
     figures = {path.name for path in (workdir / "figures").iterdir()}
     assert figures == {"learning_curves.png", "samples.png", "reconstructions.png"}
 
-    options = {"num_rows": 1, "num_columns": 2, "save": "png"}
-    flags = [f"--option={name}={value}" for name, value in options.items()]
-    finished = run("evaluate", f"--workdir={workdir}", "--task=samples", *flags)
-    assert finished.returncode == 0, finished.stderr
     result = json.loads((workdir / "eval_samples.json").read_text())
     assert result["step"] == 8 and result["options"] == options
     assert str(result["table"][0]["images"]) in finished.stdout

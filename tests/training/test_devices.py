@@ -5,42 +5,18 @@ import sys
 from pathlib import Path
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.conftest import simulated_devices
-
-_ROOT = Path(__file__).parents[2]
-_MODELS = ("vma",)
-
-_TRAIN = """
-import sys
-import jax
-import numpy as np
-from tests.conftest import make_vma_config, train
+from tests.conftest import make_vma_config, simulated_devices, train
 from tests.experiments import tiny_kanerva, tiny_mem_vae
 
-workdir = sys.argv[1]
-config = make_vma_config()
-config.optimizer = {"name": "sgd", "learning_rate": 1e-3, "clip_norm": 0.0, "decay_steps": 0}
-config.training.num_steps = 50
-config.training.log_every = 10
-config.training.eval_every = config.training.checkpoint_every = 50
-for model in sys.argv[2:]:
-    if model == "kanerva":
-        tiny = tiny_kanerva.get_config()
-        config.episodes, config.eval.episodes = tiny.episodes, tiny.eval.episodes
-        config.model = tiny.model
-    if model == "mem_vae":
-        config.model = tiny_mem_vae.get_config().model
-    if model == "normalized":
-        config.model = {"name": "tests.training.test_devices:Normalized"}
-    state = train(config, f"{workdir}/{model}")
-    leaves, _ = jax.tree_util.tree_flatten_with_path((state.params, state.model_state))
-    path = f"{workdir}/{model}/params.npz"
-    np.savez(path, **{jax.tree_util.keystr(k): v for k, v in leaves})
-"""
+_ROOT = Path(__file__).parents[2]
+_TRAIN = (
+    "import sys; from tests.training import test_devices; test_devices.train_all(*sys.argv[1:])"
+)
 
 
 class Normalized(nn.Module):
@@ -66,7 +42,29 @@ class Normalized(nn.Module):
         return objective, {"nll": -objective}
 
 
-def _train(workdir, num_devices, models=_MODELS):
+def train_all(workdir, *models):
+    """Trains tiny models on the devices of this process, and saves their parameters as .npz."""
+    config = make_vma_config()
+    config.optimizer = {"name": "sgd", "learning_rate": 1e-3, "clip_norm": 0.0, "decay_steps": 0}
+    config.training.num_steps = 20
+    config.training.log_every = 10
+    config.training.eval_every = config.training.checkpoint_every = 20
+    for model in models:
+        if model == "kanerva":
+            tiny = tiny_kanerva.get_config()
+            config.episodes, config.eval.episodes = tiny.episodes, tiny.eval.episodes
+            config.model = tiny.model
+        if model == "mem_vae":
+            config.model = tiny_mem_vae.get_config().model
+        if model == "normalized":
+            config.model = {"name": "tests.training.test_devices:Normalized"}
+        state = train(config, f"{workdir}/{model}")
+        leaves, _ = jax.tree_util.tree_flatten_with_path((state.params, state.model_state))
+        path = f"{workdir}/{model}/params.npz"
+        np.savez(path, **{jax.tree_util.keystr(k): v for k, v in leaves})
+
+
+def _train(workdir, num_devices, *models):
     environment = simulated_devices(num_devices) | {"PYTHONPATH": str(_ROOT)}
     command = [sys.executable, "-c", _TRAIN, str(workdir), *models]
     return subprocess.run(
@@ -87,9 +85,9 @@ def _load(workdir):
     ],
 )
 def test_one_device_and_eight_give_the_same_parameters(tmp_path, models):
-    for num_devices in (1, 8):
-        finished = _train(tmp_path / str(num_devices), num_devices, models)
-        assert finished.returncode == 0, finished.stderr[-3000:]
+    train_all(tmp_path / "1", *models)
+    finished = _train(tmp_path / "8", 8, *models)
+    assert finished.returncode == 0, finished.stderr[-3000:]
     for model in models:
         one, eight = (_load(tmp_path / name / model) for name in ("1", "8"))
         assert one.keys() == eight.keys()
@@ -99,6 +97,6 @@ def test_one_device_and_eight_give_the_same_parameters(tmp_path, models):
 
 @pytest.mark.slow
 def test_a_batch_that_does_not_divide_is_refused(tmp_path):
-    finished = _train(tmp_path, 3)
+    finished = _train(tmp_path, 3, "vma")
     assert "episodes makes a batch of 8; it must be a multiple of the 3 devices" in finished.stderr
     assert not (tmp_path / "vma").exists()

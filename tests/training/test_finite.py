@@ -14,27 +14,29 @@ from memjax.training import build, init_state, metrics
 from tests.conftest import assert_states_equal, train
 from tests.training.test_loop import without_speed
 
-_POISONED = 1234  # the image that is NaN
-
 
 @pytest.fixture
 def bad_steps(tiny_config, monkeypatch):
-    """Makes an image NaN wherever it is asked for; the steps of training that ask for it."""
+    """Makes an image of step 3 NaN wherever it is asked for; of ten steps, those that ask for it."""
     experiment = build(tiny_config)
     state = init_state(experiment)
     gather = data.gather
-    monkeypatch.setattr(data, "gather", lambda *arguments: _poison(gather, *arguments))
-    bad = []
-    for step in range(60):
+
+    @jax.jit
+    @jax.vmap
+    def draw(step):
         episode_rng_key, _ = jax.random.split(jax.random.fold_in(state.rng_key, step))
-        if _POISONED in experiment.train.draw(episode_rng_key, experiment.train.arrays).query:
-            bad.append(step + 1)
-    return bad
+        return experiment.train.draw(episode_rng_key, experiment.train.arrays).query
+
+    queries = np.asarray(draw(np.arange(10)))
+    poisoned = queries[2, 0]
+    monkeypatch.setattr(data, "gather", lambda *arguments: _poison(poisoned, gather, *arguments))
+    return [i + 1 for i, query in enumerate(queries) if poisoned in query]
 
 
-def _poison(gather, arrays, indices, *arguments):
+def _poison(image, gather, arrays, indices, *arguments):
     episode = gather(arrays, indices, *arguments)
-    poisoned = (indices.query == _POISONED) & (len(arrays.images) > _POISONED)
+    poisoned = (indices.query == image) & (len(arrays.images) > image)
     query = jnp.where(poisoned[:, None, None, None], jnp.nan, episode.query)
     return dataclasses.replace(episode, query=query)
 
