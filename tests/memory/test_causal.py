@@ -22,6 +22,10 @@ _OPTIONS = ("inclusive", "method", "chunk_size", "num_iterations", "return_resid
 attend = jax.jit(causal.attend, static_argnames=_OPTIONS)
 
 
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def sequence(length, num_slots=6, code_size=3, *, kind="different", noise=1.0, seed=0):
     """A prior, weights, codes that they say of a drawn memory and noise, reads; all float64."""
     rng = np.random.default_rng(seed)
@@ -73,7 +77,7 @@ def assert_near(found, expected, tolerance):
 
 
 @pytest.mark.parametrize("method", _METHODS)
-@pytest.mark.parametrize("words", ["", "log_decay", "log_decay mask reset"])
+@pytest.mark.parametrize("words", ["", slow("log_decay"), "log_decay mask reset"])
 def test_definition(float64, method, words):
     arguments, options = general(45), {k: v for k, v in masks(45).items() if k in words.split()}
     for inclusive in (True, False) if words else (True,):
@@ -181,21 +185,28 @@ def _gradient(method):
     return jax.jit(jax.grad(loss, argnums=tuple(range(6))))
 
 
-@pytest.mark.parametrize("method", _METHODS)
-def test_gradients(method):
-    """In every argument, the prior too, in float64 and in float32."""
+@pytest.mark.parametrize(
+    ("method", "dtype", "tolerance"),
+    [
+        ("recurrent", np.float64, 1e-9),
+        slow("recurrent", np.float32, 2e-5),
+        slow("chunk", np.float64, 1e-9),
+        ("chunk", np.float32, 2e-5),
+    ],
+)
+def test_gradients(method, dtype, tolerance):
+    """In every argument, the prior too."""
     arguments = (*general(45), decays(45, np.random.default_rng(4)))
     with jax.enable_x64(True):
         expected = jax.tree.map(np.asarray, _gradient("plain")(*as_type(np.float64, arguments)))
-        found = jax.tree.map(np.asarray, _gradient(method)(*as_type(np.float64, arguments)))
-    narrow = _gradient(method)(*as_type(np.float32, arguments))
-    for tree, tolerance in ((found, 1e-9), (narrow, 2e-5)):
-        for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(expected), strict=True):
-            np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.max(np.abs(b)))
+    with jax.enable_x64(dtype == np.float64):
+        found = jax.tree.map(np.asarray, _gradient(method)(*as_type(dtype, arguments)))
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.max(np.abs(b)))
 
 
 @pytest.mark.parametrize("method", _METHODS)
-@pytest.mark.parametrize("transform", [jax.jit, jax.checkpoint])
+@pytest.mark.parametrize("transform", [slow(jax.jit), jax.checkpoint])
 def test_every_product_has_full_precision(method, transform):
     """A GPU or TPU would round otherwise; JAX traces the gradient after the function."""
     arguments = as_type(np.float32, (*general(5), -np.ones(5)))
@@ -251,7 +262,7 @@ def test_masked_steps_change_no_bit(decays):
     assert not np.any(means[~places]) and not np.any(variances[~places])
 
 
-@pytest.mark.parametrize("method", _METHODS)
+@pytest.mark.parametrize("method", [slow("recurrent"), "chunk"])
 def test_masked_steps_get_no_gradient(method):
     """Whatever stands there; those that are not masked give what they give alone."""
     memory, steps, padded, places = _masked(True)
@@ -279,8 +290,18 @@ def test_packed_sequences_are_separate_ones(method):
     """Each begins with what `memory` holds, where a reset stands on a masked step too."""
     memory, *steps = as_type(np.float32, general(40))
     log_decay = jnp.asarray(masks(40)["log_decay"], jnp.float32)
-    first = [x[:9] for x in steps]
-    memory = attend(memory, *first, log_decay=log_decay[:9], method=method)[2]
+
+    def attend_alone(part, mask):
+        """Steps at the beginning of 19, the others masked: compiled once for all parts."""
+        count = len(mask[part])
+        places = np.arange(19) < count
+        given = jax.tree.map(np.asarray, ([x[part] for x in steps], log_decay[part], mask[part]))
+        own, own_decay, own_mask = _padded(places, given, 0)
+        options = {"log_decay": own_decay, "mask": own_mask}
+        means, variances, after = attend(memory, *own, **options, method="recurrent")
+        return means[:count], variances[:count], after
+
+    memory = attend_alone(slice(9), np.ones(40, bool))[2]
     starts = (0, 7, 8, 21, 40)
     reset = np.isin(np.arange(40), starts)
     mask = ~np.isin(np.arange(40), (7, 30))
@@ -288,8 +309,7 @@ def test_packed_sequences_are_separate_ones(method):
     found = attend(memory, *steps, **options, reset=reset, method=method, chunk_size=16)
     for start, end in itertools.pairwise(starts):
         part = slice(start, end)
-        own = {name: value[part] for name, value in options.items()}
-        alone = attend(memory, *[x[part] for x in steps], **own, method="recurrent")
+        alone = attend_alone(part, mask)
         for a, b in zip(found[:2], alone[:2], strict=True):
             np.testing.assert_allclose(a[part], b, rtol=1e-4, atol=1e-5)
     after, own_after = (causal.posterior(state) for state in (found[2], alone[2]))

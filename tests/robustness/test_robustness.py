@@ -2,6 +2,7 @@
 
 import multiprocessing
 import random
+import shutil
 import subprocess
 import sys
 
@@ -50,18 +51,23 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path):
     assert kill.compare(whole, killed) == []
 
 
-def test_damaged_checkpoints_are_never_trained_on(tmp_path):
-    run, rng = storage.Run(tmp_path / "run"), random.Random(0)
-    for case in range(8):
-        outcome = run.damage_and_restore(tmp_path / "case", storage.DAMAGES[case % 4], rng)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return storage.Run(tmp_path_factory.mktemp("robustness") / "run")
+
+
+def test_damaged_checkpoints_are_never_trained_on(run, tmp_path):
+    rng = random.Random(0)
+    for damage in storage.DAMAGES:
+        outcome = run.damage_and_restore(tmp_path / "case", damage, rng)
         assert outcome.startswith("restored")
 
 
-def test_numbers_that_were_not_saved_are_not_restored(tmp_path, monkeypatch):
+def test_numbers_that_were_not_saved_are_not_restored(run, tmp_path, monkeypatch):
     """A flipped bit that Orbax does not see: the checksum does."""
     from memjax.training import checkpoints
 
-    run = storage.Run(tmp_path / "run")
+    workdir = shutil.copytree(run.workdir, tmp_path / "run")
     digest = checkpoints._digest
 
     def wrong_at_6(leaves):
@@ -69,8 +75,8 @@ def test_numbers_that_were_not_saved_are_not_restored(tmp_path, monkeypatch):
         return "0" if leaves[0] == 6 else digest(leaves)
 
     monkeypatch.setattr(checkpoints, "_digest", wrong_at_6)
-    assert int(run.restore(run.workdir).step) == 4
-    assert (run.workdir / "unreadable_checkpoints/6").is_dir()
+    assert int(run.restore(workdir).step) == 4
+    assert (workdir / "unreadable_checkpoints/6").is_dir()
 
 
 def test_bad_input_ends_in_one_line():

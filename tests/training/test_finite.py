@@ -17,7 +17,7 @@ from tests.training.test_loop import without_speed
 
 @pytest.fixture
 def bad_steps(tiny_config, monkeypatch):
-    """Makes an image of step 3 NaN wherever it is asked for; of ten steps, those that ask for it."""
+    """Makes an image of step 3 NaN wherever it is asked for; of ten steps, which ask for it."""
     experiment = build(tiny_config)
     state = init_state(experiment)
     gather = data.gather

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import threading
 
@@ -11,6 +12,7 @@ from memjax.errors import UserError
 from memjax.training import loop
 from memjax.training import metrics as metrics_lib
 from tests.conftest import assert_states_equal, make_vma_config, train
+from tests.robustness import config as smallest
 
 
 def lines(workdir):
@@ -35,13 +37,25 @@ def test_a_run_leaves_what_the_contract_says(tmp_path):
     assert list((tmp_path / "run").glob("events.out.tfevents*"))
 
 
-def test_running_again_does_nothing_and_more_steps_go_on(tiny_config, tmp_path):
-    first = train(tiny_config, tmp_path)
-    again = train(tiny_config, tmp_path)
-    assert_states_equal(first, again)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The state and the workdir of a run of `tiny_config` that nothing stopped."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    return train(smallest.get_config(), workdir), workdir
+
+
+@pytest.fixture
+def workdir(whole, tmp_path):
+    """A copy of the whole run's."""
+    return shutil.copytree(whole[1], tmp_path / "run")
+
+
+def test_running_again_does_nothing_and_more_steps_go_on(tiny_config, whole, workdir):
+    again = train(tiny_config, workdir)
+    assert_states_equal(whole[0], again)
     tiny_config.training.num_steps = 12
-    assert int(train(tiny_config, tmp_path).step) == 12
-    assert [entry["step"] for entry in lines(tmp_path)] == [2, 4, 6, 8, 10, 12]
+    assert int(train(tiny_config, workdir).step) == 12
+    assert [entry["step"] for entry in lines(workdir)] == [2, 4, 6, 8, 10, 12]
 
 
 def test_metrics_are_means_though_a_run_ended_between_two_lines(tiny_config, tmp_path):
@@ -62,9 +76,8 @@ class Interrupted(Exception):
 
 @pytest.mark.parametrize("crash_after", [pytest.param(2, marks=pytest.mark.slow), 6])
 def test_resuming_after_a_crash_equals_never_stopping(
-    tiny_config, tmp_path, monkeypatch, crash_after
+    tiny_config, tmp_path, monkeypatch, whole, crash_after
 ):
-    expected = train(tiny_config, tmp_path / "whole")
     write = metrics_lib.MetricWriter.write
 
     def crash(self, step, metrics):
@@ -77,20 +90,18 @@ def test_resuming_after_a_crash_equals_never_stopping(
         with pytest.raises(Interrupted):
             train(tiny_config, tmp_path / "cut")
     resumed = train(tiny_config, tmp_path / "cut")
-    assert_states_equal(expected, resumed)
-    whole, cut = lines(tmp_path / "whole"), lines(tmp_path / "cut")
-    assert without_speed(whole) == without_speed(cut)
+    assert_states_equal(whole[0], resumed)
+    assert without_speed(lines(whole[1])) == without_speed(lines(tmp_path / "cut"))
 
 
 @pytest.mark.parametrize(
     "signal_number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
 def test_a_signal_saves_and_the_same_command_resumes(
-    tiny_config, tmp_path, monkeypatch, signal_number
+    tiny_config, tmp_path, monkeypatch, whole, signal_number
 ):
     monkeypatch.setattr(loop, "_BLOCK_SECONDS", 0.0)  # a look after each step
     before = signal.getsignal(signal_number)
-    expected = train(tiny_config, tmp_path / "whole")
     make_advance = loop.make_advance
 
     def make_signalling_advance(*arguments):
@@ -109,8 +120,8 @@ def test_a_signal_saves_and_the_same_command_resumes(
     assert int(stopped.step) == 3
     assert signal.getsignal(signal_number) == before
     resumed = train(tiny_config, tmp_path / "cut")
-    assert_states_equal(expected, resumed)
-    assert without_speed(lines(tmp_path / "whole")) == without_speed(lines(tmp_path / "cut"))
+    assert_states_equal(whole[0], resumed)
+    assert without_speed(lines(whole[1])) == without_speed(lines(tmp_path / "cut"))
 
 
 def test_it_runs_outside_the_main_thread(tiny_config, tmp_path):
@@ -223,13 +234,12 @@ def test_a_model_that_needs_a_memory_without_one(tmp_path):
         train(config, tmp_path)
 
 
-def test_another_configs_workdir_is_left_alone(tiny_config, tmp_path):
-    train(tiny_config, tmp_path)
-    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+def test_another_configs_workdir_is_left_alone(tiny_config, workdir):
+    before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
     tiny_config.seed = 1
     with pytest.raises(UserError, match=r"holds another config's run: its seed is 0, this .* is 1"):
-        train(tiny_config, tmp_path)
-    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+        train(tiny_config, workdir)
+    assert {p: p.stat().st_mtime_ns for p in workdir.rglob("*")} == before
 
 
 def test_a_workdir_that_cannot_be_written(tiny_config, tmp_path):
@@ -249,45 +259,42 @@ def test_an_unreadable_config_file(tiny_config, tmp_path):
     assert (tmp_path / "config.json").read_text() == "{"
 
 
-def newest_files(tmp_path, step):
-    files = [p for p in (tmp_path / "checkpoints" / str(step)).rglob("*") if p.is_file()]
+def newest_files(workdir, step):
+    files = [p for p in (workdir / "checkpoints" / str(step)).rglob("*") if p.is_file()]
     return sorted(files, key=lambda p: p.stat().st_size)
 
 
-def test_a_corrupt_checkpoint_falls_back_to_the_one_before(tiny_config, tmp_path, caplog):
-    expected = train(tiny_config, tmp_path)
-    for path in newest_files(tmp_path, 8):
+def test_a_corrupt_checkpoint_falls_back_to_the_one_before(tiny_config, whole, workdir, caplog):
+    for path in newest_files(workdir, 8):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with caplog.at_level("WARNING", logger="memjax"):
-        resumed = train(tiny_config, tmp_path)
+        resumed = train(tiny_config, workdir)
     assert "checkpoint 8 is unreadable" in caplog.text
     assert "falling back to the checkpoint of step 4" in caplog.text
-    assert_states_equal(expected, resumed)
-    assert [entry["step"] for entry in lines(tmp_path)] == [2, 4, 6, 8]
-    assert (tmp_path / "unreadable_checkpoints/8").is_dir()
-    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["4", "8"]
+    assert_states_equal(whole[0], resumed)
+    assert [entry["step"] for entry in lines(workdir)] == [2, 4, 6, 8]
+    assert (workdir / "unreadable_checkpoints/8").is_dir()
+    assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["4", "8"]
 
 
-def test_no_readable_checkpoint_is_an_error_and_nothing_is_lost(tiny_config, tmp_path):
-    train(tiny_config, tmp_path)
-    metrics = (tmp_path / "metrics.jsonl").read_bytes()
+def test_no_readable_checkpoint_is_an_error_and_nothing_is_lost(tiny_config, workdir):
+    metrics = (workdir / "metrics.jsonl").read_bytes()
     for step in (4, 8):
-        for path in newest_files(tmp_path, step):
+        for path in newest_files(workdir, step):
             path.write_bytes(b"")
     with pytest.raises(UserError, match=r"none of the checkpoints \[8, 4\] in .* can be read"):
-        train(tiny_config, tmp_path)
-    assert (tmp_path / "metrics.jsonl").read_bytes() == metrics
-    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["4", "8"]
+        train(tiny_config, workdir)
+    assert (workdir / "metrics.jsonl").read_bytes() == metrics
+    assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["4", "8"]
 
 
-def test_a_metrics_line_cut_short_is_dropped(tiny_config, tmp_path):
-    train(tiny_config, tmp_path)
-    path = tmp_path / "metrics.jsonl"
+def test_a_metrics_line_cut_short_is_dropped(tiny_config, workdir):
+    path = workdir / "metrics.jsonl"
     path.write_text(path.read_text() + '{"step": 10, "nl')
-    assert [entry["step"] for entry in metrics_lib.read(tmp_path)] == [2, 4, 6, 8]
-    tiny_config.training.num_steps = 12
-    train(tiny_config, tmp_path)
-    assert [entry["step"] for entry in lines(tmp_path)] == [2, 4, 6, 8, 10, 12]
+    assert [entry["step"] for entry in metrics_lib.read(workdir)] == [2, 4, 6, 8]
+    tiny_config.training.num_steps = 10
+    train(tiny_config, workdir)
+    assert [entry["step"] for entry in lines(workdir)] == [2, 4, 6, 8, 10]
 
 
 def test_a_log_tells_what_is_trained_and_how_long_it_takes(
