@@ -31,8 +31,10 @@ def test_recall_asks_for_what_the_memory_holds(arrays):
 def test_few_shot_queries_and_support_are_disjoint(arrays):
     labels = np.repeat([0, 1, 2, 3], [10, 20, 12, 18])
     seen = np.zeros(60)
+    options = {"num_classes": 3, "num_support": 4, "num_queries": 6}
+    draw = jax.jit(lambda key: data.few_shot(key, arrays, **options))
     for key in keys(50):
-        indices = data.few_shot(key, arrays, num_classes=3, num_support=4, num_queries=6)
+        indices = draw(key)
         chex.assert_shape(indices.query, (18,))
         chex.assert_shape(indices.support, (12,))
         drawn = np.concatenate([indices.query, indices.support])

@@ -266,6 +266,7 @@ def test_values_and_gradients_are_within_one_rounding(name, dtype):
     narrow.assert_right(CASES[name], dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_numpy_and_lists_are_taken_and_what_is_no_array_of_reals_is_refused(name):
     narrow.assert_taken_from_numpy(CASES[name])

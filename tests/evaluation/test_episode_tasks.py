@@ -18,6 +18,7 @@ from memjax.evaluation.tasks import (
 from memjax.models import denoising
 
 
+@pytest.mark.slow
 def test_denoise_measures_each_reading(kanerva_run):
     report = denoise.evaluate(kanerva_run, num_images=7, num_iterations=2, episode_length=4)
     assert [row["iteration"] for row in report.table] == [0, 1, 2] * 2

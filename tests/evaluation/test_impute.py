@@ -33,10 +33,15 @@ def test_a_round_replaces_hidden_pixels_by_a_reconstruction(mem_vae_run):
     noise = jax.random.uniform(start, images.shape)
     np.testing.assert_array_equal(started[hidden], noise[hidden])
     rng_keys = jax.random.split(jax.random.split(first_round, 1)[0], len(images))
-    for i, image in enumerate(started):
-        pictures = mem_vae_run.model.apply(
-            mem_vae_run.variables, rng_keys[i], image, None, method="explain"
+
+    @jax.jit
+    def explain(rng_key, image):
+        return mem_vae_run.model.apply(
+            mem_vae_run.variables, rng_key, image, None, method="explain"
         )
+
+    for i, image in enumerate(started):
+        pictures = explain(rng_keys[i], image)
         expected = np.asarray(pictures["reconstruction"])[hidden[i]]
         np.testing.assert_allclose(imputed[i][hidden[i]], expected, rtol=1e-4, atol=1e-5)
     squares = (imputed - images)[hidden] ** 2

@@ -33,6 +33,7 @@ def test_nll_of_a_vae_is_exact_with_many_samples(vae_run):
     assert row["standard_error"] == pytest.approx(exact.std() / np.sqrt(40), rel=0.05)
 
 
+@pytest.mark.slow
 def test_every_image_is_scored_once_unless_told_otherwise(vae_run):
     row = likelihood.evaluate(vae_run, num_samples=1).table[0]
     assert row["queries"] == 297

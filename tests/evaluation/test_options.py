@@ -55,7 +55,10 @@ def with_images(run, labels):
             marks=pytest.mark.slow,
         ),
         ("recall", {"num_memories": 1}, "num_slots", [7]),
-        ("table1", {"num_queries": 1, "num_samples": 1}, "classes", [1, 2, 3]),
+        pytest.param(
+            *("table1", {"num_queries": 1, "num_samples": 1}, "classes", [1, 2, 3]),
+            marks=pytest.mark.slow,
+        ),
         ("fewshot_samples", {"num_columns": 1}, "slots", [3]),
     ],
 )

@@ -73,8 +73,10 @@ def test_disabling_memories_changes_the_same_images(mem_vae_run):
     grid = report.grids["disable_memory"]
     names = ["whole", "without layer 1", "without layers 1 to 2"]
     assert list(grid) == [row["memories"] for row in report.table] == names
-    generate = jax.vmap(
-        lambda k: mem_vae_run.model.apply(mem_vae_run.variables, k, None, method="generate")
+    generate = jax.jit(
+        jax.vmap(
+            lambda k: mem_vae_run.model.apply(mem_vae_run.variables, k, None, method="generate")
+        )
     )
     expected = generate(jax.random.split(jax.random.key(0), 10))
     np.testing.assert_allclose(grid["whole"], expected, rtol=1e-5)

@@ -53,6 +53,7 @@ def test_a_trained_model_recalls_and_no_better_than_a_lookup_table(tmp_path):
     assert table[0]["nll"] < 5  # far below the 26 nats of a VAE: it does recall
 
 
+@pytest.mark.slow
 def test_accuracy_is_that_of_the_most_probable_address(vma_run):
     one, many = vma_run.task("recall", num_slots=(1, 64), num_memories=2).table
     assert one["accuracy"] == 1.0

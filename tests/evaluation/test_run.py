@@ -112,10 +112,15 @@ def test_map_is_the_model_applied_to_each_query(vma_run):
     episode = vma_run.eval_episode(rng_key)
     memory = vma_run.write(rng_key, episode.support)
     logits = vma_run.map("address_logits", rng_key, episode.query, memory)
-    for query, found in zip(episode.query, logits, strict=True):
-        expected = vma_run.model.apply(
+
+    @jax.jit
+    def one(query):
+        return vma_run.model.apply(
             vma_run.variables, rng_key, query, memory, method="address_logits"
         )
+
+    for query, found in zip(episode.query, logits, strict=True):
+        expected = one(query)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 

@@ -217,6 +217,7 @@ def test_a_plain_form_is_right_up_to_its_bound(monkeypatch):
             assert bool(found) == (excess > 1.0), form
 
 
+@pytest.mark.slow
 def test_an_eager_call_compiles_nothing_that_an_earlier_one_compiled(caplog):
     arguments = episode("distinct", 3, 4, 2, 0.1)
     calls = [partial(kanerva.write, *arguments, method=method) for method in _METHODS]

@@ -55,7 +55,7 @@ def means(name, latent_gradient, num_samples=3, method=None, **fields):
     [
         ("VAE", "dreg", 3),
         ("VAE", "stl", 1),
-        ("MemVAE", "dreg", 3),
+        pytest.param("MemVAE", "dreg", 3, marks=pytest.mark.slow),
         ("VMA", "gdreg", 3),
         pytest.param("VMA", "dreg", 3, marks=pytest.mark.slow),
         pytest.param("MemVAE", "stl", 1, marks=pytest.mark.slow),

@@ -373,6 +373,7 @@ def test_warm_up_scales_the_objective_and_not_the_metrics():
         variables = variables | schedule
 
 
+@pytest.mark.slow
 def test_what_is_written_is_read_and_pictured():
     model = tiny()
     variables, (query, support) = initialize(model), inputs(model)

@@ -133,7 +133,7 @@ def test_the_bound_and_its_metrics(num_slots):
     assert metrics["kl_latent"] >= 0
 
 
-@pytest.mark.parametrize("fields", [{}, {"num_filters": 3}, {"embedding": Encoder()}], ids=str)
+@pytest.mark.parametrize("fields", [{}, slow(num_filters=3), {"embedding": Encoder()}], ids=str)
 def test_tied_embeddings_are_one_net_and_untied_ones_two(fields):
     tied, untied = (tiny(tied_embeddings=tied, **fields) for tied in (True, False))
     (one, other), (_, support) = (shapes(m)["params"] for m in (tied, untied)), inputs(tied)
@@ -168,7 +168,7 @@ def test_first_values():
         np.testing.assert_allclose(np.std(params["memory"]), scale, rtol=0.3)
 
 
-@pytest.mark.parametrize("fields", [{}, {"num_filters": 3}], ids=str)
+@pytest.mark.parametrize("fields", [{}, slow(num_filters=3)], ids=str)
 def test_with_a_zero_output_every_slot_gives_the_same_image_at_first(fields):
     model = tiny(num_slots=4, zero_output=True, **fields)
     assert {tiny(**fields).zero_output, tiny(num_slots=4).zero_output} == {False}

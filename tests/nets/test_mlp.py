@@ -22,7 +22,7 @@ def test_against_numpy_on_the_concatenation(hidden_sizes):
     rng = np.random.default_rng(0)
     one, other = rng.normal(size=(4, 3)), rng.normal(size=(4, 2))
     net = MLP(hidden_sizes, 3)
-    params = net.init(jax.random.key(0), one, other)
+    params = jax.jit(net.init)(jax.random.key(0), one, other)
     params = jax.tree.map(lambda leaf: leaf + 0.1, params)  # biases begin at zero
     np.testing.assert_allclose(
         jax.jit(net.apply)(params, one, other), forward(params, [one, other]), rtol=1e-4, atol=1e-5
@@ -42,11 +42,16 @@ def test_a_zero_output_begins_at_zero_and_learns():
     """The hidden layers begin as they do without it."""
     inputs = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     net, rng_key = MLP((7, 5), 3, zero_output=True), jax.random.key(0)
-    params = net.init(rng_key, inputs)["params"]
-    assert not net.apply({"params": params}, inputs).any()
-    usual = MLP((7, 5), 3).init(rng_key, inputs)["params"]
+
+    @jax.jit
+    def begin():
+        outputs, variables = net.init_with_output(rng_key, inputs)
+        return outputs, variables["params"], MLP((7, 5), 3).init(rng_key, inputs)["params"]
+
+    outputs, params, usual = begin()
+    assert not outputs.any()
     chex.assert_trees_all_equal(params | {"output": usual["output"]}, usual)
-    gradient = jax.grad(lambda p: net.apply({"params": p}, inputs).sum())(params)
+    gradient = jax.jit(jax.grad(lambda p: net.apply({"params": p}, inputs).sum()))(params)
     assert jnp.all(gradient["output"]["kernel"].any(axis=1) == (hidden_of(params, inputs) > 0))
 
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -19,9 +21,18 @@ def layer(request):
     return request.param(7, **_FIELDS)
 
 
+def drawn(layer):
+    """Variables of the sizes that a layer begins with, by NumPy: nothing to compile."""
+    rng = np.random.default_rng(1)
+    shapes = jax.eval_shape(layer.init, jax.random.key(0), _INPUTS)
+    return jax.tree.map(
+        lambda x: (rng.normal(size=x.shape) / max(x.shape[0], 4) ** 0.5).astype(x.dtype), shapes
+    )
+
+
 @pytest.fixture(scope="module")
 def variables(layer):
-    return jax.jit(layer.init)(jax.random.key(1), _INPUTS)
+    return drawn(layer)
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +44,11 @@ def apply(layer):
 @pytest.fixture(scope="module")
 def whole(apply, variables):
     return apply(variables, _INPUTS)
+
+
+@pytest.fixture(scope="module")
+def short(apply, variables):
+    return apply(variables, _INPUTS[:, :4])
 
 
 def assert_same(found, wanted, atol):
@@ -64,35 +80,38 @@ def test_token_by_token_is_the_whole(layer, apply, variables, whole):
     assert_same(memory, whole[1], 2e-5)
 
 
-def test_padding_changes_nothing_whatever_stands_in_it(layer, apply, variables):
+def test_padding_changes_nothing_whatever_stands_in_it(layer, variables, short):
     mask = np.arange(_LENGTH) < 4
     padded = np.where(mask[:, None], _INPUTS, np.nan)
     masks = np.broadcast_to(mask, padded.shape[:2])
-    outputs, memory = apply(variables, padded, mask=masks)
-    alone, memory_alone = apply(variables, np.where(mask[:, None], _INPUTS, 0.0), mask=masks)
+
+    @jax.jit
+    @partial(jax.grad, argnums=(0, 1), has_aux=True)
+    def derive(variables, inputs):
+        outputs, memory = layer.apply(variables, inputs, mask=masks)
+        return jnp.sum(jnp.sin(outputs)), (outputs, memory)
+
+    (gradients, in_inputs), (outputs, memory) = derive(variables, padded)
+    _, (alone, memory_alone) = derive(variables, np.where(mask[:, None], _INPUTS, 0.0))
     np.testing.assert_array_equal(outputs, alone)
     assert not outputs[:, 4:].any()
-    short, memory_short = apply(variables, _INPUTS[:, :4])
-    np.testing.assert_allclose(outputs[:, :4], short, atol=1e-6)
+    outputs_short, memory_short = short
+    np.testing.assert_allclose(outputs[:, :4], outputs_short, atol=1e-6)
     for one, other in zip(jax.tree.leaves(memory), jax.tree.leaves(memory_alone), strict=True):
         np.testing.assert_array_equal(one, other)
     assert_same(memory, memory_short, 1e-6)
-
-    def loss(variables, inputs):
-        return jnp.sum(jnp.sin(layer.apply(variables, inputs, mask=masks)[0]))
-
-    gradients, in_inputs = jax.jit(jax.grad(loss, (0, 1)))(variables, padded)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradients))
     assert not in_inputs[:, 4:].any() and np.abs(in_inputs[:, :4]).min(axis=(0, 2)).min() > 0
 
 
-def test_packed_sequences_are_separate_ones(apply, variables):
-    ids = np.broadcast_to([0, 0, 3, 3, 3, 5], (2, _LENGTH))
+def test_packed_sequences_are_separate_ones(layer, apply, variables, short):
+    ids = np.broadcast_to([0, 0, 0, 0, 3, 5], (2, _LENGTH))
     packed, memory = apply(variables, _INPUTS, segment_ids=ids)
-    first, _ = apply(variables, _INPUTS[:, :2])
-    last, memory_last = apply(variables, _INPUTS[:, 5:])
-    np.testing.assert_allclose(packed[:, :2], first, atol=1e-6)
-    np.testing.assert_allclose(packed[:, 5:], last, atol=1e-6)
+    np.testing.assert_allclose(packed[:, :4], short[0], atol=1e-6)
+    for t in (4, 5):
+        start = layer.initial_memory((2,))
+        last, memory_last = apply(variables, _INPUTS[:, t : t + 1], start)
+        np.testing.assert_allclose(packed[:, t : t + 1], last, atol=1e-6)
     assert_same(memory, memory_last, 1e-6)
 
 
@@ -113,21 +132,26 @@ def steps_of_a_head(params):
 def test_memories_follow_their_rules(kind):
     """One head's memory after the last step, in NumPy."""
     layer = kind(7, **_FIELDS)
-    variables = jax.jit(layer.init)(jax.random.key(1), _INPUTS)
+    variables = drawn(layer)
     _, memory = jax.jit(layer.apply)(variables, _INPUTS)
     held, precision = np.zeros((4, 3)), np.eye(4)
     for key, code, gate, decay in steps_of_a_head(variables["params"]):
         if kind is nets.KanervaLayer:  # ridge regression, by its normal equations
-            information = decay * (precision @ held) + np.outer(key, code) * gate / 0.1
-            precision = (
-                np.eye(4) + decay * (precision - np.eye(4)) + np.outer(key, key) * gate / 0.1
-            )
+            gate = gate / np.exp(variables["params"]["log_noise_var"][1])
+            information = decay * (precision @ held) + np.outer(key, code) * gate
+            precision = np.eye(4) + decay * (precision - np.eye(4)) + np.outer(key, key) * gate
             held = np.linalg.solve(precision, information)
             continue
         held = decay * held
         held += gate * np.outer(key, code - key @ held if kind is nets.DeltaLayer else code)
     found = memory.mean if kind is nets.KanervaLayer else memory
     np.testing.assert_allclose(found[0, 1], held, atol=1e-5)
+
+
+def test_the_noise_begins_at_a_tenth():
+    layer = nets.KanervaLayer(7, **_FIELDS)
+    begin = jax.jit(lambda rng_key: layer.init(rng_key, _INPUTS)["params"]["log_noise_var"])
+    np.testing.assert_allclose(begin(jax.random.key(0)), np.log(0.1), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
