@@ -27,13 +27,13 @@ from tests.function_cases import (
 from tests.function_examples import EXAMPLES
 
 
-def each(names):
-    """Of several examples of a function, all but the first are slow."""
+def each(names, slow=()):
+    """Of several examples of a function, all but the first are slow; so are those of `slow`."""
     params, seen = [], set()
     for name in names:
-        again = name.split()[0] in seen
+        is_slow = name.split()[0] in seen or name.split(".")[0] in slow
         seen.add(name.split()[0])
-        params.append(pytest.param(name, marks=[pytest.mark.slow] * again))
+        params.append(pytest.param(name, marks=[pytest.mark.slow] * is_slow))
     return pytest.mark.parametrize("name", params)
 
 
@@ -192,7 +192,7 @@ def test_derivatives_agree(name):
         assert_close(second, jax.tree.map(lambda leaf: leaf / (2.0 * step), rise), 1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in DIFFERENTIABLE if EXAMPLES[name].edges])
+@each([name for name in DIFFERENTIABLE if EXAMPLES[name].edges])
 def test_gradients_are_finite_at_the_edges(name):
     of = case(name)
     edges = [of.arguments(**changes) for changes in of.example.edges]
@@ -200,7 +200,7 @@ def test_gradients_are_finite_at_the_edges(name):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((along, back)))
 
 
-@with_arguments
+@each(WITH_ARGUMENTS, slow=["estimators"])  # `test_narrow_types` has them beside oracles
 def test_low_precision_is_rounded_once(name):
     of = case(name)
     values, gradient = of.low(of.arguments(jnp.bfloat16))
@@ -270,7 +270,7 @@ def test_integers_are_refused_or_right(name):
         assert_close(found, of(of.arguments() | {argument: real}), 1e-6)
 
 
-@pytest.mark.parametrize("name", RANDOM)
+@each(RANDOM)
 def test_keys_of_every_kind(name):
     of = case(name)
     kinds = (jax.random.key, jax.random.PRNGKey)

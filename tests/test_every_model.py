@@ -69,7 +69,7 @@ def types(tree):
     return jax.tree.map(lambda leaf: leaf.dtype, tree)
 
 
-@pytest.mark.parametrize("name", marked(SLOW))
+@pytest.mark.parametrize("name", marked([*SLOW, *(n for n in NAMES if "otherwise" in n)]))
 def test_every_method_under_all_switches_at_once(name):
     """Strict ranks, old-style keys of four numbers, x64; results stay float32 whatever comes in."""
     model = MODELS[name]

@@ -73,6 +73,7 @@ def test_binarization_follows_from_epoch_and_index_alone():
 def test_dynamic_binarization_is_the_same_for_a_query_and_its_slot():
     arrays = data.ImageArrays.create(np.full((40, 4, 4, 1), 100, np.uint8), np.zeros(40, np.int32))
     indices = data.recall(jax.random.key(0), arrays, num_slots=10, batch_size=6)
-    episode = data.gather(arrays, indices, jax.random.key(1), epoch=2)
+    gather = jax.jit(lambda rng_key: data.gather(arrays, indices, rng_key, epoch=2))
+    episode = gather(jax.random.key(1))
     np.testing.assert_array_equal(episode.query, episode.support[indices.query_addresses])
     assert len(np.unique(np.asarray(episode.support).reshape(10, -1), axis=0)) > 1

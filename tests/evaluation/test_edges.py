@@ -1,25 +1,33 @@
 """What a task just allows, and how much of it there then is, of models made up here."""
 
+from functools import partial
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from memjax import data
 from memjax.errors import UserError
 from memjax.evaluation.tasks import fewshot_samples, preference, probe, samples, slots
 from tests.evaluation.fakes import CLASSES, class_of, make_run
 
 
-def test_samples_are_as_many_as_rows_and_columns():
+@pytest.mark.parametrize(
+    "sampler", [None, partial(data.unstructured, num_episodes=2, episode_length=5)]
+)
+def test_samples_are_as_many_as_rows_and_columns(sampler):
+    """And reconstructions are of single images, or of an episode's."""
     run = make_run(
+        sampler,
         generate=lambda rng_key, memory: jnp.ones((4, 7, 2)),
         explain=lambda rng_key, query, memory: {"query": query},
     )
     report = samples.evaluate(run, num_rows=2, num_columns=3)
     assert report.table == [{"step": 3, "images": 6}]
     assert [row.shape for row in report.grids["samples"].values()] == [(3, 4, 7, 2)] * 2
-    np.testing.assert_array_equal(
-        report.grids["reconstructions"]["query"], run.fetched[0].query[:3]
-    )
+    queries = run.fetched[0].query
+    queries = queries if sampler is None else queries[0]
+    np.testing.assert_array_equal(report.grids["reconstructions"]["query"], queries[:3])
 
 
 def learned_slots(num_slots):

@@ -49,10 +49,8 @@ def test_more_images_than_there_are_and_whole_episodes(vae_run, kanerva_run):
 
 
 def test_one_sample_is_the_elbo_and_more_are_tighter(vae_run):
-    nll = [
-        likelihood.evaluate(vae_run, num_samples=n, seed=1).table[0]["nll"] for n in (1, 10, 100)
-    ]
-    assert nll[0] > nll[1] > nll[2]
+    nll = [likelihood.evaluate(vae_run, num_samples=n, seed=1).table[0]["nll"] for n in (1, 100)]
+    assert nll[0] > nll[1]
 
 
 def test_more_samples_compile_nothing(vae_run):
@@ -110,6 +108,7 @@ def test_an_episodes_likelihood_is_the_mean_over_its_images(kanerva_run):
     np.testing.assert_allclose(found, -log_likelihood.mean(axis=1), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_pictures_of_an_episode_are_its_images(kanerva_run):
     grids = samples.evaluate(kanerva_run, num_rows=1, num_columns=3).grids
     assert grids["reconstructions"]["query"].shape == (3, 8, 8, 1)

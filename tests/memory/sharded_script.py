@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from memjax.memory import addressing, kanerva
+from tests.memory import causal_sharded_script
 
 SPLIT, SAME = PartitionSpec("devices"), PartitionSpec()
 MESH = Mesh(np.array(jax.devices()), ("devices",))
@@ -137,10 +138,13 @@ def compare_writes():
 
 
 if __name__ == "__main__":
-    pairs = {"read": compare_reads(), "learn": compare_learning(), "write": compare_writes()}
+    path, *names = sys.argv[1:]
+    compare = {"read": compare_reads, "learn": compare_learning, "write": compare_writes}
+    every_word = ["log_decay", "mask", "reset"]
+    compare["attend"] = partial(causal_sharded_script.compare, "chunk", every_word)
     arrays = {"refused": refuse_divided()}
-    for name, pair in pairs.items():
-        for side, tree in zip(("one", "many"), pair, strict=True):
+    for name in names:
+        for side, tree in zip(("one", "many"), compare[name](), strict=True):
             leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
             arrays |= {f"{name}/{side}{jax.tree_util.keystr(k)}": v for k, v in leaves}
-    np.savez(sys.argv[1], **arrays)
+    np.savez(path, **arrays)

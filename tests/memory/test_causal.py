@@ -188,7 +188,7 @@ def _gradient(method):
 @pytest.mark.parametrize(
     ("method", "dtype", "tolerance"),
     [
-        ("recurrent", np.float64, 1e-9),
+        slow("recurrent", np.float64, 1e-9),
         slow("recurrent", np.float32, 2e-5),
         slow("chunk", np.float64, 1e-9),
         ("chunk", np.float32, 2e-5),

@@ -6,15 +6,9 @@ import pytest
 from tests.conftest import saved_on_devices
 
 
-@pytest.mark.parametrize(
-    ("method", "words"),
-    [
-        ("chunk", ["log_decay", "mask", "reset"]),
-        pytest.param("chunk", [], marks=pytest.mark.slow),
-        pytest.param("recurrent", ["log_decay", "mask", "reset"], marks=pytest.mark.slow),
-        pytest.param("recurrent", [], marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow  # `test_sharded` has one of them
+@pytest.mark.parametrize("method", ["chunk", "recurrent"])
+@pytest.mark.parametrize("words", [[], ["log_decay", "mask", "reset"]])
 def test_four_devices_give_what_one_gives(method, words, tmp_path):
     """Reads, the memory that all get, the residual, and gradients."""
     path = tmp_path / "results.npz"

@@ -130,7 +130,14 @@ def _derivatives(function, modes, *arguments):
     ]
 
 
-@pytest.mark.parametrize("method", [*_METHODS, "batch carefully", "information carefully"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        *_METHODS,
+        "batch carefully",
+        pytest.param("information carefully", marks=pytest.mark.slow),
+    ],
+)
 def test_gradients_are_those_of_the_plain_formula(x64, method, monkeypatch):
     """In both modes, and twice; of the careful form, as if the noise were small, too."""
     method, *carefully = method.split()

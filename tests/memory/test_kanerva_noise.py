@@ -299,7 +299,8 @@ def test_prefixes(noise):
         np.testing.assert_allclose(found.row_cov[t], row_cov, atol=2e-5)
 
 
-@pytest.mark.parametrize("noise", [pytest.param(0.3, marks=pytest.mark.slow), 1e-3])
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", [0.3, 1e-3])
 def test_derivatives_of_prefixes(float64, noise):
     memory, weights, codes, noises = episode("distinct", 4, 3, 2, noise)
     arguments = [

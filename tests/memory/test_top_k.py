@@ -18,10 +18,20 @@ def normal(seed, *shape):
     return jax.random.normal(jax.random.key(seed), shape)
 
 
-@pytest.mark.parametrize("kind", addressing.KINDS)
-@pytest.mark.parametrize(("k", "chunk_size"), [(1, 7), (5, 4), (50, 100), (50, 7)])
-def test_the_best_of_all(kind, k, chunk_size):
+def of_kinds(*values, one):
+    """Each kind with `one` of the values; the others with "inner", and slow with other kinds."""
+    for kind in addressing.KINDS:
+        for value in values:
+            is_slow = kind != "inner" and value != one
+            yield pytest.param(kind, value, marks=[pytest.mark.slow] * is_slow)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"), [*of_kinds((1, 7), (5, 4), (50, 100), (50, 7), one=(5, 4))]
+)
+def test_the_best_of_all(kind, sizes):
     """Chunks that do not divide, fewer slots in a chunk than are wanted, all slots wanted."""
+    k, chunk_size = sizes
     queries, slots = normal(0, 3, 4), normal(1, 50, 4)
     found = addressing.top_k(queries, slots, k, kind=kind, chunk_size=chunk_size)
     logits = oracles.similarity(queries, slots, kind)
@@ -115,8 +125,7 @@ def test_the_gradient_of_the_best_is_that_of_their_logits():
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", addressing.KINDS)
-@pytest.mark.parametrize("k", [1, 4, 15])
+@pytest.mark.parametrize(("kind", "k"), [*of_kinds(1, 4, 15, one=4)])
 def test_product_keys_are_a_table_of_joined_keys(kind, k):
     query, first, second = normal(0, 2, 5), normal(1, 3, 2), normal(2, 5, 3)
     logits = (

@@ -231,6 +231,7 @@ def test_a_donated_memory_leaves_the_parameters():
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(variables))
 
 
+@pytest.mark.slow
 def test_the_bound_is_the_sum_of_its_parts_and_below_the_likelihood():
     model = tiny()
     variables, (query, support) = initialize(model), inputs(model)

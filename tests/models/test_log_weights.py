@@ -126,7 +126,11 @@ def added_up(query, priors, posteriors, pixels):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in every.SLOW)) for n in every.NAMES]
+    "name",
+    [
+        pytest.param(n, marks=[pytest.mark.slow] * (n in (*every.SLOW, "KanervaMachine otherwise")))
+        for n in every.NAMES
+    ],
 )
 def test_log_weights_are_the_sum_of_their_terms(name):
     """And the metrics of as many samples are means over them."""

@@ -76,7 +76,7 @@ def exact_log_joint(model, variables, query, support):
     [
         {"likelihood": "gaussian"},
         {"num_slots": 4},
-        {"num_filters": 3, "hidden_sizes": (4,)},
+        slow(num_filters=3, hidden_sizes=(4,)),
         slow(),
         slow(**_NETS),
         slow(similarity="cosine", address_prior="flat"),

@@ -35,7 +35,7 @@ def decoded(function, codes):
 @pytest.mark.parametrize("output_size", [0, 5])
 def test_leading_axes_come_back(output_size):
     net = ImageFeatures(Encoder(), output_size)
-    found, variables = net.init_with_output(jax.random.key(0), _IMAGES)
+    found, variables = jax.jit(net.init_with_output)(jax.random.key(0), _IMAGES)
     assert found.shape == (2, 4, output_size or 3)
     np.testing.assert_allclose(net.apply(variables, _IMAGES[1, 2]), found[1, 2], rtol=1e-5)
     assert ("Dense_0" in variables["params"]) == bool(output_size)
@@ -46,7 +46,7 @@ def test_leading_axes_come_back(output_size):
             return ImageOutputs(Decoder(_SHAPE), _SHAPE)(codes)
 
     codes = np.random.default_rng(1).random((2, 4, 7)).astype(np.float32)
-    found, variables = Model().init_with_output(jax.random.key(0), codes)
+    found, variables = jax.jit(Model().init_with_output)(jax.random.key(0), codes)
     assert found.shape == (2, 4, *_SHAPE)
     np.testing.assert_allclose(Model().apply(variables, codes[1, 2]), found[1, 2], rtol=1e-5)
 

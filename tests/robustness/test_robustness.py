@@ -86,6 +86,7 @@ def test_bad_input_ends_in_one_line():
     assert finished.returncode == 0, finished.stdout + finished.stderr
 
 
+@pytest.mark.slow
 def test_online_writes_stay_symmetric_and_positive():
     found = numerics.measure(False, 2_000)
     assert found["asymmetry"].max() == 0 and found["least pivot"].min() > 0
