@@ -21,6 +21,8 @@ def get_config() -> ConfigDict:
     config.model.num_slots = (20,)
     config.model.local_reconstruction = 0.0
     config.model.likelihood = "gaussian"
+    # Rare outliers among the first batches would keep Adam's steps small for thousands of steps.
+    config.optimizer.clip_norm = 5.0
     config.optimizer.anneal_factor = 1.0
     config.optimizer.anneal_start = 0
     config.training.num_steps = 18_600

@@ -4,6 +4,7 @@ Source: appendix D of Wu et al., The Kanerva Machine, 2018 (KM below).
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import chex
@@ -18,6 +19,18 @@ from memjax.models.episodic import EpisodicVAE
 from memjax.nets import MLP, distributions
 
 _LRUA_STRENGTH = 10.0  # where it begins
+# Where the interfaces begin, before their nonlinearities: each image goes to a slot of its own, is
+# kept there, and is read by content, sharply. Gates that begin at one half blur every image over
+# many slots, and few trainings leave that.
+_DNC_START = {
+    "read_strengths": (9.0,),
+    "read_modes": (0.0, 4.0, 0.0),
+    "erase": (3.0,),
+    "free_gate": (-3.0,),
+    "allocation_gate": (3.0,),
+    "write_gate": (3.0,),
+}
+_LRUA_START = {"write_gate": (-4.0,)}
 
 
 class ControlledMachine(EpisodicVAE):
@@ -53,6 +66,10 @@ class ControlledMachine(EpisodicVAE):
         """What the controller emits, and how many numbers each part has."""
         raise NotImplementedError
 
+    def _start(self) -> dict[str, Sequence[float]]:
+        """What is added to parts of what the controller emits, over and over; else nothing."""
+        raise NotImplementedError
+
     def _step(self, memory: Any, emitted: dict[str, chex.Array]) -> Any:
         """The memory after one write, and a read whose result is dropped."""
         raise NotImplementedError
@@ -80,10 +97,13 @@ class ControlledMachine(EpisodicVAE):
 
     def _emit(self, address: chex.Array, codes: chex.Array) -> dict[str, chex.Array]:
         """The parts of the controller's output, `[..., size]` each."""
-        sizes = self._interface_sizes()
+        sizes, start = self._interface_sizes(), self._start()
         splits = [sum(list(sizes.values())[:i]) for i in range(1, len(sizes))]
         parts = jnp.split(self.controller(address, codes), splits, axis=-1)
-        return dict(zip(sizes, parts, strict=True))
+        emitted = dict(zip(sizes, parts, strict=True))
+        for name, values in start.items():
+            emitted[name] += jnp.resize(jnp.asarray(values, address.dtype), sizes[name])
+        return emitted
 
 
 class DNCMachine(ControlledMachine):
@@ -107,6 +127,9 @@ class DNCMachine(ControlledMachine):
             "allocation_gate": 1,
             "write_gate": 1,
         }
+
+    def _start(self) -> dict[str, Sequence[float]]:
+        return _DNC_START
 
     def _step(self, memory: dnc.DNCState, emitted: dict[str, chex.Array]) -> dnc.DNCState:
         memory = dnc.write(
@@ -153,6 +176,9 @@ class LRUAMachine(ControlledMachine):
 
     def _interface_sizes(self) -> dict[str, int]:
         return {"keys": self.num_heads * self.code_size, "write_gate": self.num_heads}
+
+    def _start(self) -> dict[str, Sequence[float]]:
+        return _LRUA_START
 
     def _step(self, memory: lrua.LRUAState, emitted: dict[str, chex.Array]) -> lrua.LRUAState:
         keys = emitted["keys"].reshape(self.num_heads, -1)

@@ -66,6 +66,25 @@ def test_reading_depends_on_what_was_written(kind):
 
 
 @pytest.mark.parametrize("kind", _MOSTLY_SLOW)
+def test_at_first_each_image_goes_to_a_slot_of_its_own(kind):
+    model = tiny(kind, num_heads=1)
+    bound = model.bind(initialize(model))
+    emitted = bound._emit(jnp.zeros((3, 2)), jax.random.normal(jax.random.key(2), (3, 2)))
+
+    @jax.jit
+    def weights():
+        def step(memory, emitted):
+            memory = bound._step(memory, emitted)
+            return memory, memory.write_weights.reshape(-1)
+
+        return jax.lax.scan(step, bound.memory_prior(), emitted)[1]
+
+    found = weights()
+    assert sorted(np.argmax(found, axis=1)) == [0, 1, 2]
+    assert np.min(np.max(found, axis=1)) > 0.8
+
+
+@pytest.mark.parametrize("kind", _MOSTLY_SLOW)
 def test_the_order_of_an_episode_matters(kind):
     """Unlike the Kanerva Machine's, these writes do not commute."""
     model = tiny(kind)
