@@ -4,7 +4,7 @@ Source: appendix D of Wu et al., The Kanerva Machine, 2018 (KM below).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import chex
@@ -66,7 +66,7 @@ class ControlledMachine(EpisodicVAE):
         """What the controller emits, and how many numbers each part has."""
         raise NotImplementedError
 
-    def _start(self) -> dict[str, Sequence[float]]:
+    def _start(self) -> Mapping[str, Sequence[float]]:
         """What is added to parts of what the controller emits, over and over; else nothing."""
         raise NotImplementedError
 
@@ -128,7 +128,7 @@ class DNCMachine(ControlledMachine):
             "write_gate": 1,
         }
 
-    def _start(self) -> dict[str, Sequence[float]]:
+    def _start(self) -> Mapping[str, Sequence[float]]:
         return _DNC_START
 
     def _step(self, memory: dnc.DNCState, emitted: dict[str, chex.Array]) -> dnc.DNCState:
@@ -177,7 +177,7 @@ class LRUAMachine(ControlledMachine):
     def _interface_sizes(self) -> dict[str, int]:
         return {"keys": self.num_heads * self.code_size, "write_gate": self.num_heads}
 
-    def _start(self) -> dict[str, Sequence[float]]:
+    def _start(self) -> Mapping[str, Sequence[float]]:
         return _LRUA_START
 
     def _step(self, memory: lrua.LRUAState, emitted: dict[str, chex.Array]) -> lrua.LRUAState:
