@@ -102,7 +102,7 @@ class ControlledMachine(EpisodicVAE):
         parts = jnp.split(self.controller(address, codes), splits, axis=-1)
         emitted = dict(zip(sizes, parts, strict=True))
         for name, values in start.items():
-            emitted[name] += jnp.resize(jnp.asarray(values, address.dtype), sizes[name])
+            emitted[name] += jnp.resize(jnp.asarray(values, address.dtype), (sizes[name],))
         return emitted
 
 
