@@ -12,19 +12,22 @@ _ROOT = Path(__file__).parents[2]
 _SMALLEST = _ROOT / "tests/robustness/config.py"
 _TINY = _ROOT / "tests/experiments/tiny_vma.py"
 
-# Commands after each other, forked from a process that has imported what takes long.
+# Modules after each other, forked from a process that has imported what takes long. At the end it
+# prints how each ended.
 _IN_TURN = """
 import os, runpy, sys
-import experiments.reporting, memjax.evaluation, memjax.plotting, memjax.training
+import experiments.reporting, matplotlib.pyplot, memjax.data.builders, sklearn.datasets
 
+statuses = []
 for line in sys.argv[1:]:
     if not os.fork():
         sys.argv = line.split()
-        runpy.run_module(f"experiments.{sys.argv[0]}", run_name="__main__", alter_sys=True)
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
         sys.exit()
-    if os.waitstatus_to_exitcode(os.wait()[1]):
-        sys.exit(1)
+    statuses.append(os.waitstatus_to_exitcode(os.wait()[1]))
+print(*statuses)
 """
+_OPTIONS = {"num_rows": 1, "num_columns": 2, "save": "png"}
 
 
 def run(command, *arguments, **environment):
@@ -51,15 +54,30 @@ def assert_refused(finished, *words):
         assert word in lines[0]
 
 
-def test_train_evaluate_and_what_they_leave(tmp_path):
-    workdir = tmp_path / "run"
-    options = {"num_rows": 1, "num_columns": 2, "save": "png"}
-    flags = [f"--option={name}={value}" for name, value in options.items()]
+@pytest.fixture(scope="module")
+def in_turn(tmp_path_factory):
+    """The workdir, what was printed, and the statuses: of training, evaluating, and bad input."""
+    workdir = tmp_path_factory.mktemp("in_turn") / "run"
+    options = [f"--option={name}={value}" for name, value in _OPTIONS.items()]
+    kinds = ["--kind=flags", "--kind=workdir", "--kind=data"]
     finished = _run(
-        *("-c", _IN_TURN, f"train --config={_SMALLEST} --workdir={workdir}"),
-        " ".join([f"evaluate --workdir={workdir} --task=samples", *flags]),
+        *("-c", _IN_TURN, f"experiments.train --config={_SMALLEST} --workdir={workdir}"),
+        " ".join([f"experiments.evaluate --workdir={workdir} --task=samples", *options]),
+        " ".join(["tests.robustness.fuzz --cases=12", *kinds]),
     )
-    assert finished.returncode == 0, finished.stderr
+    *_, statuses = finished.stdout.splitlines()
+    return workdir, finished, statuses.split()
+
+
+def test_bad_input_ends_in_one_line(in_turn):
+    """Flags, a run's files, data files; fields of a config are in `test_robustness`, slow."""
+    _, finished, (*_, status) = in_turn
+    assert status == "0", finished.stdout + finished.stderr
+
+
+def test_train_evaluate_and_what_they_leave(in_turn):
+    workdir, finished, (*statuses, _) = in_turn
+    assert statuses == ["0", "0"], finished.stderr
     left = {path.name for path in workdir.iterdir()}
     assert {"config.json", "metrics.jsonl", "checkpoints", "figures"} <= left
     assert any(name.startswith("events.out.tfevents") for name in left)
@@ -67,7 +85,7 @@ def test_train_evaluate_and_what_they_leave(tmp_path):
     assert figures == {"learning_curves.png", "samples.png", "reconstructions.png"}
 
     result = json.loads((workdir / "eval_samples.json").read_text())
-    assert result["step"] == 8 and result["options"] == options
+    assert result["step"] == 8 and result["options"] == _OPTIONS
     assert str(result["table"][0]["images"]) in finished.stdout
     assert sorted(p.name for p in (workdir / "samples").iterdir()) == ["0000.png", "0001.png"]
 

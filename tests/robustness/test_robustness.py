@@ -79,13 +79,6 @@ def test_numbers_that_were_not_saved_are_not_restored(run, tmp_path, monkeypatch
     assert (workdir / "unreadable_checkpoints/6").is_dir()
 
 
-def test_bad_input_ends_in_one_line():
-    kinds = ("--kind=flags", "--kind=workdir", "--kind=data")
-    command = [sys.executable, "-m", "tests.robustness.fuzz", "--cases=6", *kinds]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-
-
 @pytest.mark.slow
 def test_online_writes_stay_symmetric_and_positive():
     found = numerics.measure(False, 2_000)
@@ -95,6 +88,7 @@ def test_online_writes_stay_symmetric_and_positive():
 
 @pytest.mark.slow
 def test_bad_fields_end_in_one_line():
+    """The other kinds: `tests/experiments/test_command_line.py`."""
     command = [sys.executable, "-m", "tests.robustness.fuzz", "--cases=60", "--kind=fields"]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stdout + finished.stderr
