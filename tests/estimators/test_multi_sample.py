@@ -59,6 +59,7 @@ def test_vimco_is_finite_where_weights_vanish(baseline):
         np.testing.assert_allclose(gradients[1][-1], 0.0, atol=1e-6)
 
 
+@pytest.mark.slow  # `test_draws` has it at three samples
 @pytest.mark.parametrize("baseline", ["arithmetic", "geometric"])
 @pytest.mark.parametrize("num_samples", [2, 4])
 def test_vimco_mean_gradient_is_the_exact_one(num_samples, baseline):

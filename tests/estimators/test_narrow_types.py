@@ -273,8 +273,24 @@ def test_numpy_and_lists_are_taken_and_what_is_no_array_of_reals_is_refused(name
     narrow.assert_refused_in_one_line(CASES[name])
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("num_samples", [2, 64, 4096])
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "dtype"),
+    [
+        slow(2, jnp.float32),
+        slow(2, jnp.bfloat16),
+        (2, jnp.float16),
+        (64, jnp.float32),
+        (64, jnp.bfloat16),
+        (64, jnp.float16),
+        (4096, jnp.float32),
+        slow(4096, jnp.bfloat16),
+        slow(4096, jnp.float16),
+    ],
+)
 def test_vimco_signal_is_right_however_small(num_samples, dtype):
     """Within 1% of its largest entry: spread, nearly equal, and with one that is nearly all."""
     rng = np.random.default_rng(0)

@@ -115,31 +115,34 @@ def test_what_a_class_lacks_is_named():
     assert not isinstance(Half(), models.Model)
 
 
-def test_write_of_nothing_is_the_prior_memory_or_the_learned_one_or_refused():
-    _, support = every.inputs()
-    rng_key = jax.random.key(0)
-    for name in every.NAMES:
-        model = every.MODELS[name]
-        bound = model.bind(jax.tree.map(jnp.asarray, every.initial(model)))
+_SLOW_TO_WRITE = (*every.SLOW, "KanervaMachine otherwise")
 
-        def shapes(support, bound=bound):
-            return jax.eval_shape(lambda: bound.write(rng_key, support))
 
-        if isinstance(model, models.SoftMemory) or models.does(model, models.AddressesSupport):
-            with pytest.raises(UserError, match="has no support: the memory is empty"):
-                shapes(None)
-            continue
-        # Of one form, so that a step compiles for either.
-        assert shapes(None) == shapes(support), name
-        if isinstance(model, models.WritesEpisodes):
-            both = jax.jit(lambda bound=bound: (bound.write(rng_key, None), bound.memory_prior()))
-            memory = both()
-            jax.tree.map(np.testing.assert_array_equal, *memory)
-        elif isinstance(model, models.VMA):
-            write = jax.jit(lambda bound=bound: bound.write(rng_key, None))
-            np.testing.assert_array_equal(write().contents, bound.memory)
-        else:
-            assert bound.write(rng_key, None) is None and bound.write(rng_key, support) is None
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n in _SLOW_TO_WRITE)) for n in every.NAMES],
+)
+def test_write_of_nothing_is_the_prior_memory_or_the_learned_one_or_refused(name):
+    model, (_, support), rng_key = every.MODELS[name], every.inputs(), jax.random.key(0)
+    bound = model.bind(jax.tree.map(jnp.asarray, every.initial(model)))
+
+    def shapes(support):
+        return jax.eval_shape(lambda: bound.write(rng_key, support))
+
+    if isinstance(model, models.SoftMemory) or models.does(model, models.AddressesSupport):
+        with pytest.raises(UserError, match="has no support: the memory is empty"):
+            shapes(None)
+        return
+    # Of one form, so that a step compiles for either.
+    assert shapes(None) == shapes(support)
+    if isinstance(model, models.WritesEpisodes):
+        memory = jax.jit(lambda: (bound.write(rng_key, None), bound.memory_prior()))()
+        jax.tree.map(np.testing.assert_array_equal, *memory)
+    elif isinstance(model, models.VMA):
+        write = jax.jit(lambda: bound.write(rng_key, None))
+        np.testing.assert_array_equal(write().contents, bound.memory)
+    else:
+        assert bound.write(rng_key, None) is None and bound.write(rng_key, support) is None
 
 
 def trees():
