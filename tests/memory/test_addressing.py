@@ -27,6 +27,7 @@ def test_similarity_matches_the_oracle(kind, batch):
     np.testing.assert_allclose(logits, oracles.similarity(query, slots, kind), rtol=2e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", addressing.KINDS)
 def test_similarity_under_jit_vmap_and_grad(kind):
     queries, slots = normal(0, 5, 4), normal(1, 7, 4)

@@ -86,8 +86,18 @@ def test_definition(float64, method, words):
         assert_near(found, expected, 1e-9)
 
 
-@pytest.mark.parametrize("kind", ["different", "one", "four", "clusters"])
-@pytest.mark.parametrize("decay", ["none", "weak", "middle", "strong", "rare"])
+_KINDS, _DECAYS = (
+    ["different", "one", "four", "clusters"],
+    ["none", "weak", "middle", "strong", "rare"],
+)
+# Each kind and each decay; and all of the others with them are slow.
+_QUICK = [*zip(_KINDS, _DECAYS, strict=False), ("different", "rare"), ("one", "none")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "decay"),
+    [pair if pair in _QUICK else slow(*pair) for pair in itertools.product(_KINDS, _DECAYS)],
+)
 def test_exactness_in_float32(kind, decay):
     """The docstring's claims, at T = 512, N = 6."""
     for noise in (1.0, 0.1):
@@ -105,8 +115,8 @@ def test_exactness_in_float32(kind, decay):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["different", "one", "four", "clusters"])
-@pytest.mark.parametrize("decay", ["none", "weak", "middle", "strong", "rare"])
+@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("decay", _DECAYS)
 def test_exactness_of_long_sequences(kind, decay):
     for noise in (1.0, 0.1):
         arguments = as_type(np.float32, sequence(32_768, 32, kind=kind, noise=noise))
@@ -248,7 +258,7 @@ def _masked(decays):
     return memory, steps, _padded(places, jax.tree.map(np.asarray, steps), np.nan), places
 
 
-@pytest.mark.parametrize("decays", [False, True])
+@pytest.mark.parametrize("decays", [slow(False), True])
 def test_masked_steps_change_no_bit(decays):
     """Where all is exact."""
     memory, (*steps, log_decay), (*padded, padded_decay), places = _masked(decays)
@@ -417,7 +427,7 @@ def test_a_forgotten_covariance_is_the_delta_rule(float64):
 # ------------------------------------------------------------------------- types, shapes, refusals
 
 
-@pytest.mark.parametrize("method", _METHODS)
+@pytest.mark.parametrize("method", [slow("recurrent"), "chunk"])
 def test_bfloat16_is_finite_and_float32_inside(method):
     arguments = as_type(jnp.bfloat16, sequence(300, 8, kind="clusters", noise=0.1))
     log_decay = jnp.full(300, -0.01, jnp.bfloat16)

@@ -78,6 +78,7 @@ def test_codes_fill_the_memory_before_anything_is_overwritten():
     np.testing.assert_allclose(memory.contents, [codes[3, 0], codes[1, 0], codes[2, 0]])
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_and_vmap_is_a_loop():
     memory = lrua.init(4, 3, 2)
     keys = np.random.default_rng(0).normal(size=(3, 2, 3))

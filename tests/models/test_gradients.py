@@ -54,7 +54,7 @@ def means(name, latent_gradient, num_samples=3, method=None, **fields):
     ("name", "latent_gradient", "num_samples"),
     [
         ("VAE", "dreg", 3),
-        ("VAE", "stl", 1),
+        pytest.param("VAE", "stl", 1, marks=pytest.mark.slow),
         pytest.param("MemVAE", "dreg", 3, marks=pytest.mark.slow),
         ("VMA", "gdreg", 3),
         pytest.param("VMA", "dreg", 3, marks=pytest.mark.slow),

@@ -184,6 +184,7 @@ def test_with_a_zero_output_every_slot_gives_the_same_image_at_first(fields):
     np.testing.assert_array_equal(images(jax.random.key(0)), 0.5)
 
 
+@pytest.mark.slow
 def test_no_bound_below_the_log_of_the_number_of_distinct_images():
     """p(x|M) sums to 1 over x: averaged over distinct x, -log p(x|M) is at least log N.
 

@@ -75,7 +75,13 @@ def test_no_net_is_forgotten():
     assert modules == set(_NETS), "say in `_NETS` how a new net is made, and of what shape is given"
 
 
-@pytest.mark.parametrize("kind", _NETS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind",
+    [  # it takes long to trace, and its like have the rest of it
+        pytest.param(kind, marks=[pytest.mark.slow] * (kind is nets.KanervaLayer)) for kind in _NETS
+    ],
+    ids=lambda kind: kind.__name__,
+)
 def test_floats_of_any_width(kind):
     net, shape = _NETS[kind]
     inputs = np.random.default_rng(0).random(shape).astype(np.float32)
