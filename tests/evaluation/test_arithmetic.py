@@ -171,7 +171,7 @@ def likelihood_run(**options):
     return make_run(__call__=metrics, log_weights=log_weights, **options)
 
 
-@pytest.mark.parametrize("num_samples", [1, 100, 101])
+@pytest.mark.parametrize("num_samples", [1, pytest.param(100, marks=pytest.mark.slow), 101])
 def test_the_mean_nll_its_error_and_the_bound(num_samples):
     run = likelihood_run()
     (row,) = likelihood.evaluate(run, num_samples=num_samples, num_queries=48, batch_size=9).table

@@ -14,7 +14,9 @@ from memjax.errors import UserError
 from memjax.evaluation import Run, drawing
 from memjax.evaluation.options import UpTo, as_sequence, cut, up_to
 from memjax.evaluation.report import check_save, image_files
+from memjax.evaluation.tasks import generate, samples
 from tests.evaluation.conftest import make_own_run
+from tests.evaluation.fakes import halving_run
 from tests.evaluation.own_model import AddressedFlips
 
 
@@ -158,10 +160,10 @@ def test_saved_images_are_cut_to_their_range_and_keep_their_colours():
         assert file["images"].ravel().tolist() == [0.0, 0.0, 0.5, 1.0, 1.0, 0.25]
 
 
-def test_files_of_no_kind_are_refused_before_anything_is_drawn(own_run, kanerva_run):
-    for run, name in ((own_run, "samples"), (kanerva_run, "generate")):
+def test_files_of_no_kind_are_refused_before_anything_is_drawn(own_run):
+    for run, task in ((own_run, samples), (halving_run(), generate)):
         with pytest.raises(UserError, match="save is 'jpg'; it must be one of , npz, png"):
-            run.task(name, save="jpg")
+            task.evaluate(run, save="jpg")
     with pytest.raises(UserError, match="save is 'png'; the images have 2 channels, not 1 or 3"):
         check_save("png", (8, 8, 2))
 
