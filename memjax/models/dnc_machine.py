@@ -97,12 +97,13 @@ class ControlledMachine(EpisodicVAE):
 
     def _emit(self, address: chex.Array, codes: chex.Array) -> dict[str, chex.Array]:
         """The parts of the controller's output, `[..., size]` each."""
-        sizes, start = self._interface_sizes(), self._start()
+        sizes = self._interface_sizes()
         splits = [sum(list(sizes.values())[:i]) for i in range(1, len(sizes))]
         parts = jnp.split(self.controller(address, codes), splits, axis=-1)
         emitted = dict(zip(sizes, parts, strict=True))
-        for name, values in start.items():
-            emitted[name] += jnp.resize(jnp.asarray(values, address.dtype), (sizes[name],))
+        for name, values in self._start().items():
+            start = jnp.resize(jnp.asarray(values, emitted[name].dtype), (sizes[name],))
+            emitted[name] += jnp.broadcast_to(start, emitted[name].shape)
         return emitted
 
 
