@@ -5,12 +5,16 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 _PIP = ("-m", "pip", "--disable-pip-version-check")
+_UV = (
+    Path(sys.executable).parent / "uv"
+)  # `make setup` brings it; pip looks for versions for minutes
 
 
 class Failed(Exception):
@@ -32,12 +36,12 @@ def find_python(version: str) -> Path | None:
 
 
 def make(folder: Path, python: Path, requirements: Sequence[str]) -> Path:
-    """The interpreter of an environment with what pip installs for `requirements`.
+    """The interpreter of an environment with what is installed for `requirements`.
 
     It is kept while these and the files that decide about them are the same.
 
     Raises:
-      Failed: pip can't.
+      Failed: they can't be installed.
     """
     own = folder / "bin" / "python"
     deciding = [ROOT / "pyproject.toml", ROOT / "requirements.lock", *sorted(HERE.glob("*.lock"))]
@@ -52,16 +56,17 @@ def make(folder: Path, python: Path, requirements: Sequence[str]) -> Path:
 
 
 def install(python: Path, requirements: Sequence[str]) -> None:
-    """Installs with pip.
+    """Installs with uv, or with pip where there is none.
 
     Raises:
       Failed: it can't.
     """
-    command = [python, *_PIP, "install", "--quiet", *requirements]
+    by = [_UV, "pip", "install", "--python", python] if _UV.exists() else [python, *_PIP, "install"]
+    command = [*by, "--quiet", *requirements]
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if finished.returncode:
         why = finished.stderr.strip().splitlines() or ["no reason given"]
-        raise Failed(f"pip install {' '.join(requirements)}: {why[-1]}")
+        raise Failed(f"to install {' '.join(requirements)}: {why[-1]}")
 
 
 def versions(python: Path) -> dict[str, str]:
