@@ -12,7 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 _PIP = ("-m", "pip", "--disable-pip-version-check")
-_UV = (
+# As `make setup` brings it; pip may look for versions that fit each other for minutes.
+_UV = Path(sys.executable).parent / "uv"
     Path(sys.executable).parent / "uv"
 )  # `make setup` brings it; pip looks for versions for minutes
 
