@@ -14,8 +14,6 @@ HERE = Path(__file__).parent
 _PIP = ("-m", "pip", "--disable-pip-version-check")
 # As `make setup` brings it; pip may look for versions that fit each other for minutes.
 _UV = Path(sys.executable).parent / "uv"
-    Path(sys.executable).parent / "uv"
-)  # `make setup` brings it; pip looks for versions for minutes
 
 
 class Failed(Exception):
