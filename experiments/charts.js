@@ -43,14 +43,15 @@
   // Where the values of an axis stand, from `start` to `end` in pixels, and its ticks, about `distance` apart.
   function axisOf(values, log, start, end, distance) {
     let [low, high] = [Math.min(...values), Math.max(...values)];
-    if (low === high) [low, high] = log ? [low / 2, high * 2] : [low - 1, high + 1];
+    const only = low === high ? [low] : null;
+    if (only) [low, high] = log ? [low / 2, high * 2] : [low - 1, high + 1];
     const place = log ? Math.log : v => v;
     const margin = (place(high) - place(low)) * 0.04;
     const [first, last] = [place(low) - margin, place(high) + margin];
     const back = log ? Math.exp : v => v;
     const at = v => +(start + (place(v) - first) / (last - first) * (end - start)).toFixed(1);
     const count = Math.max(2, Math.floor(Math.abs(end - start) / distance));
-    return {at, ticks: ticksOf(back(first), back(last), log, count)};
+    return {at, ticks: only || ticksOf(back(first), back(last), log, count)};
   }
 
   function draw(chart, data) {
