@@ -65,7 +65,7 @@ $(OLDEST)/.ready: pyproject.toml tests/environments/oldest.lock
 oldest: $(OLDEST)/.ready
 	XLA_FLAGS="$(OF_OLD)" JAX_COMPILATION_CACHE_DIR=$(CURDIR)/$(OLDEST)/jax_cache \
 	  $(OLDEST)/bin/python -m pytest --override-ini=addopts= -q -p no:cacheprovider -m 'not slow' \
-	  tests/memory/test_sharded.py tests/memory/test_causal_sharded.py tests/memory/test_second_derivatives.py \
+	  tests/memory/test_sharded.py tests/memory/test_second_derivatives.py \
 	  tests/training/test_loop.py::test_a_run_leaves_what_the_contract_says
 
 test-slow: setup

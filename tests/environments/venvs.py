@@ -12,7 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 _PIP = ("-m", "pip", "--disable-pip-version-check")
-# As `make setup` brings it; pip may look for versions that fit each other for minutes.
+# As `make setup` brings it; pip may look for versions that fit each other for minutes. But where
+# only pip's own settings name the package index, uv finds none.
 _UV = Path(sys.executable).parent / "uv"
 
 
@@ -55,17 +56,21 @@ def make(folder: Path, python: Path, requirements: Sequence[str]) -> Path:
 
 
 def install(python: Path, requirements: Sequence[str]) -> None:
-    """Installs with uv, or with pip where there is none.
+    """Installs with uv, or with pip where uv is missing or fails.
 
     Raises:
       Failed: it can't.
     """
-    by = [_UV, "pip", "install", "--python", python] if _UV.exists() else [python, *_PIP, "install"]
-    command = [*by, "--quiet", *requirements]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if finished.returncode:
-        why = finished.stderr.strip().splitlines() or ["no reason given"]
-        raise Failed(f"to install {' '.join(requirements)}: {why[-1]}")
+    ways = [[python, *_PIP, "install"]]
+    if _UV.exists():
+        ways.insert(0, [_UV, "pip", "install", "--python", python])
+    for way in ways:
+        command = [*way, "--quiet", *requirements]
+        finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        if not finished.returncode:
+            return
+    why = finished.stderr.strip().splitlines() or ["no reason given"]
+    raise Failed(f"can't install {' '.join(requirements)}: {why[-1]}")
 
 
 def versions(python: Path) -> dict[str, str]:
