@@ -65,6 +65,7 @@ def in_turn(tmp_path_factory):
         " ".join([f"experiments.evaluate --workdir={workdir} --task=samples", *options]),
         " ".join(["tests.robustness.fuzz --cases=12", *kinds]),
     )
+    assert finished.returncode == 0, finished.stderr
     *_, statuses = finished.stdout.splitlines()
     return workdir, finished, statuses.split()
 

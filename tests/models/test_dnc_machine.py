@@ -84,6 +84,23 @@ def test_at_first_each_image_goes_to_a_slot_of_its_own(kind):
     assert np.min(np.max(found, axis=1)) > 0.8
 
 
+@pytest.mark.parametrize("kind", _KINDS)
+def test_all_heads_begin_alike(kind):
+    """The controller's biases begin at zero."""
+    one, three = (tiny(kind, num_heads=heads) for heads in (1, 3))
+
+    @jax.jit
+    def begin(rng_key, nothing):
+        given = rng_key, nothing, nothing
+        return [m.init_with_output(*given, method="_emit")[0] for m in (one, three)]
+
+    alone, together = begin(jax.random.key(0), np.zeros(2))
+    for name, start in alone.items():
+        copies = len(together[name]) // len(start)
+        np.testing.assert_array_equal(together[name], np.tile(start, copies), err_msg=name)
+    assert {name for name, start in alone.items() if np.any(start)} == set(one._start())
+
+
 @pytest.mark.parametrize("kind", _MOSTLY_SLOW)
 def test_the_order_of_an_episode_matters(kind):
     """Unlike the Kanerva Machine's, these writes do not commute."""

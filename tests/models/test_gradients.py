@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 
 from memjax import estimators
@@ -68,6 +69,33 @@ def test_the_mean_gradient_is_the_standard_one(name, latent_gradient, num_sample
     error = (found - own).std(axis=0) / np.sqrt(_DRAWS)
     assert np.all(np.abs((found - own).mean(axis=0)) < 4.5 * error)
     assert np.all(error > 0)
+
+
+@pytest.mark.parametrize("latent_gradient", ["stl", "dreg", "gdreg"])
+def test_without_its_score_an_exact_posterior_learns_nothing(latent_gradient):
+    """p(z) = N(0, 1), p(x|z) = N(z, 1) at x = 1.2."""
+    noise = np.random.default_rng(0).normal(size=(5, 1))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    @functools.partial(jax.value_and_grad, argnums=1)
+    def bound(kind, loc, scale=0.5**0.5):
+        prior, posterior = (
+            dist.Normal(jnp.full((5, 1), a), jnp.full((5, 1), b)).to_event(1)
+            for a, b in ((0.0, 1.0), (loc, scale))
+        )
+        log_weights = gradients.weigh(
+            kind,
+            lambda latent: dist.Normal(latent[:, 0], 1.0).log_prob(1.2),
+            prior,
+            posterior,
+            loc + scale * noise,
+        )[1]
+        return estimators.iwae(log_weights)
+
+    (value, score), (again, found) = bound("standard", 0.6), bound(latent_gradient, 0.6)
+    np.testing.assert_allclose(again, value, rtol=1e-6)
+    assert abs(found) < 1e-5 < abs(score)
+    assert abs(bound(latent_gradient, 0.0)[1]) > 0.1
 
 
 def _elbo(model, rng_key, query, memory):

@@ -411,6 +411,7 @@ def test_a_reading_by_means_draws_nothing_and_one_by_modes_rounds_and_explains_t
         bound = model.bind(variables)
         memory = bound.write(jax.random.key(0), support)
         found = {by: bound.read(rng_key, query, memory, by=by) for by in READINGS}
+        pictured = bound.explain(rng_key, query, memory)["reconstruction"]
         posterior = bound._address_posterior(None, memory, bound.encode(rng_key, query).embedding)
         start, scale = posterior.mean, posterior.base_dist.scale
         top = bound._climb(memory, start, scale, query)
@@ -420,9 +421,13 @@ def test_a_reading_by_means_draws_nothing_and_one_by_modes_rounds_and_explains_t
             return denoising.robust_log_prob(likelihood, query)
 
         steps = jnp.linalg.norm((top - start) / scale)
-        return found, (log_prob(start), log_prob(top)), steps
+        return found, (log_prob(start), log_prob(top)), steps, pictured
 
-    (found, (before, after), steps), (again, *_) = run(jax.random.key(1)), run(jax.random.key(2))
+    (found, (before, after), steps, pictured), (again, *_) = (
+        run(jax.random.key(1)),
+        run(jax.random.key(2)),
+    )
+    np.testing.assert_array_equal(pictured, found["samples"].mean)
     for by in ("means", "modes"):
         np.testing.assert_array_equal(found[by].mean, again[by].mean)
     np.testing.assert_array_equal(found["means"].sample, found["means"].mean)
