@@ -19,12 +19,11 @@ from memjax.models.episodic import EpisodicVAE
 from memjax.nets import MLP, distributions
 
 _LRUA_STRENGTH = 10.0  # where it begins
-# Where the interfaces begin, before their nonlinearities: each image goes to a slot of its own, is
-# kept there, and is read by content, sharply. Gates that begin at one half blur every image over
-# many slots, and few trainings leave that.
+# Where parts of the interfaces begin, before their nonlinearities. Gates that begin at one half
+# blur every image over many slots, and few trainings leave that.
 _DNC_START = {
     "read_strengths": (9.0,),
-    "read_modes": (0.0, 4.0, 0.0),
+    "read_modes": (0.0, 4.0, 0.0),  # backward, content, forward
     "erase": (3.0,),
     "free_gate": (-3.0,),
     "allocation_gate": (3.0,),
@@ -38,7 +37,8 @@ class ControlledMachine(EpisodicVAE):
 
     The controller, an MLP, takes y and z when writing and y alone when reading. It is not recurrent
     and nothing but the memory goes from writing to reading. Images are written in their order; each
-    reading begins at the state after the last of them and leaves it as it is.
+    reading begins at the state after the last of them and leaves it as it is. At first each image
+    is written to a slot of its own, kept there, and read by content.
 
     Attributes, beside `EpisodicVAE`'s:
       num_slots: N.
@@ -67,7 +67,7 @@ class ControlledMachine(EpisodicVAE):
         raise NotImplementedError
 
     def _start(self) -> Mapping[str, Sequence[float]]:
-        """What is added to parts of what the controller emits, over and over; else nothing."""
+        """What is added to parts that the controller emits, repeated over heads or entries."""
         raise NotImplementedError
 
     def _step(self, memory: Any, emitted: dict[str, chex.Array]) -> Any:
@@ -103,7 +103,7 @@ class ControlledMachine(EpisodicVAE):
         emitted = dict(zip(sizes, parts, strict=True))
         for name, values in self._start().items():
             start = jnp.resize(jnp.asarray(values, emitted[name].dtype), (sizes[name],))
-            emitted[name] += jnp.broadcast_to(start, emitted[name].shape)
+            emitted[name] += jnp.broadcast_to(start, emitted[name].shape)  # for strict ranks
         return emitted
 
 
