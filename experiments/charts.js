@@ -43,7 +43,7 @@
   // Where the values of an axis stand, from `start` to `end` in pixels, and its ticks, about `distance` apart.
   function axisOf(values, log, start, end, distance) {
     let [low, high] = [Math.min(...values), Math.max(...values)];
-    const only = low === high ? [low] : null;
+    const only = low === high ? [low] : null; // round numbers may miss it
     if (only) [low, high] = log ? [low / 2, high * 2] : [low - 1, high + 1];
     const place = log ? Math.log : v => v;
     const margin = (place(high) - place(low)) * 0.04;
