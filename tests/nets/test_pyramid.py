@@ -63,3 +63,14 @@ def test_every_pixel_depends_on_the_code():
     decoded = jax.jit(lambda: decoder.init_with_output(jax.random.key(1), codes)[0])()
     assert decoded.shape == (2, 32, *_SHAPE)
     assert np.all(np.std(decoded, axis=1) > 0)
+
+
+def test_a_zero_output_begins_at_zero():
+    nets = ConditionalNets(_SHAPE, 2, 3, (4,), zero_output=True)
+
+    def decode(nets, vectors, codes):
+        return nets.decode(nets.vector_features(vectors), codes)
+
+    begin = jax.jit(lambda *given: nets.init_with_output(*given, method=decode)[0])
+    found = begin(jax.random.key(0), np.ones((4, 5)), np.ones((4, 2)))
+    assert found.shape == (4, *_SHAPE) and not found.any()
