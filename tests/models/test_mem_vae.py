@@ -37,7 +37,6 @@ def train_step(model, variables, images):
     """Objectives `[B]`, metrics, new statistics of a batch, as the training loop takes them."""
     model = model.clone(batch_axes=("batch",))
 
-    @jax.jit
     @partial(jax.vmap, axis_name="batch", out_axes=(0, None))
     def one(rng_key, query):
         return model.apply(variables, rng_key, query, train=True, mutable=["batch_stats"])
