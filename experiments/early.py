@@ -44,13 +44,16 @@ def check_config(config: ConfigDict, workdir: Path) -> None:
 
 
 def check_run(workdir: Path, task: str | None = None) -> None:
-    """Refuses a folder that holds no run, and a name of no evaluation.
+    """Refuses a folder that holds no run, and names of no evaluation or pretrained model.
 
     Raises:
       UserError: it names the argument.
     """
     if task is not None:
         check_one_of("task", task, [listed.name for listed in listing.tasks()])
+    if str(workdir).startswith("pretrained:"):
+        known = sorted(path.stem for path in (_LIBRARY / "pretrained").glob("*.npz"))
+        return check_one_of("workdir", str(workdir), [f"pretrained:{name}" for name in known])
     if not (workdir / "config.json").is_file():
         raise UserError(f"workdir {workdir} holds no run: it has no config.json")
 

@@ -21,7 +21,9 @@ from absl import flags
 from experiments import cli, early
 from memjax.errors import UserError
 
-_WORKDIR = flags.DEFINE_string("workdir", "runs/demo/kanerva_digits", "Folder of the run.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", "runs/demo/kanerva_digits", "Folder of the run, or pretrained:NAME."
+)
 _PORT = flags.DEFINE_integer(
     "port", 5006, "The page's port; 0: any that is free.", lower_bound=0, upper_bound=65535
 )

@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from memjax.errors import UserError
+from memjax.evaluation import pretrained
 from memjax.evaluation.run import Run
 from memjax.training import Experiment, TrainState, build, init_state
 from memjax.training.checkpoints import Checkpoints
@@ -16,23 +17,29 @@ from memjax.training.workdir import load_config
 
 
 def load_run(workdir: str | Path, data_dir: str = "", experiment: Experiment | None = None) -> Run:
-    """The run in `workdir`, at its newest intact checkpoint.
+    """The run in `workdir`, at its newest intact checkpoint, or a model that comes with memjax.
 
     Args:
-      workdir: folder of the run.
+      workdir: folder of the run; or `pretrained:NAME`, see `memjax.evaluation.pretrained`.
       data_dir: where the data sets are now, if not where the run was trained.
       experiment: the run's, where it was made in Python; else its config says it.
 
     Raises:
-      UserError: no run, no readable checkpoint, or no data.
+      UserError: no run, no pretrained model, no readable checkpoint, or no data.
     """
+    given = None
+    if str(workdir).startswith(pretrained.PREFIX):
+        given = pretrained.read(str(workdir).removeprefix(pretrained.PREFIX))
     if experiment is None:
-        config = ConfigDict(load_config(workdir))
+        config = ConfigDict(load_config(workdir)) if given is None else given.config
         if "dataset" not in config:
             raise UserError(f"workdir {workdir} was trained from Python: give its experiment too")
         if data_dir:
             config.data_dir = data_dir
         experiment = build(config)
+    if given is not None:
+        variables = given.variables(like=_template(experiment).eval_variables)
+        return Run(experiment, variables, given.step)
     checkpoints = Checkpoints(workdir, read_only=True)
     try:
         state = checkpoints.restore(like=_template(experiment))
