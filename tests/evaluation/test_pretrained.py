@@ -11,7 +11,6 @@ from memjax.errors import UserError
 from memjax.evaluation import pretrained
 
 _PAGE = Path(__file__).parents[2] / "docs/pretrained.md"
-_QUICK = {"kanerva_digits_denoise"}
 
 
 @pytest.mark.parametrize("name", pretrained.names())
@@ -24,10 +23,17 @@ def test_a_file_is_small_and_whole_and_the_page_has_it(name):
     assert f"`pretrained:{name}`" in _PAGE.read_text()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[pytest.mark.slow] * (n not in _QUICK)) for n in pretrained.names()],
-)
+def test_one_line_loads_a_run():
+    run = evaluation.load_run("pretrained:kanerva_digits_denoise")
+    stored = pretrained.read("kanerva_digits_denoise").arrays
+    assert run.step == 6000 and run.experiment.name == "kanerva_machine.KanervaMachine"
+    kernel = run.variables["params"]["address_posterior"]["kernel"]
+    assert kernel.dtype == jnp.float32
+    np.testing.assert_array_equal(kernel, stored["params.address_posterior.kernel"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", pretrained.names())
 def test_the_numbers_come_out_again(name):
     try:
         run = evaluation.load_run(pretrained.PREFIX + name)
@@ -60,10 +66,10 @@ def test_what_is_written_is_read(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="not those of this model"):
         found.variables(like={"params": {"a": variables["params"]["a"]}})
     (tmp_path / "new/mine.npz").write_bytes(b"PK")
-    with pytest.raises(UserError, match="^the pretrained model mine can't be read"):
+    with pytest.raises(UserError, match=r"^the pretrained model mine can't be read"):
         pretrained.read("mine")
 
 
 def test_a_name_that_is_not_there_is_told_with_those_that_are():
-    with pytest.raises(UserError, match="pretrained model is 'nothing'.*kanerva_digits_denoise"):
+    with pytest.raises(UserError, match=r"pretrained model is 'nothing'.*kanerva_digits_denoise"):
         evaluation.load_run("pretrained:nothing")
