@@ -32,8 +32,7 @@ def tiny(kind, **fields):
     return kind(_SHAPE, **(defaults | fields))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("kind", _MOSTLY_SLOW)
 def test_every_parameter_learns(kind):
     assert_every_parameter_learns(tiny(kind, bottom_up=True))
 
