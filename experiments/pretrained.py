@@ -8,10 +8,11 @@ Without --workdir it lists the pretrained models.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
+from experiments import cli, early
 from memjax.errors import UserError
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run.")
@@ -24,6 +25,10 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data sets are, if the
 def main(argv: Sequence[str]) -> None:
     """Writes, evaluates, writes again; or lists."""
     del argv
+    if _WORKDIR.value:
+        early.check_run(Path(_WORKDIR.value), _TASK.value)
+        if not _NAME.value.isidentifier():
+            raise UserError(f"name is {_NAME.value!r}; it must be letters, digits and underscores")
     from experiments.reporting import format_table
     from memjax import evaluation
     from memjax.evaluation import pretrained, tasks
@@ -36,8 +41,6 @@ def main(argv: Sequence[str]) -> None:
                 print(f"\npretrained:{name}, {task}, {evaluated['options']}, step {found.step}")
                 print(format_table(evaluated["table"]))
         return
-    if not _NAME.value.isidentifier():
-        raise UserError(f"--name is {_NAME.value!r}; it must be letters, digits and underscores")
     options = cli.parse_options(tasks.find(_TASK.value).evaluate, _OPTION.value)
     config = load_config(_WORKDIR.value).to_dict()
     run = evaluation.load_run(_WORKDIR.value, _DATA_DIR.value)

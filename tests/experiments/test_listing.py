@@ -52,7 +52,7 @@ def test_list_needs_no_other_flag_and_ends_well():
     "command",
     [
         *("train", "evaluate", "report", "compare", "sweep", "quickstart"),
-        *("playground", "reproduce"),
+        *("playground", "pretrained", "reproduce"),
     ],
 )
 def test_help_shows_an_example_and_the_flags(command):
