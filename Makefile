@@ -15,7 +15,7 @@ DEMO_DIR ?= runs/demo
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: help setup demo test test-slow oldest mutate colabs outputs colab frameworks matrix wheel address docs publish lint clean
+.PHONY: help setup demo test quick test-slow oldest mutate colabs outputs colab frameworks matrix wheel address docs publish lint clean
 
 help:
 	@echo "make demo       train each kind of model on scikit-learn's digits, in a few minutes"
@@ -55,7 +55,9 @@ test mutate: export XLA_FLAGS ?= $(OF_OLD) --xla_cpu_use_fusion_emitters=false \
   --xla_cpu_experimental_ynn_fusion_type=
 # To install and to lint keeps one core busy: the other tries the oldest packages meanwhile.
 test:
-	+$(MAKE) --no-print-directory -j2 lint oldest
+	+$(MAKE) --no-print-directory -j2 oldest quick
+
+quick: lint
 	$(BIN)/python -m pytest
 
 # On the oldest packages: what differs between JAX's versions, and a run.

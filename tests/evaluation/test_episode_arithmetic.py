@@ -19,6 +19,7 @@ from memjax.models import Images, denoising
 from tests.evaluation.fakes import class_of, halving_run, make_run, mean_error, number_of
 
 
+@pytest.mark.slow
 def test_denoising_errors_are_means_over_pixels_after_each_reading():
     run = halving_run()
     report = denoise.evaluate(run, num_images=24, num_iterations=2, episode_length=12)

@@ -88,6 +88,7 @@ def test_episodes_make_up_the_number_of_queries(vma_run):
     assert row["nll"] >= np.log(16) - 4 * row["standard_error"]
 
 
+@pytest.mark.slow
 def test_an_episodes_likelihood_is_the_mean_over_its_images(kanerva_run):
     (row,) = likelihood.evaluate(kanerva_run, num_samples=50, num_queries=16).table
     assert row["queries"] == 16

@@ -68,6 +68,7 @@ def test_slots_of_each_class_are_ranked_and_drawn(mem_vae_run):
                 np.testing.assert_allclose(grid[f"rank {rank}"][c], images[slot], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_disabling_memories_changes_the_same_images(mem_vae_run):
     report = disable_memory.evaluate(mem_vae_run, num_images=10)
     grid = report.grids["disable_memory"]
