@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
     config = load_config(_WORKDIR.value).to_dict()
     run = evaluation.load_run(_WORKDIR.value, _DATA_DIR.value)
     pretrained.write(_NAME.value, config, run.step, run.variables, {})
-    run = evaluation.load_run(pretrained.PREFIX + _NAME.value, _DATA_DIR.value)
+    run = evaluation.load_run(pretrained.PREFIX + _NAME.value, experiment=run.experiment)
     table = run.task(_TASK.value, **options).table
     evaluations = {_TASK.value: {"options": options, "table": table}}
     path = pretrained.write(_NAME.value, config, run.step, run.variables, evaluations)

@@ -34,6 +34,11 @@ def float64():
         yield
 
 
+def slow(*values):
+    """A case of a parametrized test that is slow."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def train(config, workdir, **options):
     """Trains what a config describes."""
     return training.train(training.build(config), workdir, **options)

@@ -16,6 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from memjax.errors import UserError, check_one_of
+from memjax.training.checkpoints import by_path
 
 PREFIX = "pretrained:"
 _FOLDER = Path(__file__).parents[1] / "pretrained"
@@ -43,7 +44,7 @@ class Pretrained(NamedTuple):
         Raises:
           UserError: they are another model's.
         """
-        wanted = _by_path(like)
+        wanted = by_path(like)
         if {p: x.shape for p, x in wanted.items()} != {p: x.shape for p, x in self.arrays.items()}:
             raise UserError("the pretrained parameters are not those of this model")
         leaves = [jnp.asarray(self.arrays[path], leaf.dtype) for path, leaf in wanted.items()]
@@ -80,13 +81,9 @@ def write(
     evaluations: Mapping[str, Mapping[str, Any]],
 ) -> Path:
     """The file of that name, made or made anew; see `Pretrained` for what it holds."""
-    about = {
-        "config": {**config, "data_dir": ""},
-        "step": step,
-        "evaluations": evaluations,
-    }
+    about = {"config": {**config, "data_dir": ""}, "step": step, "evaluations": evaluations}
     arrays: dict[str, Any] = {_ABOUT: np.array(json.dumps(about))}
-    arrays |= {path: _in_half(np.asarray(leaf)) for path, leaf in _by_path(variables).items()}
+    arrays |= {path: _in_half(np.asarray(leaf)) for path, leaf in by_path(variables).items()}
     _FOLDER.mkdir(exist_ok=True)
     path = _FOLDER / f"{name}.npz"
     np.savez_compressed(path, **arrays)
@@ -97,11 +94,3 @@ def _in_half(array: np.ndarray) -> np.ndarray:
     """In float16, if its numbers are within its range."""
     fits = np.all(np.abs(array) <= np.finfo(np.float16).max)
     return array.astype(np.float16) if array.dtype == np.float32 and fits else array
-
-
-def _by_path(variables: Any) -> dict[str, Any]:
-    """The leaves by where they are, such as "params.decoder.bias"."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
-    }

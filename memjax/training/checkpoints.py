@@ -51,7 +51,7 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         numbers = _to_numpy(state)
-        leaves = _by_path(numbers)
+        leaves = by_path(numbers)
         metadata = {
             _DIGEST: _digest(leaves.values()),
             _LEAVES: list(leaves),
@@ -152,7 +152,7 @@ class Checkpoints:
     def _restore_step(self, step: int, like: TrainState) -> TrainState:
         """Raises a UserError if the checkpoint is intact and does not fit, else what comes."""
         target = _to_numpy(like)
-        wanted = _by_path(target)
+        wanted = by_path(target)
         saved, metadata = self._read(step)
         rng_key = jax.random.wrap_key_data(jnp.asarray(saved["rng_key"]), impl=metadata[_KEY])
         _check_fits(f"checkpoint {step} in {self._workdir / 'checkpoints'}", saved, wanted)
@@ -163,7 +163,7 @@ class Checkpoints:
     def _read(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The leaves by where they are, and what was saved beside; raises what a damage makes."""
         # In the structure that it was saved in, so that another one is not taken for damage.
-        saved = _by_path(self._manager.restore(step, args=ocp.args.StandardRestore()))
+        saved = by_path(self._manager.restore(step, args=ocp.args.StandardRestore()))
         metadata = self._manager.metadata(step).custom_metadata or {}
         if int(saved["step"]) != step:
             raise ValueError(f"it holds step {int(saved['step'])}")
@@ -195,7 +195,7 @@ def start_from(workdir: str | Path, state: TrainState) -> TrainState:
     checkpoints = Checkpoints(workdir, read_only=True)
     saved = checkpoints.newest_params()
     checkpoints.close()
-    own = _by_path(state.params)
+    own = by_path(state.params)
     fits = {path for path in own if path in saved and saved[path].shape == own[path].shape}
     if not fits:
         raise UserError(
@@ -220,7 +220,7 @@ def _to_numpy(state: TrainState) -> TrainState:
     return jax.tree.map(np.asarray, state)
 
 
-def _by_path(tree: Any) -> dict[str, np.ndarray]:
+def by_path(tree: Any) -> dict[str, np.ndarray]:
     """The leaves by where they are, such as "params.decoder.bias"; alike for a class and a dict."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): leaf

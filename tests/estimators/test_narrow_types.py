@@ -9,6 +9,7 @@ import pytest
 
 from memjax import estimators
 from tests import narrow, oracles
+from tests.conftest import slow
 from tests.narrow import normal
 
 _KEY = jax.random.key(3)
@@ -271,10 +272,6 @@ def test_values_and_gradients_are_within_one_rounding(name, dtype):
 def test_numpy_and_lists_are_taken_and_what_is_no_array_of_reals_is_refused(name):
     narrow.assert_taken_from_numpy(CASES[name])
     narrow.assert_refused_in_one_line(CASES[name])
-
-
-def slow(*values):
-    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 
 from memjax.memory import causal, kanerva
 from memjax.memory.kanerva import KanervaState
+from tests.conftest import slow
 from tests.memory import causal_oracle
 from tests.memory.test_kanerva import matrix_products
 
@@ -20,10 +21,6 @@ _OPTIONS = ("inclusive", "method", "chunk_size", "num_iterations", "return_resid
 
 # Compiled once for all tests: what is called eagerly is compiled piece by piece.
 attend = jax.jit(causal.attend, static_argnames=_OPTIONS)
-
-
-def slow(*values):
-    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def sequence(length, num_slots=6, code_size=3, *, kind="different", noise=1.0, seed=0):

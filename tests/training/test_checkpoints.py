@@ -146,7 +146,7 @@ def test_damage_is_found_whatever_the_structure(like, tmp_path):
 def test_a_leaf_that_is_lost_is_damage(like, tmp_path, monkeypatch):
     """As where the checkpoint's own description is damaged: not another structure."""
     workdir = save(tmp_path, at(like, 2), at(like, 4))
-    by_path = checkpoints._by_path
+    by_path = checkpoints.by_path
 
     def lose(tree):
         leaves = by_path(tree)
@@ -154,6 +154,6 @@ def test_a_leaf_that_is_lost_is_damage(like, tmp_path, monkeypatch):
             del leaves["params.image_decoder.MLP_0.bias"]
         return leaves
 
-    monkeypatch.setattr(checkpoints, "_by_path", lose)
+    monkeypatch.setattr(checkpoints, "by_path", lose)
     assert int(restore(workdir, like).step) == 2
     assert (workdir / "unreadable_checkpoints/4").is_dir()
