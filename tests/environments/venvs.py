@@ -95,7 +95,8 @@ def run_tests(python: Path, arguments: Sequence[str], folder: Path) -> tuple[int
         "JAX_COMPILATION_CACHE_DIR": str(folder / "jax_cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         # Flags that XLA has known for long: it ends a process at one that it does not know.
-        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+        " --xla_cpu_parallel_codegen_split_count=1",
     }
     command = [python, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
     process = subprocess.Popen(
