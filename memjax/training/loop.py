@@ -107,13 +107,7 @@ def _run(
             step, last = goal, goal == num_steps
             writer.show(step)
             if step % experiment.log_every == 0 or last:
-                first = step - (step - 1) % experiment.log_every
-                num_taken = step + 1 - first - writer.count_skipped(first, step)
-                metrics, emptied = _take_metrics(state, num_taken)
-                if (
-                    step % experiment.log_every == 0
-                ):  # else a longer run's next metrics need the sums
-                    state = emptied
+                metrics, state = _take_metrics(state, step, experiment.log_every, writer)
                 seconds = time.perf_counter() - interval_time
                 metrics["steps_per_second"] = (step - interval_start) / seconds
                 if step % experiment.eval_every == 0 or last:
@@ -136,16 +130,22 @@ def _describe(experiment: Experiment) -> str:
     return f"{experiment.name}: {len(images):,} images of {shape}, on {devices.describe()}"
 
 
-def _take_metrics(state: TrainState, num_steps: int) -> tuple[dict[str, float], TrainState]:
-    """The means of the metrics over the last `num_steps`, and the state with sums of zero.
+def _take_metrics(
+    state: TrainState, step: int, log_every: int, writer: MetricWriter | processes.Nowhere
+) -> tuple[dict[str, float], TrainState]:
+    """The means of the metrics of this interval, and the state for the next one.
 
     Raises:
-      UserError: there were none, for all of them were skipped.
+      UserError: there were none, for all steps were skipped.
     """
-    if num_steps < 1:
-        raise UserError(f"step {int(state.step)}: all steps since the last metrics were skipped")
+    first = step - (step - 1) % log_every
+    num_taken = step + 1 - first - writer.count_skipped(first, step)
+    if num_taken < 1:
+        raise UserError(f"step {step}: all steps since the last metrics were skipped")
     sums = jax.device_get(state.metric_sums)
-    metrics = {name: float(value) / num_steps for name, value in sums.items()}
+    metrics = {name: float(value) / num_taken for name, value in sums.items()}
+    if step % log_every:  # the run's end; a longer run's next metrics need the sums
+        return metrics, state
     zeros = jax.tree.map(jnp.zeros_like, sums)
     return metrics, dataclasses.replace(state, metric_sums=step_lib.replicate(zeros))
 

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from memjax import data
-from memjax.training import Experiment, Stage, TrainState, loop
+from memjax.training import Experiment, Stage, TrainState, loop, processes
 from memjax.training import step as step_lib
 
 _IMAGES, _BATCH, _RATE, _DECAY = 12, 5, 0.5, 0.9
@@ -92,13 +92,18 @@ def test_the_held_out_metrics_are_means_over_batches(experiment):
     assert found == {"eval/nll": pytest.approx(-3.0 * np.mean(np.arange(_BATCH))), "eval/train": 0}
 
 
-def test_metrics_are_written_as_means_over_the_steps_taken():
+@pytest.mark.parametrize(("step", "left"), [(8, 0.0), (7, 6.0)], ids=["whole", "the run's end"])
+def test_metrics_are_written_as_means_over_the_steps_taken(step, left):
+    """In intervals of 4, whose sums are kept where the run ends within one."""
+
+    class Writer(processes.Nowhere):
+        def count_skipped(self, first, last):
+            assert (first, last) == (5, step)
+            return 1
+
     state = initial_state(0.0)
-    sums = {"nll": jnp.float32(6.0), "train": jnp.float32(3.0)}
+    sums = {"nll": jnp.float32(6.0)}
     state = TrainState(**(vars(state) | {"metric_sums": sums}))
-    metrics, emptied = loop._take_metrics(state, 4)
-    assert metrics == {"nll": 1.5, "train": 0.75}
-    assert {name: float(value) for name, value in emptied.metric_sums.items()} == {
-        "nll": 0.0,
-        "train": 0.0,
-    }
+    metrics, after = loop._take_metrics(state, step, 4, Writer())
+    assert metrics == {"nll": 6.0 / (step - 5)}
+    assert float(after.metric_sums["nll"]) == left
