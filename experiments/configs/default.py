@@ -1,5 +1,7 @@
 """What all configs share; no experiment of its own."""
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 
@@ -49,6 +51,9 @@ def get_config() -> ConfigDict:
     return config
 
 
-def linked(fields: ConfigDict) -> ConfigDict:
-    """A copy whose fields follow the original's until they are set apart."""
-    return ConfigDict({name: fields.get_oneway_ref(name) for name in fields})
+def set_episodes(config: ConfigDict, **fields: Any) -> None:
+    """Sets the episodes of training; those of evaluation follow them until they are set apart."""
+    config.episodes = ConfigDict(fields)
+    config.eval.episodes = ConfigDict(
+        {name: config.episodes.get_oneway_ref(name) for name in fields}
+    )

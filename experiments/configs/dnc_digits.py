@@ -5,10 +5,8 @@ The Kanerva Machine beside it: `kanerva_digits` with `--config.model.bottom_up=F
 Time: 7 min on one CPU core; unknown on a GPU.
 """
 
-from ml_collections import ConfigDict
-
 from experiments.configs import dnc_omniglot, kanerva_digits
 
 
-def get_config() -> ConfigDict:
+def get_config():
     return dnc_omniglot.in_its_place(kanerva_digits.get_config())

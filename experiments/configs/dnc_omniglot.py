@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from experiments.configs import kanerva_omniglot
 
 
-def get_config() -> ConfigDict:
+def get_config():
     config = in_its_place(kanerva_omniglot.get_config())
     config.optimizer.learning_rate = 3e-4
     return config
@@ -21,7 +21,5 @@ def in_its_place(config: ConfigDict) -> ConfigDict:
     for field in ("address_size", "memory_mode", "addressing", "diagonal"):
         del config.model[field]
     config.model.name = "dnc_machine.DNCMachine"
-    config.model.num_heads = 1
-    config.model.controller_size = 200
-    config.model.bottom_up = False
+    config.model.update(num_heads=1, controller_size=200, bottom_up=False)
     return config

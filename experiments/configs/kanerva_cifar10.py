@@ -3,17 +3,11 @@
 Time: 240 h on one CPU core; an estimated 30 min on a GPU.
 """
 
-from ml_collections import ConfigDict
-
 from experiments.configs import kanerva_omniglot
 
 
-def get_config() -> ConfigDict:
+def get_config():
     config = kanerva_omniglot.get_config()
-    config.dataset.name = "cifar10"
-    config.dataset.binarization = "none"
-    config.model.num_slots = 128
-    config.model.code_size = 200
-    config.model.num_filters = 32
-    config.model.likelihood = "gaussian"
+    config.dataset.update(name="cifar10", binarization="none")
+    config.model.update(num_slots=128, code_size=200, num_filters=32, likelihood="gaussian")
     return config

@@ -3,14 +3,11 @@
 Time: 4 min on one CPU core; unknown on a GPU.
 """
 
-from ml_collections import ConfigDict
-
 from experiments.configs import kanerva_digits
 
 
-def get_config() -> ConfigDict:
+def get_config():
     config = kanerva_digits.get_config()
-    config.model.denoising_weight = 1.0
-    config.model.denoising_readings = 2
+    config.model.update(denoising_weight=1.0, denoising_readings=2)
     config.training.num_steps = 6_000
     return config

@@ -11,16 +11,12 @@ from ml_collections import ConfigDict
 from experiments.configs import kanerva_digits
 
 
-def get_config() -> ConfigDict:
+def get_config():
     return by_pseudo_inverse(kanerva_digits.get_config())
 
 
 def by_pseudo_inverse(config: ConfigDict) -> ConfigDict:
     """A Kanerva Machine's config with addresses by least squares, and all else as it is."""
-    config.model.addressing = "pseudo_inverse"
-    config.model.bottom_up = False
-    config.model.num_slots = 32
-    config.model.code_size = 256
-    config.model.noise_var = 2.0
-    config.model.kl_warmup_steps = 0
+    config.model.update(addressing="pseudo_inverse", bottom_up=False)
+    config.model.update(num_slots=32, code_size=256, noise_var=2.0, kl_warmup_steps=0)
     return config

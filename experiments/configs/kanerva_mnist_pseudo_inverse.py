@@ -3,10 +3,8 @@
 Time: 10 min on one CPU core; unknown on a GPU.
 """
 
-from ml_collections import ConfigDict
-
 from experiments.configs import kanerva_digits_pseudo_inverse, kanerva_mnist
 
 
-def get_config() -> ConfigDict:
+def get_config():
     return kanerva_digits_pseudo_inverse.by_pseudo_inverse(kanerva_mnist.get_config())

@@ -8,32 +8,17 @@ from ml_collections import ConfigDict
 from experiments.configs import default
 
 
-def get_config() -> ConfigDict:
+def get_config():
     config = default.get_config()
-    config.dataset.name = "omniglot_28x28"
-    config.dataset.binarization = "threshold"
-    config.episodes = ConfigDict({"name": "unstructured", "num_episodes": 16, "episode_length": 32})
-    config.eval.episodes = default.linked(config.episodes)
-    config.model = ConfigDict()
-    config.model.name = "kanerva_machine.KanervaMachine"
-    config.model.num_slots = 64
-    config.model.code_size = 100
-    config.model.address_size = 50
-    config.model.address_latent_size = 50
-    config.model.num_filters = 16
-    config.model.mlp_size = 128
-    config.model.likelihood = "bernoulli"
-    config.model.noise_var = 1.0
-    config.model.bottom_up = True
-    config.model.address_noise = 0.2
-    config.model.address_scale = 0.1
-    config.model.memory_mode = "mean"
-    config.model.addressing = "key"
-    config.model.diagonal = False
-    config.model.kl_warmup_steps = 4_000
-    config.model.kl_weight = 1.0
-    config.model.denoising_weight = 0.0
-    config.model.denoising_readings = 2
+    config.dataset.update(name="omniglot_28x28", binarization="threshold")
+    default.set_episodes(config, name="unstructured", num_episodes=16, episode_length=32)
+    config.model = ConfigDict({"name": "kanerva_machine.KanervaMachine"})
+    config.model.update(num_filters=16, mlp_size=128, likelihood="bernoulli")
+    config.model.update(num_slots=64, code_size=100, address_size=50, address_latent_size=50)
+    config.model.update(noise_var=1.0, diagonal=False, memory_mode="mean", addressing="key")
+    config.model.update(bottom_up=True, address_noise=0.2, address_scale=0.1)
+    config.model.update(kl_warmup_steps=4_000, kl_weight=1.0)
+    config.model.update(denoising_weight=0.0, denoising_readings=2)
     config.optimizer.learning_rate = 1e-4
     config.training.num_steps = 200_000
     return config

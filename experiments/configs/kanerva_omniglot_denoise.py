@@ -3,18 +3,13 @@
 Time: 10 min on one CPU core; unknown on a GPU.
 """
 
-from ml_collections import ConfigDict
-
 from experiments.configs import kanerva_digits_denoise
 
 
-def get_config() -> ConfigDict:
+def get_config():
     config = kanerva_digits_denoise.get_config()
     config.dataset.name = "omniglot_28x28"
     config.episodes.num_episodes = 4
-    config.model.code_size = 100
-    config.model.address_size = 50
-    config.model.address_latent_size = 50
-    config.model.kl_weight = 0.5
+    config.model.update(code_size=100, address_size=50, address_latent_size=50, kl_weight=0.5)
     config.training.num_steps = 5_000
     return config

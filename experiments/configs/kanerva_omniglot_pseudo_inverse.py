@@ -5,13 +5,10 @@ See `kanerva_digits_pseudo_inverse`.
 Time: 10 min on one CPU core; unknown on a GPU.
 """
 
-from ml_collections import ConfigDict
-
 from experiments.configs import kanerva_mnist_pseudo_inverse
 
 
-def get_config() -> ConfigDict:
+def get_config():
     config = kanerva_mnist_pseudo_inverse.get_config()
-    config.dataset.name = "omniglot_28x28"
-    config.dataset.binarization = "threshold"
+    config.dataset.update(name="omniglot_28x28", binarization="threshold")
     return config

@@ -3,12 +3,10 @@
 Time: 46 h on one CPU core; unknown on a GPU.
 """
 
-from ml_collections import ConfigDict
-
 from experiments.configs import dnc_omniglot
 
 
-def get_config() -> ConfigDict:
+def get_config():
     config = dnc_omniglot.get_config()
     config.model.name = "dnc_machine.LRUAMachine"
     return config

@@ -3,13 +3,10 @@
 Time: 40 h on one CPU core; an estimated 10 min on a GPU.
 """
 
-from ml_collections import ConfigDict
-
 from experiments.configs import soft_memory_omniglot_fewshot
 
 
-def get_config() -> ConfigDict:
+def get_config():
     config = soft_memory_omniglot_fewshot.get_config()
-    config.model.name = "matching_network.MatchingNetwork"
-    config.model.num_hops = 2
+    config.model.update(name="matching_network.MatchingNetwork", num_hops=2)
     return config

@@ -5,21 +5,14 @@ The twin VAE: `--config.model.num_slots="(0, 0)" --config.model.local_reconstruc
 Time: 15 s on one CPU core; an estimated 5 s on a GPU.
 """
 
-from ml_collections import ConfigDict
-
 from experiments.configs import mem_vae_mnist
 
 
-def get_config() -> ConfigDict:
+def get_config():
     config = mem_vae_mnist.get_config()
     config.dataset.name = "digits"
-    config.model.hidden_sizes = (128, 64)
-    config.model.latent_size = 16
-    config.model.num_slots = (35, 15)
-    config.optimizer.anneal_start = 2_000
-    config.optimizer.anneal_every = 10
-    config.training.num_steps = 4_000
-    config.training.log_every = 200
-    config.training.eval_every = 1_000
+    config.model.update(hidden_sizes=(128, 64), latent_size=16, num_slots=(35, 15))
+    config.optimizer.update(anneal_start=2_000, anneal_every=10)
+    config.training.update(num_steps=4_000, log_every=200, eval_every=1_000)
     config.training.checkpoint_every = 2_000
     return config

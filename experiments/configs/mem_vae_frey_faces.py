@@ -6,27 +6,18 @@
 Time: 3 min on one CPU core; an estimated 1 min on a GPU.
 """
 
-from ml_collections import ConfigDict
-
 from experiments.configs import mem_vae_mnist
 
 
-def get_config() -> ConfigDict:
+def get_config():
     config = mem_vae_mnist.get_config()
-    config.dataset.name = "frey_faces"
-    config.dataset.binarization = "none"
+    config.dataset.update(name="frey_faces", binarization="none")
     config.eval.episodes.batch_size = 100
-    config.model.hidden_sizes = (200,)
-    config.model.latent_size = 10
-    config.model.num_slots = (20,)
-    config.model.local_reconstruction = 0.0
-    config.model.likelihood = "gaussian"
+    config.model.update(hidden_sizes=(200,), latent_size=10, num_slots=(20,))
+    config.model.update(local_reconstruction=0.0, likelihood="gaussian")
     # Rare outliers among the first batches would keep Adam's steps small for thousands of steps.
     config.optimizer.clip_norm = 5.0
-    config.optimizer.anneal_factor = 1.0
-    config.optimizer.anneal_start = 0
-    config.training.num_steps = 18_600
-    config.training.log_every = 186
-    config.training.eval_every = 1_860
-    config.training.checkpoint_every = 1_860
+    config.optimizer.update(anneal_factor=1.0, anneal_start=0)
+    config.training.update(num_steps=18_600, log_every=186)
+    config.training.update(eval_every=1_860, checkpoint_every=1_860)
     return config

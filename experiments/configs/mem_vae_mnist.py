@@ -13,32 +13,22 @@ from ml_collections import ConfigDict
 
 from experiments.configs import default
 
-_EPOCH = 600  # steps
 
-
-def get_config() -> ConfigDict:
+def get_config():
     config = default.get_config()
-    config.dataset.name = "mnist"
-    config.dataset.binarization = "dynamic"
+    config.dataset.update(name="mnist", binarization="dynamic")
     config.episodes.batch_size = 100
-    config.model = ConfigDict()
-    config.model.name = "mem_vae.MemVAE"
-    config.model.hidden_sizes = (500, 500)
-    config.model.latent_size = 100
-    config.model.num_slots = (70, 30)
-    config.model.attention = "sigmoid"
-    config.model.composition = "mlp"
-    config.model.batch_norm = True
-    config.model.local_reconstruction = 0.1
-    config.model.likelihood = "bernoulli"
-    config.model.num_samples = 1
-    config.optimizer.learning_rate = 1e-3
-    config.optimizer.eps = 1e-4
-    config.optimizer.anneal_factor = 0.998
-    config.optimizer.anneal_start = 1_000 * _EPOCH
-    config.optimizer.anneal_every = _EPOCH
-    config.training.num_steps = 3_000 * _EPOCH
-    config.training.log_every = _EPOCH
-    config.training.eval_every = 10 * _EPOCH
-    config.training.checkpoint_every = 10 * _EPOCH
+    config.model = ConfigDict({"name": "mem_vae.MemVAE", "likelihood": "bernoulli"})
+    config.model.update(hidden_sizes=(500, 500), latent_size=100, batch_norm=True)
+    config.model.update(num_slots=(70, 30), attention="sigmoid", composition="mlp")
+    config.model.update(local_reconstruction=0.1, num_samples=1)
+    config.optimizer.update(learning_rate=1e-3, eps=1e-4, anneal_factor=0.998)
+    set_epochs(config, steps=600, log_every=1, eval_every=10)
     return config
+
+
+def set_epochs(config: ConfigDict, steps: int, log_every: int, eval_every: int) -> None:
+    """3,000 epochs of `steps`, annealed after 1,000; the other two are counted in epochs."""
+    config.optimizer.update(anneal_start=1_000 * steps, anneal_every=steps)
+    config.training.update(num_steps=3_000 * steps, log_every=log_every * steps)
+    config.training.update(eval_every=eval_every * steps, checkpoint_every=eval_every * steps)

@@ -11,23 +11,15 @@ from ml_collections import ConfigDict
 from experiments.configs import default
 
 
-def get_config() -> ConfigDict:
+def get_config():
     config = default.get_config()
     config.dataset.binarization = "none"
-    config.episodes = ConfigDict({"name": "recall", "num_slots": 32, "batch_size": 32})
-    config.eval.episodes = default.linked(config.episodes)
-    config.model = ConfigDict()
-    config.model.name = "vma.VMA"
-    config.model.likelihood = "gaussian"
-    config.model.latent_size = 32
+    default.set_episodes(config, name="recall", num_slots=32, batch_size=32)
+    config.model = ConfigDict({"name": "vma.VMA", "likelihood": "gaussian", "num_samples": 4})
     config.model.num_filters = 0  # above 0: convolutions
-    config.model.hidden_sizes = (256, 128)
-    config.model.embedding_size = 128
-    config.model.tied_embeddings = True
-    config.model.num_samples = 4
+    config.model.update(latent_size=32, hidden_sizes=(256, 128))
+    config.model.update(embedding_size=128, tied_embeddings=True)
     config.optimizer.learning_rate = 1e-3
     config.optimizer.decay_steps = config.training.get_oneway_ref("num_steps")
-    config.training.num_steps = 3_000
-    config.training.eval_every = 1_000
-    config.training.checkpoint_every = 1_000
+    config.training.update(num_steps=3_000, eval_every=1_000, checkpoint_every=1_000)
     return config

@@ -3,19 +3,12 @@
 Time: 27 h on one CPU core; an estimated 8 min on a GPU.
 """
 
-from ml_collections import ConfigDict
-
-from experiments.configs import vma_omniglot_fewshot
+from experiments.configs import vae_omniglot_fewshot
 
 
-def get_config() -> ConfigDict:
-    config = vma_omniglot_fewshot.get_config()
-    config.model = ConfigDict()
-    config.model.name = "soft_memory.SoftMemory"
-    config.model.latent_size = 64
-    config.model.hidden_sizes = (128,)
-    config.model.num_filters = 64
-    config.model.embedding_size = 128
-    config.model.similarity = "key_normalized"
-    config.model.num_samples = 1
+def get_config():
+    config = vae_omniglot_fewshot.get_config()
+    del config.model.convolutions
+    config.model.update(name="soft_memory.SoftMemory", num_samples=1)
+    config.model.update(embedding_size=128, similarity="key_normalized")
     return config

@@ -3,16 +3,11 @@
 Time: 240 h on one CPU core; an estimated 34 min on a GPU.
 """
 
-from ml_collections import ConfigDict
-
 from experiments.configs import vae_omniglot
 
 
-def get_config() -> ConfigDict:
+def get_config():
     config = vae_omniglot.get_config()
-    config.dataset.name = "cifar10"
-    config.dataset.binarization = "none"
-    config.model.latent_size = 200
-    config.model.num_filters = 32
-    config.model.likelihood = "gaussian"
+    config.dataset.update(name="cifar10", binarization="none")
+    config.model.update(latent_size=200, num_filters=32, likelihood="gaussian")
     return config

@@ -3,22 +3,14 @@
 Time: 44 h on one CPU core; an estimated 7 min on a GPU.
 """
 
-from ml_collections import ConfigDict
-
 from experiments.configs import default
 
 
-def get_config() -> ConfigDict:
+def get_config():
     config = default.get_config()
-    config.dataset.name = "omniglot_28x28"
-    config.dataset.binarization = "threshold"
+    config.dataset.update(name="omniglot_28x28", binarization="threshold")
     config.episodes.batch_size = 512
-    config.model = ConfigDict()
-    config.model.name = "vae.VAE"
-    config.model.latent_size = 100
-    config.model.num_filters = 16
-    config.model.likelihood = "bernoulli"
-    config.model.num_samples = 1
+    config.model.update(latent_size=100, num_filters=16, likelihood="bernoulli")
     config.optimizer.learning_rate = 1e-4
     config.training.num_steps = 200_000
     return config

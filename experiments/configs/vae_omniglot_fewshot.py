@@ -8,13 +8,8 @@ from ml_collections import ConfigDict
 from experiments.configs import vma_omniglot_fewshot
 
 
-def get_config() -> ConfigDict:
+def get_config():
     config = vma_omniglot_fewshot.get_config()
-    config.model = ConfigDict()
-    config.model.name = "vae.VAE"
-    config.model.convolutions = "pyramid"
-    config.model.latent_size = 64
-    config.model.hidden_sizes = (128,)
-    config.model.num_filters = 64
-    config.model.num_samples = 4
+    config.model = ConfigDict({"name": "vae.VAE", "num_samples": 4, "convolutions": "pyramid"})
+    config.model.update(latent_size=64, hidden_sizes=(128,), num_filters=64)
     return config

@@ -10,18 +10,12 @@ from ml_collections import ConfigDict
 from experiments.configs import default
 
 
-def get_config() -> ConfigDict:
+def get_config():
     config = default.get_config()
-    config.episodes = ConfigDict({"name": "recall", "num_slots": 64, "batch_size": 32})
-    config.eval.episodes = default.linked(config.episodes)
+    default.set_episodes(config, name="recall", num_slots=64, batch_size=32)
     config.eval.episodes.batch_size = 256
-    config.model = ConfigDict()
-    config.model.name = "vma.VMA"
-    config.model.latent_size = 16
-    config.model.hidden_sizes = (128, 64)
-    config.model.embedding_size = 64
-    config.model.num_samples = 4
-    config.model.address_estimator = "auto"
+    config.model = ConfigDict({"name": "vma.VMA", "num_samples": 4, "address_estimator": "auto"})
+    config.model.update(latent_size=16, hidden_sizes=(128, 64), embedding_size=64)
     config.optimizer.learning_rate = 3e-3
     config.optimizer.decay_steps = config.training.get_oneway_ref("num_steps")
     config.training.num_steps = 10_000

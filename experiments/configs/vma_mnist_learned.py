@@ -12,23 +12,14 @@ from ml_collections import ConfigDict
 from experiments.configs import default
 
 
-def get_config() -> ConfigDict:
+def get_config():
     config = default.get_config()
     config.dataset.name = "mnist"
     config.eval.episodes.batch_size = 512
-    config.model = ConfigDict()
-    config.model.name = "vma.VMA"
-    config.model.latent_size = 32
-    config.model.hidden_sizes = (256, 128)
-    config.model.embedding_size = 128
-    config.model.similarity = "key_normalized"
-    config.model.address_prior = "learned"
-    config.model.num_slots = 256
-    config.model.slot_size = 256
-    config.model.slot_scale = 0.1
-    config.model.zero_output = True
-    config.model.num_samples = 4
-    config.model.address_estimator = "auto"
+    config.model = ConfigDict({"name": "vma.VMA", "num_samples": 4, "address_estimator": "auto"})
+    config.model.update(latent_size=32, hidden_sizes=(256, 128), embedding_size=128)
+    config.model.update(similarity="key_normalized", address_prior="learned")
+    config.model.update(num_slots=256, slot_size=256, slot_scale=0.1, zero_output=True)
     config.optimizer.memory_rate = 18.0
     config.training.num_steps = 100_000
     return config

@@ -11,28 +11,14 @@ from ml_collections import ConfigDict
 from experiments.configs import default
 
 
-def get_config() -> ConfigDict:
+def get_config():
     config = default.get_config()
-    config.dataset.name = "omniglot_26x26"
-    config.dataset.train_split = "fewshot_train"
-    config.dataset.eval_split = "fewshot_test"
-    config.dataset.binarization = "threshold"
-    config.episodes = ConfigDict(
-        {"name": "few_shot", "num_classes": 8, "num_support": 4, "num_queries": 4}
-    )
-    config.eval.episodes = default.linked(config.episodes)
+    config.dataset.update(name="omniglot_26x26", binarization="threshold")
+    config.dataset.update(train_split="fewshot_train", eval_split="fewshot_test")
+    default.set_episodes(config, name="few_shot", num_classes=8, num_support=4, num_queries=4)
     config.eval.num_batches = 16
-    config.model = ConfigDict()
-    config.model.name = "vma.VMA"
-    config.model.latent_size = 64
-    config.model.hidden_sizes = (128,)
-    config.model.num_filters = 64
-    config.model.embedding_size = 128
-    config.model.similarity = "key_normalized"
-    config.model.tied_embeddings = True
-    config.model.address_prior = "learned"
-    config.model.num_samples = 4
-    config.model.address_estimator = "auto"
-    config.optimizer.learning_rate = 3e-4
+    config.model = ConfigDict({"name": "vma.VMA", "num_samples": 4, "address_estimator": "auto"})
+    config.model.update(latent_size=64, hidden_sizes=(128,), num_filters=64, embedding_size=128)
+    config.model.update(similarity="key_normalized", tied_embeddings=True, address_prior="learned")
     config.training.num_steps = 200_000
     return config
