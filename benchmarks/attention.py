@@ -5,7 +5,7 @@ The same nets on the same memories: `vma_omniglot_fewshot` with its 4 samples, a
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -23,9 +23,8 @@ _FILTERS = flags.DEFINE_integer("num_filters", 16, "Filters of every convolution
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Interleaved steps; the fastest counts.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Measures both in turn for each size of the memory, and prints the table."""
-    del argv
     rows = []
     for num_slots in _SLOTS.value:
         steps = {

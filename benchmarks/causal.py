@@ -31,9 +31,8 @@ _BLOCK, _CHUNK, _ITERATIONS = 16, 32, 32  # as `causal.attend` has them
 _LARGEST = {"write_prefix": 4_096, "softmax attention": 4_096}
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Prints a row for each length and way."""
-    del argv
     print(
         "     T  way                 forward  gradient ms  forward gradient MB  dependent  k mult."
     )

@@ -9,7 +9,6 @@ the configs' docstrings.
 """
 
 import time
-from collections.abc import Sequence
 
 import jax
 from absl import flags
@@ -22,9 +21,8 @@ _NAMES = flags.DEFINE_multi_string("name", [], "A config; repeatable. By default
 _SECONDS = flags.DEFINE_float("seconds", 5.0, "How long to measure each, at least.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Prints a line for each config."""
-    del argv
     clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
     titles = f"{'ms a step':>10} {'steps':>10} {'hours':>8} {'GFLOP a step':>14} {'GPU hours':>10}"
     print(f"{'config':36} {titles}  on {jax.devices()[0]}")

@@ -36,9 +36,8 @@ _LAYERS = {  # size, channels in and out, kernel, stride, transposed
 }
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Prints a row for each layer."""
-    del argv
     matrix = jnp.ones((1024, 1024))
     rate = 2 * 1024**3 / milliseconds(jax.jit(jnp.matmul), matrix, matrix)
     print("ms            memjax: forward, input, kernel   PyTorch            Flax         floor")

@@ -6,7 +6,6 @@ read is shows that they are one memory.
 """
 
 import tempfile
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -24,9 +23,8 @@ _BATCH = flags.DEFINE_integer("batch", 16, "Memories side by side.")
 _SHAPES = ((32, 64, 100, 1), (32, 64, 100, 4), (8, 16, 16, 1))  # T, N, C, H
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Prints a row for each shape."""
-    del argv
     print(
         "   T    N    C  H   forward   gradient, ms   dnc forward   gradient, ms   ratios   apart"
     )

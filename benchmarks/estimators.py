@@ -43,9 +43,8 @@ _RELAXED = flags.DEFINE_bool("relaxed", True, "Whether to measure those that mix
 _FEWEST = 200  # draws
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Prints the tables and draws the plots."""
-    del argv
     kept = Path(_ROWS.value) if _ROWS.value else None
     rows = json.loads(kept.read_text()) if kept and kept.exists() else []
     for num_slots, num_samples in itertools.product(_SLOTS.value, _SAMPLES.value):

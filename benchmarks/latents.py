@@ -40,9 +40,8 @@ POSTERIORS = ("image_encoder", "latent_posterior", "recognition")
 PRIORS = ("latent_prior",)
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Prints both tables."""
-    del argv
     train, test = (
         (data.load("digits", split).images >= 128).astype(np.float32) for split in ("train", "test")
     )

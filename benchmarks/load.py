@@ -30,9 +30,8 @@ _SIZE = 1024
 PRODUCT_FLOPS = 2 * _SIZE**3  # of a step of "products"
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Prints a line for each config and setting."""
-    del argv
     if _WORKER.value is not None:
         return work(_WORKER.value)
     print(f"{'config':24} {'quiet':>8} {f'beside {_BUSY.value}':>8} {'of its share':>12}  setting")

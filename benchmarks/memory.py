@@ -23,9 +23,8 @@ _ROUNDS = flags.DEFINE_integer("rounds", 20, "Calls; the median counts.")
 _SHAPES = ((16, 32, 64, 100), (16, 32, 128, 200), (16, 256, 64, 100), (1, 4096, 256, 256))
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Prints the table of the write, then the cost of VIMCO alone."""
-    del argv
     rate = matrix_rate()
     print(f"one large matrix product: {rate / 1e9:.0f} G multiplications and additions a second\n")
     print("episodes     T    N    C  form             forward   gradient ms  gradient / floor")

@@ -6,7 +6,7 @@ that are all different, four weights over and over, and four clusters of weights
 alike; the codes are what the weights say of a drawn memory, and noise.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -22,9 +22,8 @@ _WRITES, _SLOTS, _CODE = 256, 64, 8
 _LEAST = 1e-9  # drawn for an error of less
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Prints the largest errors and draws the plot."""
-    del argv
     from memjax import plotting
     from memjax.evaluation import Curves
 

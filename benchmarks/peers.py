@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,8 @@ _ALL = ["vae_mnist", "vae_omniglot"]
 _VAES = flags.DEFINE_multi_enum("vae", _ALL, _ALL, "A config; repeatable.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Prints a table for each config."""
-    del argv
     print("config        threads   memjax    eager compiled    floor   / PyTorch  / floor  loss")
     for name in _VAES.value:
         experiment = training.build(listing.load(name).lock(), steps.random_set)

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,9 +40,8 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "Calls of each; the fastest counts."
 _EMBEDDING_SIZE, _SAMPLES, _SHARDS, _QUERIES, _SEEDS = 128, 4, 8, 32, 8
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Runs all parts, prints their tables, and draws the times on logarithmic axes."""
-    del argv
     if _PART.value:
         rows = PARTS[_PART.value][1]()
         write_json(Path(_OUTPUT.value) / f"{_PART.value}.json", {"table": rows})

@@ -5,7 +5,7 @@ same shapes, nothing in between. The peer is the same VMA in eager PyTorch.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -22,9 +22,8 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "Interleaved rounds; the median coun
 _STEPS = flags.DEFINE_integer("steps", 200, "Steps in a round.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Measures each contestant in turn, round by round, and prints the medians and ratios."""
-    del argv
     print("vma_mnist_recall, steps a second; ratio to the floor")
     for num_slots in _SLOTS.value:
         contestants = {

@@ -7,7 +7,6 @@ every block carries them on. Trained on scikit-learn's training digits, tested o
 with each of `--memories` in turn.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,9 +64,8 @@ class Transformer(nn.Module):
         return nn.Dense(_DIGITS)(nn.LayerNorm()(hidden))
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Trains and tests each; prints a table and writes it to `recall.json`."""
-    del argv
     check_at_least_one(window=_WINDOW.value, num_steps=_STEPS.value, batch_size=_BATCH.value)
     for memory in _MEMORIES.value:
         check_one_of("memories", memory, list(_CELLS))

@@ -24,16 +24,17 @@ _CONFIGS = Path(__file__).parent / "configs"
 _CONFIG_ERROR = "Configuration is not available because of an earlier failure to load: "
 
 
-def run(main: Callable[[Sequence[str]], None]) -> None:
-    """Parses the flags and runs `main`, which gets the arguments that are no flags: none."""
+def run(main: Callable[[], None]) -> None:
+    """Parses the flags and runs `main`."""
 
     def checked_main(argv: Sequence[str]) -> None:
         _quiet_libraries()
-        _set_threads()
+        if _THREADS.value is not None:
+            os.environ["NPROC"] = str(_THREADS.value)  # the size of the CPU client's pool
         with exit_on_user_error():
             if len(argv) > 1:
                 raise UserError(f"unexpected argument {argv[1]!r}; flags begin with --")
-            main(argv)
+            main()
 
     _show_log()
     app.run(checked_main, flags_parser=_parse_flags)
@@ -80,11 +81,6 @@ def named_folders(flag: str, texts: Sequence[str]) -> dict[str, Path]:
 def name_parts(fields: Mapping[str, Any]) -> list[str]:
     """FIELD-VALUE for each field of a config that differs: parts of a run's folder name."""
     return [f"{field.split('.')[-1]}-{value}" for field, value in fields.items()]
-
-
-def _set_threads() -> None:
-    if _THREADS.value is not None:
-        os.environ["NPROC"] = str(_THREADS.value)  # the size of the CPU client's pool
 
 
 def _quiet_libraries() -> None:

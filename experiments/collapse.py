@@ -7,7 +7,6 @@ together, and how many one of them, each as the exponential of an entropy; and p
 q(a|x) themselves, over the first held-out images.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,9 +41,8 @@ class Snapshot(NamedTuple):
     posterior: np.ndarray  # [images, N], q(a|x)
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Trains both and draws."""
-    del argv
     check_at_least_one(num_steps=_STEPS.value)
     folder = Path(_WORKDIR.value)
     runs = {}

@@ -6,7 +6,6 @@ Prints the last held-out metrics of each run and draws their learning curves tog
 --task=TASK, what `experiments.evaluate` found for each of them instead.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -20,9 +19,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "Folder for the pictures.", requir
 _TASK = flags.DEFINE_string("task", "", "An evaluation that has been made of each run.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Compares."""
-    del argv
     from experiments import reporting
 
     workdirs = cli.named_folders("workdirs", _WORKDIRS.value)

@@ -10,7 +10,6 @@ Prints a table, writes DIR/eval_TASK.json and figures, and adds both to DIR/repo
 pretrained model, --workdir=pretrained:NAME, it prints the table alone.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -31,9 +30,8 @@ flags.DEFINE_flag(
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data sets are, if they have moved.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Loads the newest checkpoint, evaluates, reports."""
-    del argv
     workdir = Path(_WORKDIR.value)
     early.check_run(workdir, _TASK.value)
     from experiments import page, reporting

@@ -14,7 +14,6 @@ from the folder in --runs that is named below; docs/results says how each run is
 """
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -36,9 +35,8 @@ _RUNS = flags.DEFINE_string("runs", "runs", "Folder of the runs.")
 _OUTPUT = flags.DEFINE_string("output", "docs", "Folder for the picture, NAME.png.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Draws or copies."""
-    del argv
     path = Path(_OUTPUT.value) / f"{_NAME.value}.png"
     if not path.parent.is_dir():
         raise UserError(f"output {path.parent} does not exist")

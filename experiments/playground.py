@@ -11,7 +11,6 @@ elsewhere: ssh -L 5006:localhost:5006 MACHINE, then http://localhost:5006 there.
 import base64
 import io
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +58,8 @@ _PAGE = """{% block preamble %}
 {% endblock %}"""
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Loads the newest checkpoint and serves the page until Ctrl-C."""
-    del argv
     early.check_run(Path(_WORKDIR.value))
     try:
         from bokeh.server.server import Server

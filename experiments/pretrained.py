@@ -7,7 +7,6 @@
 Without --workdir it lists the pretrained models.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -22,9 +21,8 @@ _OPTION = flags.DEFINE_multi_string("option", [], "NAME=VALUE, an option of the 
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data sets are, if they have moved.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Writes, evaluates, writes again; or lists."""
-    del argv
     if _WORKDIR.value:
         early.check_run(Path(_WORKDIR.value), _TASK.value)
         if not _NAME.value.isidentifier():

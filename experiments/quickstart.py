@@ -6,7 +6,6 @@ python -m experiments.quickstart --workdir=DIR. The same command again resumes.
 import os
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,8 @@ _WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Folder for the runs.")
 _CONFIGS = ("vae_digits", "mem_vae_digits", "vma_digits_recall", "kanerva_digits")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Trains, evaluates, draws."""
-    del argv
     from experiments import page, reporting
 
     start = time.perf_counter()

@@ -5,8 +5,6 @@ is written to DIR/report.html. Several runs, --workdir=A,B --output=FILE.html, s
 Training and evaluation write a run's own page by themselves.
 """
 
-from collections.abc import Sequence
-
 from absl import flags
 
 from experiments import cli, early
@@ -18,9 +16,8 @@ _WORKDIR = flags.DEFINE_list(
 _OUTPUT = flags.DEFINE_string("output", "", "The page's file; by default DIR/report.html.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Writes the page."""
-    del argv
     workdirs = cli.named_folders("workdir", _WORKDIR.value)
     for workdir in workdirs.values():
         early.check_run(workdir)

@@ -17,7 +17,6 @@ table, are replaced by the new ones, and all runs stand on one page.
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -40,9 +39,8 @@ flags.DEFINE_flag(
 UNFINISHED = 3  # exit status
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Shows the plan, or carries it out."""
-    del argv
     from experiments import plan
 
     name, results = _NAME.value, Path(_RESULTS.value)

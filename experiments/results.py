@@ -47,9 +47,8 @@ _COMMA = re.compile(r",(?![^\[]*\])")  # not within brackets
 _PICKED = re.compile(r"(?P<selection>\w+\[.*\])\.(?P<field>.+)")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Fills in, or compares."""
-    del argv
     from memjax import files
 
     texts = {}

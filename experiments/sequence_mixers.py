@@ -17,7 +17,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -117,9 +117,8 @@ class Model(nn.Module):
         return MIXERS[self.mixer](self.width, **sizes, name="mixer")(hidden, memory)
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Trains and tests each; prints a table, and writes it and a picture."""
-    del argv
     for size in _KEY_SIZES.value:
         check_at_least_one(key_sizes=size)
     check_at_least_one(num_pairs=_PAIRS.value, num_steps=_STEPS.value, batch_size=_BATCH.value)

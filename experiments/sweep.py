@@ -33,9 +33,8 @@ _PROCESSES = flags.DEFINE_integer(
 flags.mark_flag_as_required("config")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Trains them all, then compares."""
-    del argv
     folder = Path(_WORKDIR.value)
     settings = {name_of(s): s for s in combine([parse_vary(text) for text in _VARY.value])}
     for name in settings:

@@ -23,7 +23,6 @@ The folder then holds report.html, figures/, metrics.jsonl, config.json, TensorB
 checkpoints/. Next: python -m experiments.evaluate --workdir=runs/vma --task=recall.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -54,9 +53,8 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, f
 flags.mark_flag_as_required("config")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Trains, then draws the figures."""
-    del argv
     workdir, config = Path(_WORKDIR.value), _CONFIG.value
     if _INIT_FROM.value:
         config.init_from = _INIT_FROM.value

@@ -12,7 +12,7 @@ import experiments
 _SHOW = """
 import os
 from experiments import cli
-cli.run(lambda _: print(*(os.environ.get(name) for name in NAMES)))
+cli.run(lambda: print(*(os.environ.get(name) for name in NAMES)))
 """
 _CACHE, _BLAS = "JAX_COMPILATION_CACHE_DIR", "OPENBLAS_NUM_THREADS"
 

@@ -29,7 +29,7 @@ def test_the_table_is_printed_and_written(tmp_path, monkeypatch, capsys):
     row = {"nll": 4.321, "floor": 4.159, "steps_per_second": 100.0}
     monkeypatch.setattr(quickstart, "train", lambda name, workdir: {"config": name} | row)
     monkeypatch.setattr(page, "write", lambda workdirs, path: path)
-    quickstart.main([])
+    quickstart.main()
     printed = capsys.readouterr().out
     assert printed.count("4.321") == 4 and "4.159" in printed
     assert printed.splitlines()[-1].endswith(str(tmp_path / "report.html"))
@@ -41,7 +41,7 @@ def test_the_table_is_printed_and_written(tmp_path, monkeypatch, capsys):
 def test_a_table_and_figures(tmp_path, few_steps, capsys):
     flags.FLAGS.unparse_flags()
     flags.FLAGS(["quickstart", f"--workdir={tmp_path}"])
-    quickstart.main([])
+    quickstart.main()
     printed = capsys.readouterr().out
     rows = json.loads((tmp_path / "results.json").read_text())["table"]
     assert [row["config"] for row in rows] == list(quickstart._CONFIGS)

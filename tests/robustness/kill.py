@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,9 +42,8 @@ class Process(Protocol):
     def wait(self) -> Any: ...
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Kills, compares, prints the figures."""
-    del argv
     folder = Path(_WORKDIR.value)
     whole, killed = folder / "whole", folder / "killed"
     for workdir in (whole, killed):

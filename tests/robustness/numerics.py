@@ -6,7 +6,6 @@ beside the rest. Prints, and draws, how far the posterior is from float64's, in 
 norm, and the least eigenvalue of row_cov over the one in float64.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,9 +21,8 @@ SLOTS, CODE, CHUNK = 16, 4, 100
 _NOISE_VAR = 0.1
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Writes, compares, draws."""
-    del argv
     from memjax import plotting
     from memjax.evaluation import Curves
 

@@ -9,7 +9,6 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -22,9 +21,8 @@ _SETTLED = 1_000  # steps: two evaluations and checkpoints
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Trains, then prints the figures."""
-    del argv
     from experiments.configs import vma_digits_recall
     from memjax import training
     from memjax.training import metrics

@@ -15,7 +15,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,8 @@ _DISK_KIB = (4, 64, 128, 256)
 DAMAGES = ("cut short", "bit flipped", "emptied", "removed")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Tries them all, prints the figures."""
-    del argv
     logging.getLogger("memjax").setLevel(logging.ERROR)
     outcomes: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
