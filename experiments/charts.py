@@ -8,16 +8,16 @@ import numpy as np
 from experiments import cli, reporting
 from memjax import plotting
 from memjax.evaluation import Curves
-from memjax.training import metrics
 
 if TYPE_CHECKING:
     from experiments.page import RunFiles
 
+Groups = Mapping[str, Sequence["RunFiles"]]  # runs that differ in their seeds, by name
 LOOKS = {"colours": plotting.COLOURS, "markers": plotting.MARKERS}  # of lines, for charts.js
 
 
 def over_seeds(runs: Sequence["RunFiles"]) -> dict[str, list["RunFiles"]]:
-    """Runs that differ in nothing but the seed, by what sets them apart; {} if none has another."""
+    """Runs that differ in nothing but the seed, by what sets them apart; each alone if none do."""
     fields = [name for name in reporting.column_names(r.config for r in runs) if name != "seed"]
     differing = [f for f in fields if len({repr(run.config.get(f)) for run in runs}) > 1]
     groups: dict[str, list[RunFiles]] = {}
@@ -26,42 +26,28 @@ def over_seeds(runs: Sequence["RunFiles"]) -> dict[str, list["RunFiles"]]:
         groups.setdefault(name or "all", []).append(run)
     num_seeds = [len({run.config["seed"] for run in group}) for group in groups.values()]
     if len(groups) == len(runs) or sum(num_seeds) < len(runs):
-        return {}
-    return {f"{name} ({_count(len(group))})": group for name, group in groups.items()}
+        return {run.name: [run] for run in runs}
+    counts = {name: f"{len(group)} run{'s' * (len(group) > 1)}" for name, group in groups.items()}
+    return {f"{name} ({counts[name]})": group for name, group in groups.items()}
 
 
-def nll_over_seeds(groups: Mapping[str, Sequence["RunFiles"]]) -> list[dict[str, Any]]:
+def nll_over_seeds(groups: Groups) -> list[dict[str, Any]]:
     """For each group of runs: mean, spread and worst of the newest held-out NLL."""
     table = []
     for name, group in groups.items():
         nll = [run.last["eval/nll"] for run in group]
         mean, spread = statistics(nll)
-        numbers = {"mean": mean, "spread": spread, "worst": max(nll)}
-        table.append({"runs": name} | numbers)
+        table.append({"runs": name, "mean": mean, "spread": spread, "worst": max(nll)})
     return table
 
 
-def average_held_out(runs: Sequence["RunFiles"]) -> dict[str, Curves]:
-    """The held-out curves of runs, averaged."""
-    return average([reporting.held_out_panels(run.entries) for run in runs])
-
-
-def _count(runs: int) -> str:
-    return "1 run" if runs == 1 else f"{runs} runs"
-
-
-def of_training(entries: Sequence[Mapping[str, float]]) -> dict[str, Curves]:
-    """A panel for each metric of one run, in training and held out."""
-    names = {name for entry in entries for name in entry} - {"step", "steps_per_second"}
-    panels: dict[str, Curves] = {}
-    for name in sorted(sorted(names), key=metrics.order):
-        title = name.removeprefix("eval/")
-        points = [(entry["step"], entry[name]) for entry in entries if name in entry]
-        x, y = zip(*points, strict=True)
-        lines = panels[title].lines if title in panels else {}
-        label = "training" if name == title else "held out"
-        panels[title] = Curves("step", "nats", {**lines, label: (x, y)})
-    return panels
+def together(groups: Groups, panels: Mapping[str, Mapping[str, Curves]]) -> dict[str, Curves]:
+    """The panels of runs, by name, in one; over seeds, where each run of the groups has them."""
+    if all(run.name in panels for group in groups.values() for run in group):
+        panels = {
+            name: average([panels[run.name] for run in group]) for name, group in groups.items()
+        }
+    return reporting.merge(panels)
 
 
 def average(runs: Sequence[Mapping[str, Curves]]) -> dict[str, Curves]:

@@ -78,6 +78,11 @@ def named_folders(flag: str, texts: Sequence[str]) -> dict[str, Path]:
     return folders
 
 
+def last_step(workdir: Path) -> int:
+    """That of the newest checkpoint; 0 if there is none."""
+    return max((int(path.name) for path in workdir.glob("checkpoints/[0-9]*")), default=0)
+
+
 def name_parts(fields: Mapping[str, Any]) -> list[str]:
     """FIELD-VALUE for each field of a config that differs: parts of a run's folder name."""
     return [f"{field.split('.')[-1]}-{value}" for field, value in fields.items()]
@@ -118,14 +123,14 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         return arguments
     # ml_collections loads the config file and sets its fields while the flags are parsed.
     except (flags.Error, AttributeError, KeyError, OSError) as error:
-        return _exit(_explain(error))
+        return _exit(explain(error))
     except (TypeError, ValueError) as error:
         return _exit(str(error))
     except SyntaxError as error:
         return _exit(f"{error.filename}, line {error.lineno}: {error.msg}")
 
 
-def _explain(error: Exception) -> str:
+def explain(error: Exception) -> str:
     """What `ml_collections` says of a config, in a user's words."""
     message = str(error).removeprefix(_CONFIG_ERROR)
     if missing := re.search(r"Flag (--\w+) must have a value other than None", message):

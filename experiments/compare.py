@@ -21,10 +21,10 @@ _TASK = flags.DEFINE_string("task", "", "An evaluation that has been made of eac
 
 def main() -> None:
     """Compares."""
-    from experiments import reporting
-
     workdirs = cli.named_folders("workdirs", _WORKDIRS.value)
-    reporting.compare(workdirs, Path(_OUTPUT.value), _TASK.value)
+    from experiments import page, reporting
+
+    reporting.compare(page.read_all(workdirs), Path(_OUTPUT.value), _TASK.value)
     for path in sorted(reporting.figure_folder(_OUTPUT.value).glob("*.png")):
         print(f"  {path}")
 

@@ -65,8 +65,15 @@ class RunFiles(NamedTuple):
         }
         return {name: value for name, value in told.items() if value is not None}
 
+    def evaluation(self, task: str) -> reporting.Evaluation:
+        """What was found for `task`.
 
-Groups = Mapping[str, Sequence[RunFiles]]  # runs that differ in their seeds, by name
+        Raises:
+          UserError: nothing yet.
+        """
+        if task not in self.evaluations:
+            raise UserError(f"run {self.name} has no eval_{task}.json: evaluate it")
+        return self.evaluations[task]
 
 
 def write(workdirs: Mapping[str, str | Path], path: str | Path) -> Path:
@@ -80,10 +87,15 @@ def write(workdirs: Mapping[str, str | Path], path: str | Path) -> Path:
         raise UserError(f"output is {path}; it must be a file that ends in .html")
     if not files.is_writable(path.absolute().parent):
         raise UserError(f"output {path} can't be written: choose another folder")
-    text = render([read(name, workdir) for name, workdir in workdirs.items()])
+    text = render(read_all(workdirs))
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(path, text)
     return path
+
+
+def read_all(workdirs: Mapping[str, str | Path]) -> list[RunFiles]:
+    """Reads the files of runs, by name."""
+    return [read(name, workdir) for name, workdir in workdirs.items()]
 
 
 def read(name: str, workdir: str | Path) -> RunFiles:
@@ -124,7 +136,7 @@ def render(runs: Sequence[RunFiles]) -> str:
     claimed = {f for run in runs for e in run.evaluations.values() for f in e.figures}
     return environment.get_template("page.html.j2").render(
         runs=runs,
-        groups=groups,
+        over_seeds=len(groups) < len(runs),
         fields=fields,
         differing=[f for f in fields if len({repr(run.config.get(f)) for run in runs}) > 1],
         comparable=len({tuple(run.config.get(f) for f in _NLL_FIELDS) for run in runs}) == 1,
@@ -137,7 +149,7 @@ def render(runs: Sequence[RunFiles]) -> str:
     )
 
 
-def _describe_metrics(runs: Sequence[RunFiles], groups: Groups) -> dict[str, Any]:
+def _describe_metrics(runs: Sequence[RunFiles], groups: charts.Groups) -> dict[str, Any]:
     """The newest metrics as a table, over seeds where there are several; and the curves."""
     names = {name for run in runs for name in run.last} - {"step"}
     rows = [
@@ -152,12 +164,17 @@ def _describe_metrics(runs: Sequence[RunFiles], groups: Groups) -> dict[str, Any
         }
         for row in rows
     ]
-    read = charts.of_training if len(runs) == 1 else reporting.held_out_panels
-    panels = _panels(runs, groups, {run.name: read(run.entries) for run in runs})
-    return {"rows": rows, "means": means if groups else [], "charts": _charts(panels, runs, groups)}
+    panels = {run.name: reporting.metric_panels(run.entries, held_out=True) for run in runs}
+    if len(runs) == 1:
+        training = reporting.metric_panels(runs[0].entries, held_out=False)
+        merged = reporting.merge({"training": training, "held out": panels[runs[0].name]})
+    else:
+        merged = charts.together(groups, panels)
+    means = means if len(groups) < len(runs) else []
+    return {"rows": rows, "means": means, "charts": _charts(merged, groups)}
 
 
-def _describe_task(task: str, runs: Sequence[RunFiles], groups: Groups) -> dict[str, Any]:
+def _describe_task(task: str, runs: Sequence[RunFiles], groups: charts.Groups) -> dict[str, Any]:
     """What an evaluation found for the runs that have it: tables, curves, names of figures."""
     found = {run.name: run.evaluations[task] for run in runs if task in run.evaluations}
     means = {}
@@ -166,37 +183,20 @@ def _describe_task(task: str, runs: Sequence[RunFiles], groups: Groups) -> dict[
         if len(members) == len(group) > 1 and len({repr(m.options) for m in members}) == 1:
             means[name] = charts.table_over_seeds([member.table for member in members])
     panels = {name: evaluation.panels for name, evaluation in found.items()}
-    merged = _panels(runs, groups, panels)
-    drawn = {figure for evaluation in found.values() for figure in evaluation.curve_figures}
+    merged = panels[runs[0].name] if len(runs) == 1 else charts.together(groups, panels)
+    drawn = {figure for evaluation in found.values() for figure in evaluation.curves}
     figures = dict.fromkeys(f for evaluation in found.values() for f in evaluation.figures)
     return {
         "name": task,
         "evaluations": found,
         "means": {name: table for name, table in means.items() if table},
-        "charts": _charts(merged, runs, groups),
+        "charts": _charts(merged, groups),
         "figures": [figure for figure in figures if figure not in drawn],
     }
 
 
-def _panels(
-    runs: Sequence[RunFiles], groups: Groups, panels: Mapping[str, Mapping[str, Curves]]
-) -> dict[str, Curves]:
-    """The panels of all runs in one; over seeds, where each run of a group has them."""
-    if len(runs) == 1:
-        return dict(panels[runs[0].name])
-    if groups and len(panels) == len(runs):
-        panels = {
-            name: charts.average([panels[run.name] for run in group])
-            for name, group in groups.items()
-        }
-    return reporting.merge(panels)
-
-
-def _charts(
-    panels: Mapping[str, Curves], runs: Sequence[RunFiles], groups: Groups
-) -> list[dict[str, Any]]:
-    names = [] if len(runs) == 1 else [*groups] or [run.name for run in runs]
-    return charts.describe(panels, names)
+def _charts(panels: Mapping[str, Curves], groups: charts.Groups) -> list[dict[str, Any]]:
+    return charts.describe(panels, [*groups] if len(groups) > 1 else [])
 
 
 def _data_address(path: Path) -> str:

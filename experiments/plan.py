@@ -3,8 +3,6 @@
 import math
 import re
 import shlex
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
-from experiments import cli, listing, num_cores, page, reporting
+from experiments import cli, listing, num_cores, page, processes, reporting
 from experiments.recipes import Number, Recipe, Task, Training, Workdir
 from memjax import files
 from memjax.errors import UserError
@@ -37,13 +36,6 @@ class Command(NamedTuple):
         return shlex.join(("python", "-m", self.module, *self.arguments))
 
 
-class Times(NamedTuple):
-    """Minutes on one CPU core and on a GPU."""
-
-    cpu: float
-    gpu: float
-
-
 class Plan(NamedTuple):
     """A recipe at the papers' budget or a small one, and the folder of all runs."""
 
@@ -63,12 +55,10 @@ class Plan(NamedTuple):
     def options(self, task: Task) -> dict[str, Any]:
         """Its options."""
         options = {**task.options, **(task.small if self.small else {})}
-        return {
-            name: str(self.workdir(self.recipe.runs[value.run]))
-            if isinstance(value, Workdir)
-            else value
-            for name, value in options.items()
-        }
+        for name, value in options.items():
+            if isinstance(value, Workdir):
+                options[name] = str(self.workdir(self.recipe.runs[value.run]))
+        return options
 
     def workdir(self, training: Training) -> Path:
         """The run's folder. Recipes that share a training share the folder."""
@@ -86,8 +76,8 @@ class Plan(NamedTuple):
         workdir = self.workdir(training)
         arguments = [f"--config=experiments/configs/{training.config}.py", f"--workdir={workdir}"]
         arguments += [f"--config.{field}={value}" for field, value in self.fields(training).items()]
-        last = workdir / "checkpoints" / str(self.num_steps(training))
-        return Command("experiments.train", arguments, last.is_dir())
+        is_done = cli.last_step(workdir) >= self.num_steps(training)
+        return Command("experiments.train", arguments, is_done)
 
     def evaluate(self, task: Task) -> Command:
         """How it is evaluated; done if the file says so of the last step and these options."""
@@ -111,27 +101,28 @@ class Plan(NamedTuple):
 
     def text(self) -> str:
         """The commands, and how long the trainings take."""
-        lines, total = [self.recipe.source], Times(0.0, 0.0)
+        lines, total = [self.recipe.source], np.zeros(2)
         for name, training in self.recipe.runs.items():
             times = self.times(training)
-            total = Times(*map(sum, zip(total, times, strict=True)))
-            lines += ["", f"# {name}: {self.num_steps(training):,} steps; {self._format(times)}"]
+            total += times
+            steps = f"{self.num_steps(training):,} steps"
+            lines += ["", f"# {name}: {steps}; {self._format(*times)}"]
             lines.append(_line(self.train(training)))
         lines += ["", "# evaluations", *(_line(self.evaluate(t)) for t in self.recipe.tasks)]
-        return "\n".join([*lines, "", f"# all trainings: {self._format(total)}"])
+        return "\n".join([*lines, "", f"# all trainings: {self._format(*total)}"])
 
-    def times(self, training: Training) -> Times:
-        """How long the whole training takes; NaN where not known, as of a small one on a GPU."""
+    def times(self, training: Training) -> tuple[float, float]:
+        """Minutes of the whole training on one CPU core and on a GPU; NaN where not known."""
         if self.small:
-            return Times(training.small_minutes, math.nan)
+            return training.small_minutes, math.nan
         (config,) = (c for c in listing.configs() if c.name == training.config)
         share = self.num_steps(training) / listing.load(training.config).training.num_steps
         cpu, gpu = listing.minutes(config.cpu), listing.minutes(config.gpu)
-        return Times(cpu * share * training.cost.cpu, gpu * share * training.cost.gpu)
+        return cpu * share * training.cost.cpu, gpu * share * training.cost.gpu
 
-    def _format(self, times: Times) -> str:
-        text = f"{_duration(times.cpu)} on one CPU core"
-        return text if self.small else f"{text}, {_duration(times.gpu)} on a GPU"
+    def _format(self, cpu: float, gpu: float) -> str:
+        text = f"{_duration(cpu)} on one CPU core"
+        return text if self.small else f"{text}, {_duration(gpu)} on a GPU"
 
     def carry_out(self, seconds: float) -> bool:
         """Runs what is not done, and returns whether all of it is done now.
@@ -150,7 +141,10 @@ class Plan(NamedTuple):
             if time.monotonic() >= stop_at:
                 return False
             print(f"\n{command}", flush=True)
-            if _run(command, stop_at):
+            can_stop = command.module == "experiments.train"
+            seconds_left = stop_at - time.monotonic() if can_stop else math.inf
+            typed = [sys.executable, "-m", command.module, *command.arguments]
+            if not processes.run_at_once({None: typed}, seconds=seconds_left):
                 return all(step().is_done for step in self.steps())
             if not step().is_done:
                 raise UserError(f"{command}: it ended, but its result is not there")
@@ -205,7 +199,7 @@ def measure(number: Number, plan: Plan) -> dict[str, Any]:
     """
     training = plan.recipe.runs[number.task.run]
     run = page.read(number.task.run, plan.workdir(training))
-    table = run.evaluations[number.task.name].table
+    table = run.evaluation(number.task.name).table
     rows = [row for row in table if number.where.items() <= row.items() and number.column in row]
     if not rows:
         raise UserError(f"{number.name}: {number.task.name} found no {number.column} for it")
@@ -241,34 +235,3 @@ def _cell(value: Any) -> str:
 
 def _line(command: Command) -> str:
     return f"# done: {command}" if command.is_done else str(command)
-
-
-def _run(command: Command, stop_at: float) -> bool:
-    """Runs it to its end, and returns whether it was stopped: a training by the clock, or a signal.
-
-    Raises:
-      UserError: it failed.
-    """
-    process = subprocess.Popen([sys.executable, "-m", command.module, *command.arguments])
-    stopped = False
-
-    def stop(*_: object) -> None:
-        nonlocal stopped
-        stopped = True
-        process.terminate()
-
-    has_limit = command.module == "experiments.train" and not math.isinf(stop_at)
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        status = process.wait(max(0.0, stop_at - time.monotonic()) if has_limit else None)
-    except subprocess.TimeoutExpired:
-        stop()
-        status = process.wait()
-    except KeyboardInterrupt:  # the process got it too
-        stopped = True
-        status = process.wait()
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-    if status and not stopped:
-        raise UserError(f"{command}: it ended with status {status}")
-    return stopped

@@ -1,5 +1,7 @@
 """Commands that run side by side, each in a process of its own."""
 
+import math
+import shlex
 import signal
 import subprocess
 import time
@@ -9,17 +11,20 @@ from pathlib import Path
 from memjax.errors import UserError
 
 
-def run_at_once(commands: Mapping[Path, Sequence[str]], count: int) -> bool:
+def run_at_once(
+    commands: Mapping[Path | None, Sequence[str]], count: int = 1, seconds: float = math.inf
+) -> bool:
     """Runs commands, `count` at a time; whether all ran to their end.
 
-    What each prints goes into its file. SIGTERM, Ctrl-C and a closed terminal are passed on, as
-    SIGTERM; none goes on without this process.
+    What each prints goes into its file; of None, to the terminal. SIGTERM, Ctrl-C and a closed
+    terminal are passed on, as SIGTERM, which is also sent after `seconds`; none goes on without
+    this process.
 
     Raises:
       UserError: one failed; the others were told to stop.
     """
-    waiting, running = list(commands.items()), dict[Path, subprocess.Popen]()
-    stopped, failed = False, list[Path]()
+    waiting, running = list(commands.items()), dict[Path | None, subprocess.Popen]()
+    stopped, failures, stop_at = False, list[str](), time.monotonic() + seconds
 
     def stop(*_: object) -> None:
         nonlocal stopped
@@ -33,21 +38,18 @@ def run_at_once(commands: Mapping[Path, Sequence[str]], count: int) -> bool:
         while running or (waiting and not stopped):
             if waiting and len(running) < count and not stopped:
                 path, command = waiting.pop(0)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("a") as file:  # a session of its own: Ctrl-C comes from here only
-                    running[path] = subprocess.Popen(
-                        command, stdout=file, stderr=file, start_new_session=True
-                    )
+                running[path] = _begin(command, path)
                 if stopped:  # while it was made
                     running[path].terminate()
-                print(f"begun: {path}", flush=True)
                 continue
             time.sleep(0.05)
+            if not stopped and time.monotonic() >= stop_at:
+                stop()
             for path, process in list(running.items()):
                 if process.poll() is not None:
                     del running[path]
                     if process.returncode and not stopped:
-                        failed.append(path)
+                        failures.append(_failure(commands[path], path, process.returncode))
                         stop()
     finally:
         for process in running.values():
@@ -56,7 +58,23 @@ def run_at_once(commands: Mapping[Path, Sequence[str]], count: int) -> bool:
             process.wait()
         for number, handler in previous.items():
             signal.signal(number, handler)
-    if failed:
-        lines = failed[0].read_text().strip().splitlines()
-        raise UserError(f"a run failed, see {failed[0]}: {lines[-1] if lines else 'no message'}")
+    if failures:
+        raise UserError(failures[0])
     return not stopped
+
+
+def _begin(command: Sequence[str], path: Path | None) -> subprocess.Popen:
+    """A process in a session of its own: Ctrl-C comes from here only."""
+    if path is None:
+        return subprocess.Popen(command, start_new_session=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    print(f"begun: {path}", flush=True)
+    with path.open("a") as file:
+        return subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+
+
+def _failure(command: Sequence[str], path: Path | None, status: int) -> str:
+    if path is None:
+        return f"{shlex.join(command)}: it ended with status {status}"
+    lines = path.read_text().strip().splitlines()
+    return f"a run failed, see {path}: {lines[-1] if lines else 'no message'}"

@@ -4,12 +4,15 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memjax import files, plotting
 from memjax.errors import UserError
 from memjax.evaluation import Curves, Report, Run, load_run
 from memjax.training import metrics
+
+if TYPE_CHECKING:
+    from experiments.page import RunFiles
 
 _LOG = logging.getLogger("memjax")
 
@@ -21,9 +24,13 @@ class Evaluation(NamedTuple):
     step: int
     options: Mapping[str, Any]
     table: Sequence[dict[str, Any]]
-    figures: Sequence[str]  # names of pictures in figures/
-    panels: Mapping[str, Curves]  # of all figures with lines
-    curve_figures: Sequence[str] = ()  # names of those figures
+    curves: Mapping[str, Mapping[str, Curves]]  # the panels of each figure with lines
+    figures: Sequence[str]  # names of all pictures in figures/
+
+    @property
+    def panels(self) -> dict[str, Curves]:
+        """Of all figures with lines, by title."""
+        return {title: panel for panels in self.curves.values() for title, panel in panels.items()}
 
 
 def draw_run(workdir: str | Path, run: Run | None = None) -> None:
@@ -45,14 +52,10 @@ def write_report(
     workdir: str | Path, name: str, step: int, options: Mapping[str, Any], report: Report
 ) -> None:
     """Writes `eval_NAME.json`, what the evaluation `name` found at `step`, and its pictures."""
-    content = {
-        "task": name,
-        "step": step,
-        "options": options,
-        "table": report.table,
-        "curves": {figure: format_panels(panels) for figure, panels in report.curves.items()},
-        "figures": [*report.grids, *report.curves, *report.matrices],
-    }
+    curves = {figure: format_panels(panels) for figure, panels in report.curves.items()}
+    figures = [*report.grids, *report.curves, *report.matrices]
+    content = {"task": name, "step": step, "options": options, "table": report.table}
+    content |= {"curves": curves, "figures": figures}
     write_json(Path(workdir) / f"eval_{name}.json", content)
     report.write_files(workdir)
     draw_report(workdir, report, f"step {step}")
@@ -62,26 +65,21 @@ def read_evaluation(path: Path) -> Evaluation:
     """Reads what `write_report` wrote.
 
     Raises:
-      UserError: it isn't there, or can't be read.
+      UserError: it can't be read.
     """
-    if not path.exists():
-        raise UserError(f"workdir {path.parent} has no {path.name}: run experiments.evaluate on it")
     try:
         content = json.loads(path.read_text())
-        curves = content["curves"]
-        panels = {t: Curves(**panel) for figure in curves.values() for t, panel in figure.items()}
-        lines = [xy for panel in panels.values() for xy in panel.lines.values()]
+        found = Evaluation(**{name: content[name] for name in Evaluation._fields})._replace(
+            table=[dict(row) for row in content["table"]],
+            curves={
+                figure: {title: Curves(**panel) for title, panel in panels.items()}
+                for figure, panels in content["curves"].items()
+            },
+        )
+        lines = [line for panel in found.panels.values() for line in panel.lines.values()]
         if not all(len(x) == len(y) for x, y in lines):
             raise ValueError("a line has not as many y as x")
-        return Evaluation(
-            task=content["task"],
-            step=content["step"],
-            options=content["options"],
-            table=[dict(row) for row in content["table"]],
-            figures=content["figures"],
-            panels=panels,
-            curve_figures=list(curves),
-        )
+        return found
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} can't be read ({error!r}): evaluate its task again") from error
 
@@ -159,8 +157,8 @@ def figure_folder(workdir: str | Path) -> Path:
     return folder
 
 
-def compare(workdirs: dict[str, Path], output: Path, task: str = "") -> list[dict[str, Any]]:
-    """Prints a table of runs, by name, and draws pictures of them all into `output`.
+def compare(runs: Sequence["RunFiles"], output: Path, task: str = "") -> list[dict[str, Any]]:
+    """Prints a table of runs and draws pictures of them all into `output`.
 
     Without a task the table has the last held-out metrics, and the pictures are learning curves.
 
@@ -169,22 +167,21 @@ def compare(workdirs: dict[str, Path], output: Path, task: str = "") -> list[dic
       another kind of model lacks a metric.
 
     Raises:
-      UserError: a folder without a run, or without the evaluation.
+      UserError: a run without the evaluation, or never evaluated in training.
     """
     rows: list[dict[str, Any]] = []
     panels: dict[str, Mapping[str, Curves]] = {}
-    for name, workdir in workdirs.items():
+    for run in runs:
         if task:
-            evaluation = read_evaluation(workdir / f"eval_{task}.json")
-            rows += [{"run": name} | row for row in evaluation.table]
-            panels[name] = evaluation.panels
-        else:
-            entries = metrics.read(workdir)
-            panels[name] = held_out_panels(entries)
-            if not panels[name]:
-                raise UserError(f"workdir {workdir} holds no run that was evaluated in training")
-            last = {title: panel.lines[""][1][-1] for title, panel in panels[name].items()}
-            rows.append({"run": name, "step": panels[name]["nll"].lines[""][0][-1]} | last)
+            evaluation = run.evaluation(task)
+            rows += [{"run": run.name} | row for row in evaluation.table]
+            panels[run.name] = evaluation.panels
+            continue
+        panels[run.name] = found = metric_panels(run.entries, held_out=True)
+        if not found:
+            raise UserError(f"{run.name} holds no run that was evaluated in training")
+        last = {title: panel.lines[""][1][-1] for title, panel in found.items()}
+        rows.append({"run": run.name, "step": found["nll"].lines[""][0][-1]} | last)
     rows = [{name: row.get(name) for name in column_names(rows)} for row in rows]
     print(format_table(rows))
     write_json(output / f"compare_{task or 'training'}.json", {"table": rows})
@@ -192,33 +189,31 @@ def compare(workdirs: dict[str, Path], output: Path, task: str = "") -> list[dic
     return rows
 
 
-def held_out_panels(entries: Sequence[Mapping[str, float]]) -> dict[str, Curves]:
-    """A panel for each held-out metric of a run, from the lines of its `metrics.jsonl`."""
+def metric_panels(entries: Sequence[Mapping[str, float]], held_out: bool) -> dict[str, Curves]:
+    """A panel for each metric of a run, held out or in training, from its `metrics.jsonl`."""
     lines: dict[str, tuple[list[float], list[float]]] = {}
     for entry in entries:
-        for name in (name for name in entry if name.startswith("eval/")):
-            x, y = lines.setdefault(name.removeprefix("eval/"), ([], []))
-            x.append(entry["step"])
-            y.append(entry[name])
-
-    def label(name: str) -> str:
-        return f"{name}, nats" if metrics.rank(name)[0] else name
-
-    return merge({"": {name: Curves("step", label(name), {"": xy}) for name, xy in lines.items()}})
+        for name, value in entry.items():
+            if name.startswith("eval/") == held_out and name not in ("step", "steps_per_second"):
+                x, y = lines.setdefault(name.removeprefix("eval/"), ([], []))
+                x.append(entry["step"])
+                y.append(value)
+    return {
+        name: Curves("step", f"{name}, nats" if metrics.rank(name)[0] else name, {"": xy})
+        for name, xy in lines.items()
+    }
 
 
 def merge(runs: Mapping[str, Mapping[str, Curves]]) -> dict[str, Curves]:
     """The panels of runs, by name, in one: each line is named by its run and itself."""
     panels: dict[str, Curves] = {}
-    for name, found in runs.items():
+    for run, found in runs.items():
         for title, panel in found.items():
             before = panels.get(title, panel._replace(lines={}, spread={}))
+            names = {line: f"{run} {line}".strip() for line in panel.lines}
+            lines = {names[line]: values for line, values in panel.lines.items()}
+            spread = {names[line]: values for line, values in panel.spread.items()}
             panels[title] = panel._replace(
-                lines={**before.lines, **_named(name, panel.lines)},
-                spread={**before.spread, **_named(name, panel.spread)},
+                lines={**before.lines, **lines}, spread={**before.spread, **spread}
             )
     return dict(sorted(panels.items(), key=lambda panel: metrics.order(panel[0])))
-
-
-def _named(run: str, lines: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{run} {line}".strip(): values for line, values in lines.items()}

@@ -139,12 +139,10 @@ class Column(NamedTuple):
 def select(selection: str, files: "page.RunFiles") -> list[dict[str, Any]]:
     """The rows of an evaluation's table that `selection`, TASK or TASK[FIELD=VALUE,...], leaves."""
     task, _, conditions = selection.removesuffix("]").partition("[")
-    if task not in files.evaluations:
-        raise UserError(f"run {files.name} has no eval_{task}.json: evaluate it")
     wanted = dict(part.partition("=")[::2] for part in conditions.split(",") if part)
     rows = [
         row
-        for row in files.evaluations[task].table
+        for row in files.evaluation(task).table
         if all(str(row.get(field)) in value.split("|") for field, value in wanted.items())
     ]
     if not rows:

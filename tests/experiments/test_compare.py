@@ -91,7 +91,7 @@ def parse(text):
 
 @pytest.mark.parametrize("task", ["", "likelihood"])
 def test_numbers_of_different_kinds_are_joined_by_name(workdirs, tmp_path, capsys, task):
-    found = reporting.compare(workdirs, tmp_path, task)
+    found = reporting.compare(page.read_all(workdirs), tmp_path, task)
     rows = json.loads((tmp_path / f"compare_{task or 'training'}.json").read_text())["table"]
     assert found == rows
     assert [row["run"] for row in rows] == list(workdirs)
@@ -118,8 +118,8 @@ def test_a_row_may_lack_what_others_have():
 
 
 def test_the_learning_curves_are_of_one_metric_each(workdirs):
-    runs = {name: page.read(name, workdir).entries for name, workdir in workdirs.items()}
-    each = {name: reporting.held_out_panels(entries) for name, entries in runs.items()}
+    runs = page.read_all(workdirs)
+    each = {run.name: reporting.metric_panels(run.entries, held_out=True) for run in runs}
     panels = reporting.merge(each)
     assert list(panels) == _COLUMNS
     for name, panel in panels.items():

@@ -32,13 +32,14 @@ def test_a_sweep_trains_and_compares(tmp_path, capsys):
     assert "all (2 runs)" in (tmp_path / "report.html").read_text()
 
     workdirs = {"one": tmp_path / names[0], "two": tmp_path / names[1]}
-    reporting.compare(workdirs, tmp_path / "compared")
+    runs = page.read_all(workdirs)
+    reporting.compare(runs, tmp_path / "compared")
     assert "two" in capsys.readouterr().out
     assert (tmp_path / "compared/figures/learning_curves.png").exists()
-    with pytest.raises(UserError, match=r"has no eval_likelihood\.json: run"):
-        reporting.compare(workdirs, tmp_path / "compared", "likelihood")
-    with pytest.raises(UserError, match="holds no run that was evaluated in training"):
-        reporting.compare({"none": tmp_path / "none"}, tmp_path / "compared")
+    with pytest.raises(UserError, match=r"run one has no eval_likelihood\.json: evaluate"):
+        reporting.compare(runs, tmp_path / "compared", "likelihood")
+    with pytest.raises(UserError, match="one holds no run that was evaluated in training"):
+        reporting.compare([runs[0]._replace(entries=[])], tmp_path / "compared")
 
 
 @pytest.mark.slow
@@ -51,11 +52,12 @@ def test_a_sweep_goes_on_where_it_was_stopped(tmp_path):
 
 def test_evaluations_are_compared_line_by_line(tmp_path):
     for name, value in (("a", 1.0), ("b", 2.0)):
+        reporting.write_json(tmp_path / name / "config.json", {})
         panel = Curves("x", "y", {"line": ([0, 1], [value, value])})
         report = Report([{"nll": value}], curves={"capacity": {"nll": panel}})
         reporting.write_report(tmp_path / name, "capacity", 1, {}, report)
     workdirs = {name: tmp_path / name for name in ("a", "b")}
-    reporting.compare(workdirs, tmp_path / "both", "capacity")
+    reporting.compare(page.read_all(workdirs), tmp_path / "both", "capacity")
     rows = json.loads((tmp_path / "both/compare_capacity.json").read_text())["table"]
     assert rows == [{"run": "a", "nll": 1.0}, {"run": "b", "nll": 2.0}]
     assert (tmp_path / "both/figures/capacity.png").exists()
