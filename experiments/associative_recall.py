@@ -21,7 +21,7 @@ from absl import flags
 from experiments import cli
 from experiments.reporting import format_table, write_json
 from memjax import data, nets
-from memjax.errors import check_at_least_one, check_one_of
+from memjax.errors import check_one_of
 
 _CELLS: dict[str, Any] = {
     "none": None,
@@ -33,9 +33,11 @@ _ASK = _DIGITS  # in the place of a symbol
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the table.", required=True)
 _MEMORIES = flags.DEFINE_list("memories", ["none", "kanerva"], f"Some of {', '.join(_CELLS)}.")
-_WINDOW = flags.DEFINE_integer("window", 4, "Tokens that attention sees, with the one it is at.")
-_STEPS = flags.DEFINE_integer("num_steps", 2_000, "Steps of Adam.")
-_BATCH = flags.DEFINE_integer("batch_size", 32, "Episodes in a step.")
+_WINDOW = flags.DEFINE_integer(
+    "window", 4, "Tokens that attention sees, with the one it is at.", lower_bound=1
+)
+_STEPS = flags.DEFINE_integer("num_steps", 2_000, "Steps of Adam.", lower_bound=1)
+_BATCH = flags.DEFINE_integer("batch_size", 32, "Episodes in a step.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of parameters and episodes.")
 
 
@@ -66,7 +68,6 @@ class Transformer(nn.Module):
 
 def main() -> None:
     """Trains and tests each; prints a table and writes it to `recall.json`."""
-    check_at_least_one(window=_WINDOW.value, num_steps=_STEPS.value, batch_size=_BATCH.value)
     for memory in _MEMORIES.value:
         check_one_of("memories", memory, list(_CELLS))
     rows = [train(memory) for memory in _MEMORIES.value]

@@ -22,11 +22,7 @@ _WORKDIR = flags.DEFINE_string(
 )
 _TASK = flags.DEFINE_string("task", None, "What to evaluate; see --list.", required=True)
 _OPTION = flags.DEFINE_multi_string("option", [], "NAME=VALUE, an option of the task; repeatable.")
-flags.DEFINE_flag(
-    listing.ListFlag(
-        "list", "Shows every task and ends.", lambda: listing.format_tasks(listing.tasks())
-    )
-)
+flags.DEFINE_flag(listing.ListFlag("every task", lambda: listing.format_tasks(listing.tasks())))
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data sets are, if they have moved.")
 
 

@@ -7,6 +7,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,12 +57,9 @@ def load(name: str) -> ConfigDict:
 
 def format_configs(configs: Sequence[Listed]) -> str:
     """A paragraph for each config."""
-    lines = []
-    for config in configs:
-        cost = f"one CPU core: {config.cpu}; GPU: {config.gpu}"
-        lines += [config.name, *_indented(config.summary), *_indented(cost)]
+    costs = {c.name: f"one CPU core: {c.cpu}; GPU: {c.gpu}" for c in configs}
     example = "python -m experiments.train --config=experiments/configs/NAME.py --workdir=DIR"
-    return "\n".join([*lines, "", example])
+    return _paragraphs([(c.name, c.summary, costs[c.name]) for c in configs], example)
 
 
 class Task(NamedTuple):
@@ -96,19 +94,23 @@ def _default(node: ast.expr) -> str:
 
 def format_tasks(tasks: Sequence[Task]) -> str:
     """A paragraph for each task."""
-    lines = []
-    for task in tasks:
-        lines += [task.name, *_indented(task.summary), *_indented(f"({', '.join(task.options)})")]
     example = "python -m experiments.evaluate --workdir=DIR --task=TASK --option=NAME=VALUE"
+    return _paragraphs([(t.name, t.summary, f"({', '.join(t.options)})") for t in tasks], example)
+
+
+def _paragraphs(named: Sequence[tuple[str, str, str]], example: str) -> str:
+    """Names, each with two texts below it; then an example."""
+    fill = partial(textwrap.fill, width=100, initial_indent="    ", subsequent_indent="    ")
+    lines = [line for name, *texts in named for line in (name, *map(fill, texts))]
     return "\n".join([*lines, "", example])
 
 
 class ListFlag(flags.BooleanFlag):
-    """A flag that shows something and ends the program, whatever else is given or missing."""
+    """--list, which shows something and ends the program, whatever else is given or missing."""
 
-    def __init__(self, name: str, help: str, show: Callable[[], str]):
+    def __init__(self, what: str, show: Callable[[], str]):
         """`show` gives what is printed."""
-        super().__init__(name, False, help)
+        super().__init__("list", False, f"Shows {what} and ends.")
         self._show = show
 
     def parse(self, arg: Any) -> None:
@@ -117,7 +119,3 @@ class ListFlag(flags.BooleanFlag):
         if self.value:
             print(self._show())
             sys.exit(0)
-
-
-def _indented(text: str) -> list[str]:
-    return textwrap.wrap(text, 100, initial_indent=" " * 4, subsequent_indent=" " * 4)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from absl import flags
+from PIL import Image
 
 from experiments import cli, early
 from memjax.errors import UserError
@@ -29,10 +30,8 @@ _PORT = flags.DEFINE_integer(
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data sets are, if they have moved.")
 
 _CANVAS = 300  # pixels
-_PLACES = 10  # as `memjax.evaluation.drawing.PLACES`, which is imported late
 _ANGLE = np.linspace(0.0, 2.0 * np.pi, 40)
 _EXAMPLE = {"xs": [list(0.5 + 0.25 * np.cos(_ANGLE))], "ys": [list(0.5 + 0.43 * np.sin(_ANGLE))]}
-_CLEAR = "s.data = {xs: [], ys: []}"
 _TEXTS = {
     "one drawing": """
 <p><b>written</b>: images that the model has never seen, put into its memory.<br>
@@ -52,6 +51,12 @@ _STYLE = """
   border: 3px solid #ccc; border-top-color: #0072b2; border-radius: 50%; box-sizing: border-box;
   vertical-align: -.15em; animation: turn 1s linear infinite; }
 @keyframes turn { to { transform: rotate(1turn); } }
+/* A row's name stands before its images, or on a phone above them. */
+.bk-clearfix { width: 100%; }
+.row { display: flex; flex-wrap: wrap; align-items: center; font-size: 14px; margin: 3px 0; }
+.row span { flex: 0 0 8em; }
+.row div { flex: 1 1 280px; }
+img { display: block; image-rendering: pixelated; }
 """
 _PAGE = """{% block preamble %}
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -102,20 +107,23 @@ class Visit:
         from bokeh import models
 
         self._page, self._run = page, run
+        self._image_shape = run.experiment.eval.arrays.images.shape[1:]
         self._kept: list[np.ndarray] = []
         self._strokes = models.ColumnDataSource(_EXAMPLE)
         self._mode = models.RadioButtonGroup(labels=list(_TEXTS), active=0)
+        ways = ["modes", "means", "samples"]
         self._options = {
             "num_images": models.Slider(title="images in memory", start=1, end=32, value=12),
             "num_iterations": models.Slider(title="readings", start=1, end=20, value=8),
             "flip_rate": models.Slider(title="noise", start=0.0, end=0.5, value=0.1, step=0.05),
-            "by": models.Select(title="read by", options=["modes", "means", "samples"]),
+            "by": models.Select(title="read by", options=ways, value="modes"),
             "seed": models.Spinner(title="seed", low=0, high=2**31 - 1, value=0, step=1),
         }
-        self._options["by"].value = "modes"
         self._buttons = {name: models.Button(label=name) for name in ("Clear", "Keep", "Forget")}
-        self._busy = models.Div(height=20, stylesheets=[_STYLE])
-        self._picture, self._text = (models.Div(sizing_mode="stretch_width") for _ in range(2))
+        self._busy, self._picture, self._text = (
+            models.Div(sizing_mode="stretch_width", stylesheets=[_STYLE]) for _ in range(3)
+        )
+        self._busy.height = 20
         self._listen()
         self.update()
         page.title, page.template = "memjax: a memory to draw to", _PAGE
@@ -125,7 +133,7 @@ class Visit:
         from bokeh import models
 
         # In the browser, at once: what the server would clear later might be the next stroke.
-        clear = models.CustomJS(args={"s": self._strokes}, code=_CLEAR)
+        clear = models.CustomJS(args={"s": self._strokes}, code="s.data = {xs: [], ys: []}")
         self._buttons["Clear"].js_on_event("button_click", clear)
         self._buttons["Keep"].on_click(self.keep)
         self._buttons["Forget"].on_click(self.forget)
@@ -151,10 +159,6 @@ class Visit:
         right = layouts.column(*answer, max_width=1100, styles={"flex": "1 1 320px"})
         return layouts.row(left, right, **wrapped)
 
-    @property
-    def _image_shape(self) -> tuple[int, ...]:
-        return self._run.experiment.eval.arrays.images.shape[1:]
-
     def _drawing(self) -> np.ndarray | None:
         """What is on the canvas, as the model sees it."""
         from memjax.evaluation import drawing
@@ -172,7 +176,7 @@ class Visit:
     def keep(self) -> None:
         """Puts the drawing among those that are written; of more than ten the oldest goes."""
         if (image := self._drawing()) is not None:
-            self._kept = [*self._kept, image][-_PLACES:]
+            self._kept.append(image)
             self._strokes.data = {"xs": [], "ys": []}  # which asks
 
     def forget(self) -> None:
@@ -190,38 +194,49 @@ class Visit:
         self._picture.text = self._answer_own() if own else self._answer_one()
         self._busy.text = ""
 
-    def _values(self, *names: str) -> dict[str, Any]:
-        return {name: self._options[name].value for name in names}
-
     def _answer_one(self) -> str:
         from memjax.evaluation import drawing
 
         image = self._drawing()
         if image is None:
             return "Draw a character in the square, as large as it."
-        values = self._values("num_images", "num_iterations", "flip_rate", "seed")
+        values = {name: option.value for name, option in self._options.items() if name != "by"}
         return self._show(drawing.respond(self._run, image, **values))
 
     def _answer_own(self) -> str:
         from memjax.evaluation import drawing
         from memjax.evaluation.tasks import denoise
 
+        self._kept = self._kept[-drawing.PLACES :]
         kept = np.array(self._kept, np.float32).reshape(-1, *self._image_shape)
-        values = self._values("num_iterations", "flip_rate", "by", "seed")
+        values = {name: o.value for name, o in self._options.items() if name != "num_images"}
         rows = drawing.recall(self._run, kept, **values)
         read, written = (rows[name][None] for name in (list(rows)[-1], "in memory"))
-        right = round(denoise.compare(read, written)["own"] * _PLACES)
-        told = f"{len(kept)} of yours in memory; {right} of {_PLACES} are read as themselves."
+        right = round(denoise.compare(read, written)["own"] * drawing.PLACES)
+        told = (
+            f"{len(kept)} of yours in memory; {right} of {drawing.PLACES} are read as themselves."
+        )
         return f"<p>{told}</p>{self._show(rows)}"
 
     def _show(self, rows: dict[str, np.ndarray]) -> str:
-        from memjax.plotting import image_grid
+        longest = max(map(len, rows.values()))
+        return "".join(
+            f'<div class="row"><span>{name}</span><div><img alt="" src="{self._strip(images)}" '
+            f'style="width: {len(images) / longest:.2%}"></div></div>'
+            for name, images in rows.items()
+        )
 
+    def _strip(self, images: np.ndarray) -> str:
+        """The address of a picture of images `[n, H, W, C]` beside each other."""
+        if images.shape[-1] == 1:
+            images = np.repeat(images, 3, axis=-1)
+            images = 1.0 - images if self._run.experiment.eval.arrays.ink else images
+        gap = max(1, images.shape[2] // 10)
+        apart = np.pad(images, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=1.0)
+        pixels = np.rint(255 * np.clip(np.concatenate(list(apart), axis=1), 0.0, 1.0))
         buffer = io.BytesIO()
-        figure = image_grid(None, rows, ink=self._run.experiment.eval.arrays.ink)
-        figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
-        content = base64.b64encode(buffer.getvalue()).decode()
-        return f'<img src="data:image/png;base64,{content}" style="max-width: 100%">'
+        Image.fromarray(pixels.astype(np.uint8)).save(buffer, format="PNG")
+        return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def make_canvas(strokes: Any, height: int) -> Any:
@@ -230,14 +245,8 @@ def make_canvas(strokes: Any, height: int) -> Any:
 
     from memjax.evaluation import drawing
 
-    canvas = plotting.figure(
-        width=_CANVAS,
-        height=_CANVAS,
-        x_range=models.Range1d(0, 1),
-        y_range=models.Range1d(0, 1),
-        tools="",
-        toolbar_location=None,
-    )
+    side, unit = {"width": _CANVAS, "height": _CANVAS}, models.Range1d(0, 1)
+    canvas = plotting.figure(**side, x_range=unit, y_range=unit, tools="", toolbar_location=None)
     canvas.axis.visible = canvas.grid.visible = False
     width = drawing.pen_width(height) * _CANVAS
     pen = {"line_width": width, "line_cap": "round", "line_join": "round"}

@@ -32,9 +32,7 @@ _MINUTES = flags.DEFINE_float(
     "minutes", 0.0, "When to stop with what is unfinished; 0: never.", lower_bound=0.0
 )
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Shows the plan and starts nothing.")
-flags.DEFINE_flag(
-    listing.ListFlag("list", "Shows what can be made and ends.", lambda: format_recipes())
-)
+flags.DEFINE_flag(listing.ListFlag("what can be made", lambda: format_recipes()))
 
 UNFINISHED = 3  # exit status
 

@@ -17,6 +17,7 @@ import json
 import math
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ from absl import flags
 from experiments import cli
 from experiments.reporting import format_table, write_json
 from memjax import nets, plotting
-from memjax.errors import UserError, check_at_least_one, check_one_of
+from memjax.errors import UserError, check_one_of
 from memjax.evaluation import Curves
 from memjax.memory import causal, kanerva
 
@@ -49,14 +50,14 @@ class SoftmaxLayer(nn.Module):
 
     @nn.compact
     def __call__(self, hidden, memory):
-        """`[T, D]` to `[T, features]`; it has no memory but all keys and codes."""
+        """`[T, D]` to `[T, features]`; all keys and codes are its memory, which is not taken up."""
         del memory
         key, query = (nn.DenseGeneral((self.num_heads, self.key_size))(hidden) for _ in range(2))
         code = nn.DenseGeneral((self.num_heads, self.code_size))(hidden)
         mask = nn.make_causal_mask(hidden[:, 0])
         found = nn.dot_product_attention(query, key, code, mask=mask).reshape(len(hidden), -1)
         gate = nn.silu(nn.Dense(found.shape[-1])(hidden))
-        return nn.Dense(self.features)(gate * nn.RMSNorm()(found)), None
+        return nn.Dense(self.features)(gate * nn.RMSNorm()(found)), (key, code)
 
 
 MIXERS: dict[str, Any] = {
@@ -72,14 +73,14 @@ _SYMBOLS = 64  # keys, and as many values
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of table and picture.", required=True)
 _TASK = flags.DEFINE_enum("task", "recall", ("recall", "text"), "What is learned.")
 _MIXERS = flags.DEFINE_list("mixers", list(MIXERS), "Some of these.")
-_KEY_SIZES = flags.DEFINE_multi_integer("key_sizes", [4, 8, 16], "Sizes of a head's keys.")
+_KEY_SIZES = flags.DEFINE_multi_integer("key_sizes", [4, 8, 16], "Of a head's keys.", lower_bound=1)
 _SEEDS = flags.DEFINE_multi_integer("seeds", [0, 1, 2], "Of parameters and sequences.")
-_PAIRS = flags.DEFINE_integer("num_pairs", 16, "Pairs to recall.")
+_PAIRS = flags.DEFINE_integer("num_pairs", 16, "Pairs to recall.", lower_bound=1)
 _LENGTH = flags.DEFINE_integer("length", 128, "Bytes of text in a sequence.")
 _WIDTH = flags.DEFINE_integer("width", 64, "Of the residual stream.")
 _BLOCKS = flags.DEFINE_integer("num_blocks", 1, "Mixers, one after another.")
-_STEPS = flags.DEFINE_integer("num_steps", 2_000, "Steps of Adam.")
-_BATCH = flags.DEFINE_integer("batch_size", 32, "Sequences in a step.")
+_STEPS = flags.DEFINE_integer("num_steps", 2_000, "Steps of Adam.", lower_bound=1)
+_BATCH = flags.DEFINE_integer("batch_size", 32, "Sequences in a step.", lower_bound=1)
 _RATE = flags.DEFINE_float("learning_rate", 3e-3, "At its highest.")
 
 
@@ -101,34 +102,24 @@ class Model(nn.Module):
         hidden = nn.Dense(self.width)(jnp.concatenate([hidden, before], axis=-1))
         after = []
         for i in range(self.num_blocks):
-            found, memory = self._mix(nn.RMSNorm()(hidden), memories and memories[i])
+            sizes = (self.width, self.num_heads, self.key_size, _CODE_SIZE)
+            mixer = MIXERS[self.mixer](*sizes, name="mixer")
+            found, memory = mixer(nn.RMSNorm()(hidden), memories and memories[i])
             hidden += found
             inner = nn.gelu(nn.Dense(2 * self.width)(nn.RMSNorm()(hidden)))
             hidden += nn.Dense(self.width)(inner)
             after.append(memory)
         return nn.Dense(self.vocabulary)(nn.RMSNorm()(hidden)), after
 
-    def cache_size(self, tokens):
-        """Keys and codes that softmax attention keeps of tokens `[T]`, in numbers."""
-        return len(tokens) * self.num_blocks * self.num_heads * (self.key_size + _CODE_SIZE)
-
-    def _mix(self, hidden, memory):
-        sizes = {"num_heads": self.num_heads, "key_size": self.key_size, "code_size": _CODE_SIZE}
-        return MIXERS[self.mixer](self.width, **sizes, name="mixer")(hidden, memory)
-
 
 def main() -> None:
     """Trains and tests each; prints a table, and writes it and a picture."""
-    for size in _KEY_SIZES.value:
-        check_at_least_one(key_sizes=size)
-    check_at_least_one(num_pairs=_PAIRS.value, num_steps=_STEPS.value, batch_size=_BATCH.value)
     for mixer in _MIXERS.value:
         check_one_of("mixers", mixer, list(MIXERS))
     folder = Path(_WORKDIR.value)
     table = folder / f"{_TASK.value}.json"
-    settings = {
-        flag.name: flag.value for flag in (_PAIRS, _LENGTH, _WIDTH, _BLOCKS, _STEPS, _BATCH, _RATE)
-    }
+    flags_kept = (_PAIRS, _LENGTH, _WIDTH, _BLOCKS, _STEPS, _BATCH, _RATE)
+    settings = {flag.name: flag.value for flag in flags_kept}
     kept: dict[str, Any] = {"settings": settings, "table": []}
     if table.exists():
         kept = json.loads(table.read_text())
@@ -155,7 +146,7 @@ def run(mixer: str, key_size: int, seed: int) -> dict[str, Any]:
     row = {
         "mixer": mixer,
         "key_size": key_size,
-        "state": sum(map(memory_size, memories)) or model.cache_size(tokens),
+        "state": sum(map(memory_size, memories)),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "seed": seed,
         **test,
@@ -285,24 +276,21 @@ def edit_facts(model: Model, params: Any, seed: int) -> dict[str, float]:
 
 def draw(folder: Path, rows: list[dict[str, Any]]) -> None:
     """What each mixer reaches, by the size of its keys and by that of its memory at the end."""
-    name, label = (
-        ("accuracy %", "recalled, %") if _TASK.value == "recall" else ("bits", "bits a byte")
-    )
+    is_recall = _TASK.value == "recall"
+    name, label = ("accuracy %", "recalled, %") if is_recall else ("bits", "bits a byte")
     panels = {}
     for title, size, axis in (
         ("by the size of keys", "key_size", "log2 of a head's key size"),
         ("by the size of the memory", "state", "log2 of the numbers in the memory"),
     ):
-        lines: dict[str, Any] = {}
+        found = defaultdict[str, Any](lambda: defaultdict(list))  # by mixer and size
         for row in rows:
-            lines.setdefault(row["mixer"], {}).setdefault(math.log2(row[size]), []).append(
-                row[name]
-            )
-        means = {
-            mixer: (sorted(by), [float(np.mean(by[x])) for x in sorted(by)])
-            for mixer, by in lines.items()
+            found[row["mixer"]][math.log2(row[size])].append(row[name])
+        lines = {
+            mixer: (sorted(by_size), [float(np.mean(by_size[x])) for x in sorted(by_size)])
+            for mixer, by_size in found.items()
         }
-        panels[title] = Curves(axis, label, means)
+        panels[title] = Curves(axis, label, lines)
     plotting.curves(folder / f"{_TASK.value}.png", panels)
 
 

@@ -38,11 +38,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 flags.DEFINE_flag(
-    listing.ListFlag(
-        "list",
-        "Shows every config and ends.",
-        lambda: listing.format_configs(listing.configs()),
-    )
+    listing.ListFlag("every config", lambda: listing.format_configs(listing.configs()))
 )
 _INIT_FROM = flags.DEFINE_string(
     "init_from", "", "Folder of a run whose parameters are the start, as far as they fit."

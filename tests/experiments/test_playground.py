@@ -34,24 +34,28 @@ def address(workdir):
 @pytest.mark.slow
 @browser.needs_browser
 def test_what_is_drawn_and_chosen_changes_the_pictures(address, tmp_path):
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra: dev")
     with browser.opened(1200, 700) as (page, requests, errors):
         page.set_default_timeout(120_000)  # milliseconds; the model is compiled meanwhile
         page.goto(address)
-        image = page.locator("img")
-        image.wait_for()
-        seen = [image.get_attribute("src")]
+        images = page.locator("img")
+        images.first.wait_for()
+
+        def sources():
+            return images.evaluate_all("images => images.map(image => image.src).join()")
+
+        seen = [sources()]
 
         def see_another():
-            sync_api.expect(image).not_to_have_attribute("src", seen[-1], timeout=120_000)
-            seen.append(image.get_attribute("src"))
+            for _ in range(1_200):
+                if sources() not in ("", seen[-1]):
+                    break
+                page.wait_for_timeout(100)
+            seen.append(sources())
 
         page.get_by_role("button", name="Clear").click()
         page.get_by_text("Draw a character in the square").wait_for()
         draw(page, (0.3, 0.1), (0.7, 0.9))
-        image.wait_for()
-        seen.append(image.get_attribute("src"))
-        assert seen[1] != seen[0]  # an example was there before
+        see_another()  # not the example that was there before
         draw(page, (0.7, 0.1), (0.3, 0.9))
         see_another()
         page.get_by_label("seed").fill("1")
@@ -61,7 +65,7 @@ def test_what_is_drawn_and_chosen_changes_the_pictures(address, tmp_path):
         page.get_by_text("0 of yours in memory").wait_for()
         page.get_by_role("button", name="Keep").click()
         page.get_by_text("1 of yours in memory; ").wait_for()
-        seen.append(image.get_attribute("src"))
+        seen.append(sources())
         page.get_by_label("read by").select_option("means")
         see_another()
         page.get_by_role("button", name="Forget").click()
@@ -70,7 +74,9 @@ def test_what_is_drawn_and_chosen_changes_the_pictures(address, tmp_path):
         page.wait_for_timeout(500)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         page.screenshot(path=tmp_path / "playground.png")
-        assert image.evaluate("image => image.naturalWidth") > 300
+        label = page.get_by_text("with noise", exact=True)
+        assert label.evaluate("label => parseFloat(getComputedStyle(label).fontSize)") >= 12.0
+        assert images.first.evaluate("image => image.getBoundingClientRect().width") > 300
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert len(set(seen)) == len(seen) and not errors
     assert all(request.startswith((address, "data:")) for request in requests)  # no other host
