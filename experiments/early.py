@@ -13,6 +13,7 @@ from experiments import listing
 from memjax.errors import UserError, check_at_least_one, check_one_of, did_you_mean, nearest
 
 _LIBRARY = Path(__file__).parents[1] / "memjax"
+_PRETRAINED = "pretrained:"  # as `memjax.evaluation.pretrained.PREFIX`
 _COUNTS = ("num_steps", "log_every", "eval_every", "checkpoint_every")
 
 
@@ -51,9 +52,9 @@ def check_run(workdir: Path, task: str | None = None) -> None:
     """
     if task is not None:
         check_one_of("task", task, [listed.name for listed in listing.tasks()])
-    if str(workdir).startswith("pretrained:"):
+    if str(workdir).startswith(_PRETRAINED):
         known = sorted(path.stem for path in (_LIBRARY / "pretrained").glob("*.npz"))
-        return check_one_of("workdir", str(workdir), [f"pretrained:{name}" for name in known])
+        return check_one_of("workdir", str(workdir), [_PRETRAINED + name for name in known])
     if not (workdir / "config.json").is_file():
         raise UserError(f"workdir {workdir} holds no run: it has no config.json")
 

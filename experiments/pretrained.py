@@ -1,8 +1,8 @@
 """Makes a pretrained model of a run: python -m experiments.pretrained --workdir=DIR --name=NAME.
 
   python -m experiments.pretrained --workdir=runs/recall --name=vma_mnist_recall --task=recall
-      writes memjax/pretrained/NAME.npz, then evaluates what that file gives, and keeps the numbers
-      in it. Options of the task: --option=NAME=VALUE, as in experiments.evaluate.
+      evaluates what the file memjax/pretrained/NAME.npz will give, and writes it with the numbers.
+      Options of the task: --option=NAME=VALUE, as in experiments.evaluate.
 
 Without --workdir it lists the pretrained models.
 """
@@ -22,7 +22,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data sets are, if the
 
 
 def main() -> None:
-    """Writes, evaluates, writes again; or lists."""
+    """Evaluates and writes; or lists."""
     if _WORKDIR.value:
         early.check_run(Path(_WORKDIR.value), _TASK.value)
         if not _NAME.value.isidentifier():
@@ -42,9 +42,8 @@ def main() -> None:
     options = cli.parse_options(tasks.find(_TASK.value).evaluate, _OPTION.value)
     config = load_config(_WORKDIR.value).to_dict()
     run = evaluation.load_run(_WORKDIR.value, _DATA_DIR.value)
-    pretrained.write(_NAME.value, config, run.step, run.variables, {})
-    run = evaluation.load_run(pretrained.PREFIX + _NAME.value, experiment=run.experiment)
-    table = run.task(_TASK.value, **options).table
+    given = evaluation.Run(run.experiment, pretrained.rounded(run.variables), run.step)
+    table = given.task(_TASK.value, **options).table
     evaluations = {_TASK.value: {"options": options, "table": table}}
     path = pretrained.write(_NAME.value, config, run.step, run.variables, evaluations)
     print(format_table(table))

@@ -1,5 +1,6 @@
 """What a recipe is: the runs that make a table or a figure of a paper, and the paper's numbers."""
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -34,7 +35,7 @@ class Workdir(NamedTuple):
 class Task(NamedTuple):
     """An evaluation of one of the recipe's runs."""
 
-    run: str
+    run: str  # "": not said yet
     name: str
     options: Fields = NONE  # by name; a `Workdir` stands for a folder
     small: Fields = NONE  # options that differ in the budget of two CPU cores
@@ -46,10 +47,16 @@ class Number(NamedTuple):
     name: str
     task: Task
     column: str
-    paper: float
-    goal: float
+    paper: float = math.nan
+    goal: float = math.nan
     where: Fields = NONE
     factor: float = 1.0  # ours is the column times this
+
+    def of(self, run: str, paper: float, goal: float | None = None) -> "Number":
+        """The same of a run; without another goal it is the paper's."""
+        task = self.task._replace(run=run)
+        goal = paper if goal is None else goal
+        return self._replace(name=f"{self.name}, {run}", task=task, paper=paper, goal=goal)
 
 
 class Recipe(NamedTuple):
@@ -77,12 +84,3 @@ def schedule(num_steps: int, learning_rate: float, **fields: Any) -> dict[str, A
         "training.eval_every": num_steps // 10,
         "training.checkpoint_every": num_steps // 10,
     } | fields
-
-
-def nll(
-    run: str, paper: float, goal: float, options: Fields, small: Fields, name: str = ""
-) -> Number:
-    """The NLL of a run by importance sampling."""
-    return Number(
-        f"NLL, {name or run}", Task(run, "likelihood", options, small), "nll", paper, goal
-    )

@@ -1,6 +1,6 @@
 """Variational Memory Addressing's tables and figures."""
 
-from experiments.recipes.recipe import Number, Recipe, Task, Training, nll, schedule
+from experiments.recipes.recipe import Number, Recipe, Task, Training, schedule
 
 _SMALL = schedule(5_000, 2e-3, **{"model.num_filters": 16})
 # At 2e-3 it leaves z unused.
@@ -11,7 +11,13 @@ _TRAININGS = {
     "VMA": Training("vma_omniglot_fewshot", {}, _SMALL, 20),
     "GMN": Training("matching_network_omniglot_fewshot", {}, _SMALL_GMN, 20),
 }
-_NLL, _NLL_SMALL = {"num_queries": 1024, "num_samples": 100}, {"num_queries": 256}
+_LIKELIHOOD = Task(
+    "", "likelihood", {"num_queries": 1024, "num_samples": 100}, {"num_queries": 256}
+)
+_NLL = Number("NLL", _LIKELIHOOD, "nll")
+_KL_ADDRESS = Number("KL(a)", _LIKELIHOOD, "kl_address")
+_KL_LATENT = Number("KL(z)", _LIKELIHOOD, "kl_latent")
+_LEARNED = Task("", "likelihood", {"num_samples": 5_000}, {"num_samples": 100})
 _LEARNED_STEPS = {
     "training.num_steps": 5_000,
     "training.eval_every": 1_000,
@@ -36,16 +42,6 @@ def _by_shots(shots: int) -> Training:
     return _TRAININGS["VMA"]._replace(fields=fields)
 
 
-def _kl(of: str, column: str, run: str, paper: float) -> Number:
-    task = Task(run, "likelihood", _NLL, _NLL_SMALL)
-    return Number(f"KL({of}), {run}", task, column, paper, paper)
-
-
-def _kl_learned(slots: int) -> Number:
-    run = f"VMA, {slots} slots"
-    return Number(f"KL(a), {run}", Task(run, "likelihood"), "kl_address", 2.5, 2.5)
-
-
 def _table1(run: str, classes: int, shots: int, paper: float) -> Number:
     task = Task(run, "table1", {}, {"num_samples": 20, "num_queries": 64})
     name = f"NLL, {run}, {classes} classes, {shots} images of each"
@@ -57,12 +53,13 @@ RECIPES = {
         "VMA section 4.2: figures 3, 4A and 5, few-shot classification",
         {name: _TRAININGS[name] for name in ("VAE", "soft attention", "VMA")},
         [
-            nll("VAE", 90.8, 88.0, _NLL, _NLL_SMALL),
-            nll(
-                *("soft attention", 73.4, 73.0, _NLL, _NLL_SMALL),
-                "soft attention, 8 x 4 in memory (the paper: 1 or 2 x 16)",
+            _NLL.of("VAE", 90.8, 88.0),
+            _NLL.of("soft attention", 73.4, 73.0)._replace(
+                name="NLL, soft attention, 8 x 4 in memory (the paper: 1 or 2 x 16)"
             ),
-            nll("VMA", 68.8, 65.0, _NLL, _NLL_SMALL, "VMA, 8 x 4 in memory (the paper: its best)"),
+            _NLL.of("VMA", 68.8, 65.0)._replace(
+                name="NLL, VMA, 8 x 4 in memory (the paper: its best)"
+            ),
             _accuracy(5, 1, 91.0, 95.0),
             _accuracy(5, 5, 97.0, 98.5),
             _accuracy(20, 1, 77.0, 85.0),
@@ -79,14 +76,14 @@ RECIPES = {
         "VMA figures 4B and 5B: memories of 1, 4 and 8 images of a class",
         {name: _by_shots(shots) for name, shots in _SHOTS.items()},
         [
-            nll("1 image", 75.1, 75.1, _NLL, _NLL_SMALL),
-            nll("8 images", 69.1, 69.1, _NLL, _NLL_SMALL),
-            _kl("a", "kl_address", "1 image", 2.0),
-            _kl("a", "kl_address", "8 images", 4.5),
-            _kl("z", "kl_latent", "1 image", 28.2),
-            _kl("z", "kl_latent", "8 images", 21.8),
+            _NLL.of("1 image", 75.1),
+            _NLL.of("8 images", 69.1),
+            _KL_ADDRESS.of("1 image", 2.0),
+            _KL_ADDRESS.of("8 images", 4.5),
+            _KL_LATENT.of("1 image", 28.2),
+            _KL_LATENT.of("8 images", 21.8),
         ],
-        [Task("4 images", "likelihood", _NLL, _NLL_SMALL)]
+        [_LIKELIHOOD._replace(run="4 images")]
         + [Task(run, "confounders", {}, {"num_samples": 50}) for run in _SHOTS],
     ),
     "vma_table1": Recipe(
@@ -105,7 +102,7 @@ RECIPES = {
     "vma_learned_omniglot": Recipe(
         "VMA section 4.2: learned memory on Omniglot",
         {"VMA": Training("vma_omniglot_learned", {}, schedule(4_000, 1e-3), 27)},
-        [nll("VMA", 103.6, 101.0, {"num_samples": 5_000}, {"num_samples": 100})],
+        [_NLL._replace(task=_LEARNED).of("VMA", 103.6, 101.0)],
     ),
     "vma_recall": Recipe(
         "VMA section 4.1: figure 2A",
@@ -123,10 +120,11 @@ RECIPES = {
             )
             for slots in _LEARNED_SLOTS
         }
-        | {
-            "VAE": Training("vae_mnist", {}, _LEARNED_STEPS, 1),
-        },
-        [_kl_learned(slots) for slots in _LEARNED_SLOTS],
+        | {"VAE": Training("vae_mnist", {}, _LEARNED_STEPS, 1)},
+        [
+            _KL_ADDRESS._replace(task=Task("", "likelihood")).of(f"VMA, {slots} slots", 2.5)
+            for slots in _LEARNED_SLOTS
+        ],
         [Task("VAE", "likelihood"), Task("VMA, 256 slots", "fewshot_samples")],
     ),
 }

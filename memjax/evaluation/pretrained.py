@@ -90,6 +90,11 @@ def write(
     return path
 
 
+def rounded(variables: Any) -> Any:
+    """Variables as they come out of a file, of their own types."""
+    return jax.tree.map(lambda x: jnp.asarray(_in_half(np.asarray(x)), x.dtype), variables)
+
+
 def _in_half(array: np.ndarray) -> np.ndarray:
     """In float16, if its numbers are within its range."""
     fits = np.all(np.abs(array) <= np.finfo(np.float16).max)

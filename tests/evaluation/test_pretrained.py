@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def test_the_numbers_come_out_again(name):
 
 def test_what_is_written_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(pretrained, "_FOLDER", tmp_path / "new")
-    variables = {"params": {"a": {"kernel": jnp.array([[1.5, -2.0]])}, "b": jnp.array([1e6])}}
+    variables = {"params": {"a": {"kernel": jnp.array([[1.5, -2.0, 0.1]])}, "b": jnp.array([1e6])}}
     config = {"data_dir": "/somewhere", "seed": 3}
     pretrained.write("mine", config, 7, variables, {"likelihood": {"options": {}, "table": []}})
     assert pretrained.names() == ["mine"]
@@ -59,8 +60,9 @@ def test_what_is_written_is_read(tmp_path, monkeypatch):
     assert found.config.to_dict() == {"data_dir": "", "seed": 3} and found.step == 7
     assert found.arrays["params.a.kernel"].dtype == np.float16
     again = found.variables(like=variables)
+    jax.tree.map(np.testing.assert_array_equal, again, pretrained.rounded(variables))
     assert again["params"]["b"] == 1e6 and again["params"]["b"].dtype == jnp.float32
-    np.testing.assert_array_equal(again["params"]["a"]["kernel"], [[1.5, -2.0]])
+    np.testing.assert_array_equal(again["params"]["a"]["kernel"], [[1.5, -2.0, np.float16(0.1)]])
     with pytest.raises(UserError, match="not those of this model"):
         found.variables(like={"params": {"a": variables["params"]["a"]}})
     (tmp_path / "new/mine.npz").write_bytes(b"PK")
