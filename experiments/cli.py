@@ -122,12 +122,10 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
             flags.FLAGS.config.to_dict()  # a file that could not be loaded says so at first use
         return arguments
     # ml_collections loads the config file and sets its fields while the flags are parsed.
-    except (flags.Error, AttributeError, KeyError, OSError) as error:
-        return _exit(explain(error))
-    except (TypeError, ValueError) as error:
-        return _exit(str(error))
     except SyntaxError as error:
         return _exit(f"{error.filename}, line {error.lineno}: {error.msg}")
+    except (flags.Error, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        return _exit(explain(error))
 
 
 def explain(error: Exception) -> str:
@@ -138,8 +136,8 @@ def explain(error: Exception) -> str:
     if missing := re.search(r"No such file or directory: '(.+)'", message):
         path = Path(missing[1])
         there = {p.stem: p for p in [*_CONFIGS.glob("*.py"), *path.parent.glob("*.py")]}
-        found = there.get(nearest(path.stem, there))
-        return f"config {path} is not there{did_you_mean(os.path.relpath(found) if found else '')}"
+        found = there.get(nearest(path.stem, there), "")
+        return f"config {path} is not there{did_you_mean(found and os.path.relpath(found))}"
     told: Any = error
     while isinstance(told, Exception) and told.args:
         told = told.args[0]

@@ -41,8 +41,7 @@ _RUNS = flags.DEFINE_string("runs", "runs", "Folder of the runs.")
 _CHECK = flags.DEFINE_bool("check", False, "Compares, and writes nothing.")
 
 _PAGES = Path(__file__).parents[1] / "docs/results"
-_BLOCK = re.compile(r"<!-- results (?P<fields>.*?) -->\n.*?<!-- end -->", re.DOTALL)
-_FIELDS = ("runs", "task", "columns")
+_BLOCK = re.compile(r"(<!-- results (?P<fields>.*?) -->\n).*?(?=<!-- end -->)", re.DOTALL)
 _COMMA = re.compile(r",(?![^\[]*\])")  # not within brackets
 _PICKED = re.compile(r"(?P<selection>\w+\[.*\])\.(?P<field>.+)")
 
@@ -59,14 +58,13 @@ def main() -> None:
         if tables := len(_BLOCK.findall(before)):
             texts[path] = before, fill_in(before, Path(_RUNS.value)), tables
     wrong = [path for path, (before, after, _) in texts.items() if before != after]
-    for path, (_, after, tables) in texts.items():
-        if not _CHECK.value:
-            files.write_text(path, after)
-            print(f"{path}: {tables} tables from {_RUNS.value}")
-        elif path in wrong:
+    if _CHECK.value:
+        for path in wrong:
             print(f"{path} is not what the runs in {_RUNS.value} say; run without --check")
-    if _CHECK.value and wrong:
-        sys.exit(1)
+        sys.exit(bool(wrong))
+    for path, (_, after, tables) in texts.items():
+        files.write_text(path, after)
+        print(f"{path}: {tables} tables from {_RUNS.value}")
 
 
 def fill_in(text: str, runs: Path) -> str:
@@ -75,12 +73,7 @@ def fill_in(text: str, runs: Path) -> str:
     Raises:
       UserError: a table that is not well described, or whose runs are not there.
     """
-    return _BLOCK.sub(
-        lambda match: (
-            f"<!-- results {match['fields']} -->\n{table(match['fields'], runs)}\n<!-- end -->"
-        ),
-        text,
-    )
+    return _BLOCK.sub(lambda match: f"{match[1]}{table(match['fields'], runs)}\n", text)
 
 
 def table(description: str, runs: Path) -> str:
@@ -91,7 +84,7 @@ def table(description: str, runs: Path) -> str:
         fields = dict(part.partition("=")[::2] for part in shlex.split(description))
     except ValueError as error:
         raise UserError(f"table {description!r} can't be read: {error}") from error
-    if not {"runs", "columns"} <= set(fields) <= set(_FIELDS):
+    if not {"runs", "columns"} <= set(fields) <= {"runs", "task", "columns"}:
         raise UserError(f"table {description!r} must give runs=, columns= and, if any, task=")
     folders = cli.named_folders("runs", fields["runs"].split(","))
     columns = [Column.parse(text) for text in _COMMA.split(fields["columns"])]
