@@ -135,9 +135,10 @@ def explain(error: Exception) -> str:
         return f"{missing[1]} is missing"
     if missing := re.search(r"No such file or directory: '(.+)'", message):
         path = Path(missing[1])
-        there = {p.stem: p for p in [*_CONFIGS.glob("*.py"), *path.parent.glob("*.py")]}
-        found = there.get(nearest(path.stem, there), "")
-        return f"config {path} is not there{did_you_mean(found and os.path.relpath(found))}"
+        found = [*_CONFIGS.glob("*.py"), *path.parent.glob("*.py")]
+        there = {path.stem: os.path.relpath(path) for path in found}
+        near = did_you_mean(there.get(nearest(path.stem, there), ""))
+        return f"config {path} is not there{near}"
     told: Any = error
     while isinstance(told, Exception) and told.args:
         told = told.args[0]
