@@ -9,7 +9,7 @@ q(a|x) themselves, over the first held-out images.
 
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,14 +33,6 @@ _WORKDIR = flags.DEFINE_string(
 _STEPS = flags.DEFINE_integer("num_steps", 2_000, "Steps of each run, a multiple of 40.")
 
 
-class Snapshot(NamedTuple):
-    """The addresses' distributions at one step."""
-
-    step: int
-    prior: np.ndarray  # [N], p(a)
-    posterior: np.ndarray  # [images, N], q(a|x)
-
-
 def main() -> None:
     """Trains both and draws."""
     check_at_least_one(num_steps=_STEPS.value)
@@ -54,22 +46,24 @@ def main() -> None:
     print(folder / "collapse.png")
 
 
-def watch(config: ConfigDict, workdir: Path, num_steps: int) -> list[Snapshot]:
-    """Snapshots before the first step and at equal distances after it."""
-    config.training.num_steps = config.training.eval_every = num_steps
-    config.training.checkpoint_every = num_steps
+def watch(config: ConfigDict, workdir: Path, num_steps: int) -> list[np.ndarray]:
+    """Before the first step and at equal distances after it, with a leading axis of these.
+
+    The step; p(a) `[N]`; the mean q(a|x) `[N]`; the mean entropy of q(a|x), in nats.
+    """
+    config.training.update(num_steps=num_steps, eval_every=num_steps, checkpoint_every=num_steps)
     config.training.log_every = max(1, num_steps // _SNAPSHOTS)
     experiment = build(config)
     look = jax.jit(partial(_addresses, experiment))
     snapshots = []
 
     def snap(step: int, metrics: dict[str, float], state: TrainState) -> None:
-        prior, posterior = look(jax.device_get(state.params))
-        snapshots.append(Snapshot(step, np.asarray(prior), np.asarray(posterior)))
+        prior, posterior = map(np.asarray, look(jax.device_get(state.params)))
+        snapshots.append((step, prior, posterior.mean(axis=0), _entropy(posterior).mean()))
 
     snap(0, {}, init_state(experiment))
     train(experiment, workdir, [snap])
-    return snapshots
+    return [np.stack(values) for values in zip(*snapshots, strict=True)]
 
 
 def _addresses(experiment: Experiment, params: dict) -> tuple[jax.Array, jax.Array]:
@@ -83,16 +77,13 @@ def _addresses(experiment: Experiment, params: dict) -> tuple[jax.Array, jax.Arr
     return jax.nn.softmax(memory.prior_logits), jax.nn.softmax(jax.vmap(look)(queries))
 
 
-def draw(path: Path, runs: dict[str, list[Snapshot]]) -> None:
+def draw(path: Path, runs: dict[str, list[np.ndarray]]) -> None:
     """A row of three panels for each run."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 3.3 * len(runs)), layout="constrained")
-    for axes, (name, snapshots) in zip(figure.subplots(len(runs), 3), runs.items(), strict=True):
-        steps = [snapshot.step for snapshot in snapshots]
-        prior = np.stack([snapshot.prior for snapshot in snapshots])  # [steps, N]
-        mean = np.stack([snapshot.posterior.mean(axis=0) for snapshot in snapshots])
-        one = np.array([_entropy(snapshot.posterior).mean() for snapshot in snapshots])
+    for axes, (name, seen) in zip(figure.subplots(len(runs), 3), runs.items(), strict=True):
+        steps, prior, mean, one = seen
         lines = {"p(a)": _entropy(prior), "mean q(a|x)": _entropy(mean), "one q(a|x)": one}
         for colour, (label, entropies) in zip(plotting.COLOURS, lines.items(), strict=False):
             axes[0].plot(steps, np.exp(entropies), label=label, color=colour)

@@ -5,8 +5,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,12 +91,9 @@ class Plan(NamedTuple):
             is_done = False
         return Command("experiments.evaluate", arguments, is_done)
 
-    def steps(self) -> list[Callable[[], Command]]:
-        """All steps, trainings first: each says anew what its command is and whether it is done."""
-        return [
-            *(partial(self.train, training) for training in self.recipe.runs.values()),
-            *(partial(self.evaluate, task) for task in self.recipe.tasks),
-        ]
+    def commands(self) -> list[Command]:
+        """All steps as they stand now, trainings first."""
+        return [*map(self.train, self.recipe.runs.values()), *map(self.evaluate, self.recipe.tasks)]
 
     def text(self) -> str:
         """The commands, and how long the trainings take."""
@@ -108,7 +104,7 @@ class Plan(NamedTuple):
             steps = f"{self.num_steps(training):,} steps"
             lines += ["", f"# {name}: {steps}; {self._format(*times)}"]
             lines.append(_line(self.train(training)))
-        lines += ["", "# evaluations", *(_line(self.evaluate(t)) for t in self.recipe.tasks)]
+        lines += ["", "# evaluations", *map(_line, map(self.evaluate, self.recipe.tasks))]
         return "\n".join([*lines, "", f"# all trainings: {self._format(*total)}"])
 
     def times(self, training: Training) -> tuple[float, float]:
@@ -134,19 +130,17 @@ class Plan(NamedTuple):
           UserError: a command failed.
         """
         stop_at = time.monotonic() + (seconds or math.inf)
-        for step in self.steps():
-            command = step()
-            if command.is_done:
-                continue
+        while unfinished := [command for command in self.commands() if not command.is_done]:
             if time.monotonic() >= stop_at:
                 return False
+            command = unfinished[0]
             print(f"\n{command}", flush=True)
             can_stop = command.module == "experiments.train"
             seconds_left = stop_at - time.monotonic() if can_stop else math.inf
             typed = [sys.executable, "-m", command.module, *command.arguments]
             if not processes.run_at_once({None: typed}, seconds=seconds_left):
-                return all(step().is_done for step in self.steps())
-            if not step().is_done:
+                return all(command.is_done for command in self.commands())
+            if command in self.commands():
                 raise UserError(f"{command}: it ended, but its result is not there")
         return True
 

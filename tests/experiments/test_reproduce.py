@@ -22,10 +22,6 @@ _RECIPE = Recipe(
 )
 
 
-def commands(steps):
-    return [step() for step in steps.steps()]
-
-
 @pytest.mark.parametrize("small", [False, True])
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_fits_its_configs_and_tasks(tmp_path, name, small):
@@ -45,7 +41,7 @@ def test_a_recipe_fits_its_configs_and_tasks(tmp_path, name, small):
         options = [option.removeprefix("--option=") for option in typed]
         assert cli.parse_options(tasks.find(task.name).evaluate, options) == steps.options(task)
     text = steps.text()
-    assert all(str(command) in text for command in commands(steps))
+    assert all(str(command) in text for command in steps.commands())
 
 
 def test_a_folder_is_of_one_config_and_a_file_of_one_evaluation(tmp_path):
@@ -100,9 +96,9 @@ def test_it_stops_goes_on_and_writes_the_row(tmp_path, capsys):
         if saved:
             break
     assert 0 < max(saved) < 20_000
-    assert [command.is_done for command in commands(steps)] == [False, False]
+    assert [command.is_done for command in steps.commands()] == [False, False]
     assert steps.carry_out(0.0)
-    assert [command.is_done for command in commands(steps)] == [True, True]
+    assert [command.is_done for command in steps.commands()] == [True, True]
     assert steps.text().count("# done: python -m") == 2
     plan.report("test", steps, tmp_path / "table.md")
     row = plan.measure(recipe.numbers[0], steps)
