@@ -58,4 +58,4 @@ def test_list_needs_no_other_flag_and_ends_well():
 def test_help_shows_an_example_and_the_flags(command):
     finished = run(command, "--help")
     assert f"python -m experiments.{command}" in finished.stdout
-    assert "--workdir" in finished.stdout
+    assert ("--runs" if command == "reproduce" else "--workdir") in finished.stdout
