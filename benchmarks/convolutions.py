@@ -20,7 +20,7 @@ from absl import flags
 
 from benchmarks import peer
 from experiments import cli
-from memjax.nets.convolutions import ConvTranspose
+from memjax.nets.convolutions import Conv, ConvTranspose
 
 _BATCH = flags.DEFINE_integer("batch", 512, "Images.")
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "The median counts.")
@@ -56,8 +56,8 @@ def measure(layer: Sequence[Any], ours: bool) -> list[float]:
     """Milliseconds forward and of both gradients, by our module or by Flax's."""
     size, inputs, outputs, kernel, stride, transposed = layer
     module: nn.Module
-    if transposed and ours:
-        module = ConvTranspose(outputs)
+    if ours and stride == 2:
+        module = (ConvTranspose if transposed else Conv)(outputs)
     else:
         kind = nn.ConvTranspose if transposed else nn.Conv
         module = kind(outputs, (kernel, kernel), strides=(stride, stride))

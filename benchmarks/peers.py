@@ -1,9 +1,10 @@
 """Training steps of whole configs beside PyTorch: python -m benchmarks.peers.
 
 memjax, PyTorch and its `torch.compile`, each with one thread and with one for each core, take turns
-of a few seconds. The nets, weights, images and noise of the first step are the same, and the loss
-is compared. The floor is a step's operations, as XLA counts them, at the rate of a large matrix
-product, which takes its turns too.
+of a few seconds: of processor time with one thread, so that other work on the machine counts
+little, else of the clock. The nets, weights, images and noise of the first step are the same, and
+the loss is compared. The floor is a step's operations, as XLA counts them, at the rate of a large
+matrix product, which takes its turns too.
 """
 
 import json
@@ -42,15 +43,15 @@ def compare(
     name: str, experiment: training.Experiment, path: Path, threads: int, ours: float
 ) -> None:
     """Prints a row."""
-    setting = f"NPROC={threads}"
-    workers = [load.start(name, setting)]
+    setting, clock = f"NPROC={threads}", "process_time" if threads == 1 else "perf_counter"
+    workers = [load.start(name, setting, clock)]
     losses = []
     for compiled in (False, True):
-        worker = _start_torch(path, threads, compiled)
+        worker = _start_torch(path, threads, compiled, clock)
         losses.append(float(worker.stdout.readline()))
         load.take_turn(worker)
         workers.append(worker)
-    workers.append(load.start("products", setting))
+    workers.append(load.start("products", setting, clock))
     speeds = np.median(
         [[load.take_turn(worker) for worker in workers] for _ in range(load.ROUNDS.value)], axis=0
     )
@@ -83,13 +84,13 @@ def write_first_step(experiment: training.Experiment, path: Path) -> float:
     return -float(bound(rng_keys, images).mean())
 
 
-def _start_torch(path: Path, threads: int, compiled: bool) -> subprocess.Popen:
+def _start_torch(path: Path, threads: int, compiled: bool, clock: str) -> subprocess.Popen:
     python = peer.environment()
     if python is None:
         raise SystemExit(1)
     script = Path(__file__).with_name("torch_vae.py")
     arguments: dict[str, Any] = {"path": str(path), "threads": threads, "compiled": compiled}
-    arguments["seconds"] = load.SECONDS.value
+    arguments |= {"seconds": load.SECONDS.value, "clock": clock}
     # What a run that was killed left half compiled is not found there.
     environment = {"TORCHINDUCTOR_CACHE_DIR": str(path.parent)}
     return load.popen([python, script, json.dumps(arguments)], environment)

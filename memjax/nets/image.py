@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 
 from memjax.errors import UserError
 from memjax.nets import distributions
-from memjax.nets.convolutions import ConvTranspose
+from memjax.nets.convolutions import Conv, ConvTranspose
 from memjax.nets.inputs import Net, as_floats, as_reals
 from memjax.nets.mlp import MLP, image_to_vector
 
@@ -42,7 +42,7 @@ class ImageEncoder(Net):
         pyramid_shapes(images.shape[-3:])
         hidden = images
         for _ in range(_NUM_BLOCKS):
-            hidden = nn.relu(nn.Conv(self.num_filters, (4, 4), strides=2, **self._types)(hidden))
+            hidden = nn.relu(Conv(self.num_filters, **self._types)(hidden))
             hidden = _ResidualBlock(self.num_filters, **self._types)(hidden)
         return nn.Dense(self.output_size, **self._types)(image_to_vector(hidden))
 

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import platform
 import subprocess
 import sys
 
@@ -13,6 +14,16 @@ _SHOW = """
 import os
 from experiments import cli
 cli.run(lambda: print(*(os.environ.get(name) for name in NAMES)))
+"""
+_FAULTS = """
+import resource, threading, experiments
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    thread = threading.Thread(target=bytearray, args=(2 * 10**8,))
+    thread.start()
+    thread.join()
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults)
 """
 _CACHE, _BLAS = "JAX_COMPILATION_CACHE_DIR", "OPENBLAS_NUM_THREADS"
 
@@ -51,6 +62,14 @@ def test_a_command_adds_its_flag_to_the_user_s_unless_it_is_there(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", other)
     importlib.reload(experiments)
     assert os.environ["XLA_FLAGS"] == other
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's settings")
+@pytest.mark.parametrize("environment", [{}, {"MALLOC_ARENA_MAX": "2"}])
+def test_freed_memory_is_used_again_unless_the_user_chose(environment):
+    command, kept = [sys.executable, "-c", _FAULTS], os.environ | environment
+    faults = int(subprocess.check_output(command, env=kept, text=True))
+    assert (faults > 10_000) == bool(environment)  # pages of 4 KiB, 200 MB
 
 
 @pytest.mark.slow
