@@ -14,6 +14,6 @@ def get_config():
     config.dataset.update(train_split="unlabelled_train", eval_split="unlabelled_test")
     config.eval.episodes.batch_size = 256
     config.model.update(latent_size=64, hidden_sizes=(128,), num_filters=32)
-    config.optimizer.l2 = 3e-4
+    config.optimizer.update(memory_rate=18.0, l2=3e-4, decay_steps=0)
     config.training.num_steps = 200_000
     return config

@@ -19,6 +19,7 @@ _KL_ADDRESS = Number("KL(a)", _LIKELIHOOD, "kl_address")
 _KL_LATENT = Number("KL(z)", _LIKELIHOOD, "kl_latent")
 _LEARNED = Task("", "likelihood", {"num_samples": 5_000}, {"num_samples": 100})
 _LEARNED_STEPS = {
+    "optimizer.decay_steps": 5_000,
     "training.num_steps": 5_000,
     "training.eval_every": 1_000,
     "training.checkpoint_every": 1_000,
@@ -120,7 +121,11 @@ RECIPES = {
             )
             for slots in _LEARNED_SLOTS
         }
-        | {"VAE": Training("vae_mnist", {}, _LEARNED_STEPS, 1)},
+        | {
+            "VAE": Training(
+                "vae_mnist", {"optimizer.decay_steps": 100_000}, _LEARNED_STEPS, small_minutes=1
+            )
+        },
         [
             _KL_ADDRESS._replace(task=Task("", "likelihood")).of(f"VMA, {slots} slots", 2.5)
             for slots in _LEARNED_SLOTS
