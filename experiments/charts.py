@@ -56,22 +56,16 @@ def average(runs: Sequence[Mapping[str, Curves]]) -> dict[str, Curves]:
         return dict(runs[0])
     panels = {}
     for title in (title for title in runs[0] if all(title in run for run in runs)):
-        members = [run[title] for run in runs]
-        shared = [line for line in members[0].lines if all(line in m.lines for m in members)]
-        means = {line: _average([m.lines[line] for m in members]) for line in shared}
-        panels[title] = members[0]._replace(
-            lines={line: (x, y) for line, (x, y, _) in means.items()},
-            spread={line: spread for line, (_, _, spread) in means.items()},
-        )
+        members = [run[title].lines for run in runs]
+        lines, spread = {}, {}
+        for name in (name for name in members[0] if all(name in m for m in members)):
+            points = [dict(zip(*member[name], strict=True)) for member in members]
+            shared = [x for x in points[0] if all(x in of_run for of_run in points)]
+            found = [statistics([of_run[x] for of_run in points]) for x in shared]
+            lines[name] = shared, [mean for mean, _ in found]
+            spread[name] = [deviation for _, deviation in found]
+        panels[title] = runs[0][title]._replace(lines=lines, spread=spread)
     return panels
-
-
-def _average(lines: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[list, list, list]:
-    points = [dict(zip(x, y, strict=True)) for x, y in lines]
-    shared = [x for x in points[0] if all(x in line for line in points)]
-    values = [[line[x] for line in points] for x in shared]
-    told = [statistics(of_point) for of_point in values]
-    return shared, [mean for mean, _ in told], [spread for _, spread in told]
 
 
 def table_over_seeds(tables: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
@@ -103,13 +97,8 @@ def statistics(values: Sequence[float]) -> tuple[float, float]:
         return float(np.mean(values)), float(spread)
 
 
-def describe(panels: Mapping[str, Curves], names: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """What charts.js draws.
-
-    Args:
-      panels: by title.
-      names: of lines, the first to get their colours and markers.
-    """
+def describe(panels: Mapping[str, Curves], names: Sequence[str]) -> list[dict[str, Any]]:
+    """What charts.js draws of panels, by title; lines with `names` get the first looks."""
     order = list(dict.fromkeys([*names, *(line for p in panels.values() for line in p.lines)]))
     return [
         {"title": title, "x_label": panel.x_label, "y_label": panel.y_label, "scale": panel.scale}

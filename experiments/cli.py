@@ -36,7 +36,7 @@ def run(main: Callable[[], None]) -> None:
                 raise UserError(f"unexpected argument {argv[1]!r}; flags begin with --")
             main()
 
-    _show_log()
+    show_log("memjax", logging.INFO)
     app.run(checked_main, flags_parser=_parse_flags)
 
 
@@ -105,13 +105,13 @@ def _show_but_late_writes(unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def _show_log() -> None:
-    """Shows memjax's own log."""
+def show_log(name: str, level: int) -> None:
+    """Shows what a library logs at `level` and above."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    logger = logging.getLogger("memjax")
+    logger = logging.getLogger(name)
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(level)
     logger.propagate = False
 
 

@@ -50,7 +50,7 @@ def main() -> None:
     print(path)
 
 
-def draw_forgetting(path: Path, num_slots: int = 16, num_images: int = 64) -> None:
+def draw_forgetting(path: Path) -> None:
     """What is read at a digit's place after more and more digits are written."""
     import jax
     import jax.numpy as jnp
@@ -59,10 +59,10 @@ def draw_forgetting(path: Path, num_slots: int = 16, num_images: int = 64) -> No
     from memjax import data, plotting
     from memjax.memory import kanerva
 
-    images = data.load("digits", "train").images[:num_images].astype(np.float32) / 255
-    codes = jnp.asarray(images.reshape(num_images, -1) * 2 - 1)  # [T, C]
-    weights = jax.random.normal(jax.random.key(0), (num_images, num_slots)) / num_slots**0.5
-    prior = kanerva.prior(num_slots, codes.shape[1])
+    images = data.load("digits", "train").images[:64].astype(np.float32) / 255
+    codes = jnp.asarray(images.reshape(len(images), -1) * 2 - 1)  # [T, C]
+    weights = jax.random.normal(jax.random.key(0), (len(images), 16)) / 4.0  # of 16 slots
+    prior = kanerva.prior(16, codes.shape[1])
     memories = jax.jit(kanerva.write_prefix)(prior, weights, codes, 0.1)
     read, _ = jax.jit(jax.vmap(kanerva.read, in_axes=(0, None)))(memories, weights[0])
     shown = np.clip((np.asarray(read) + 1) / 2, 0, 1).reshape(-1, *images.shape[1:])

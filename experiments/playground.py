@@ -73,10 +73,7 @@ def main() -> None:
     from memjax import evaluation, models
 
     for name in ("bokeh", "tornado"):  # what goes wrong in a page
-        logger = logging.getLogger(name)
-        logger.addHandler(logging.StreamHandler())
-        logger.setLevel(logging.ERROR)
-        logger.propagate = False
+        cli.show_log(name, logging.ERROR)
     run = evaluation.load_run(_WORKDIR.value, _DATA_DIR.value)
     run.require("playground", models.WritesEpisodes)
     try:

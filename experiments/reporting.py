@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memjax import files, plotting
 from memjax.errors import UserError
-from memjax.evaluation import Curves, Report, Run, load_run
+from memjax.evaluation import Curves, Report, load_run
 from memjax.training import metrics
 
 if TYPE_CHECKING:
@@ -33,18 +33,13 @@ class Evaluation(NamedTuple):
         return {title: panel for panels in self.curves.values() for title, panel in panels.items()}
 
 
-def draw_run(workdir: str | Path, run: Run | None = None) -> None:
-    """Learning curves, generated images and reconstructions of the run in `workdir`.
-
-    Args:
-      workdir: folder of the run.
-      run: the run, where its experiment was made in Python.
-    """
+def draw_run(workdir: str | Path) -> None:
+    """Learning curves, generated images and reconstructions of the run in `workdir`."""
     _LOG.info("drawing figures")
-    run = run or load_run(workdir)
+    run = load_run(workdir)
     title = f"{run.experiment.name}, step {run.step}"
-    folder = figure_folder(workdir)
-    plotting.learning_curves(folder / "learning_curves.png", metrics.read(workdir), title)
+    path = figure_folder(workdir) / "learning_curves.png"
+    plotting.learning_curves(path, metrics.read(workdir), title)
     draw_report(workdir, run.task("samples"), title)
 
 
