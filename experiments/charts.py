@@ -47,7 +47,7 @@ def together(groups: Groups, panels: Mapping[str, Mapping[str, Curves]]) -> dict
         panels = {
             name: average([panels[run.name] for run in group]) for name, group in groups.items()
         }
-    return reporting.merge(panels)
+    return plotting.merge(panels)
 
 
 def average(runs: Sequence[Mapping[str, Curves]]) -> dict[str, Curves]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jinja2
 
 from experiments import charts, reporting
-from memjax import files
+from memjax import files, plotting
 from memjax.errors import UserError
 from memjax.evaluation import Curves
 from memjax.training import metrics
@@ -164,11 +164,10 @@ def _describe_metrics(runs: Sequence[RunFiles], groups: charts.Groups) -> dict[s
         }
         for row in rows
     ]
-    panels = {run.name: reporting.metric_panels(run.entries, held_out=True) for run in runs}
     if len(runs) == 1:
-        training = reporting.metric_panels(runs[0].entries, held_out=False)
-        merged = reporting.merge({"training": training, "held out": panels[runs[0].name]})
+        merged = plotting.learning_panels(runs[0].entries)
     else:
+        panels = {run.name: plotting.metric_panels(run.entries, held_out=True) for run in runs}
         merged = charts.together(groups, panels)
     means = means if len(groups) < len(runs) else []
     return {"rows": rows, "means": means, "charts": _charts(merged, groups)}

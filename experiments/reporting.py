@@ -172,7 +172,7 @@ def compare(runs: Sequence["RunFiles"], output: Path, task: str = "") -> list[di
             rows += [{"run": run.name} | row for row in evaluation.table]
             panels[run.name] = evaluation.panels
             continue
-        panels[run.name] = found = metric_panels(run.entries, held_out=True)
+        panels[run.name] = found = plotting.metric_panels(run.entries, held_out=True)
         if not found:
             raise UserError(f"{run.name} holds no run that was evaluated in training")
         last = {title: panel.lines[""][1][-1] for title, panel in found.items()}
@@ -180,35 +180,5 @@ def compare(runs: Sequence["RunFiles"], output: Path, task: str = "") -> list[di
     rows = [{name: row.get(name) for name in column_names(rows)} for row in rows]
     print(format_table(rows))
     write_json(output / f"compare_{task or 'training'}.json", {"table": rows})
-    draw_report(output, Report(rows, curves={task or "learning_curves": merge(panels)}))
+    draw_report(output, Report(rows, curves={task or "learning_curves": plotting.merge(panels)}))
     return rows
-
-
-def metric_panels(entries: Sequence[Mapping[str, float]], held_out: bool) -> dict[str, Curves]:
-    """A panel for each metric of a run, held out or in training, from its `metrics.jsonl`."""
-    lines: dict[str, tuple[list[float], list[float]]] = {}
-    for entry in entries:
-        for name, value in entry.items():
-            if name.startswith("eval/") == held_out and name not in ("step", "steps_per_second"):
-                x, y = lines.setdefault(name.removeprefix("eval/"), ([], []))
-                x.append(entry["step"])
-                y.append(value)
-    return {
-        name: Curves("step", f"{name}, nats" if metrics.rank(name)[0] else name, {"": xy})
-        for name, xy in lines.items()
-    }
-
-
-def merge(runs: Mapping[str, Mapping[str, Curves]]) -> dict[str, Curves]:
-    """The panels of runs, by name, in one: each line is named by its run and itself."""
-    panels: dict[str, Curves] = {}
-    for run, found in runs.items():
-        for title, panel in found.items():
-            before = panels.get(title, panel._replace(lines={}, spread={}))
-            names = {line: f"{run} {line}".strip() for line in panel.lines}
-            lines = {names[line]: values for line, values in panel.lines.items()}
-            spread = {names[line]: values for line, values in panel.spread.items()}
-            panels[title] = panel._replace(
-                lines={**before.lines, **lines}, spread={**before.spread, **spread}
-            )
-    return dict(sorted(panels.items(), key=lambda panel: metrics.order(panel[0])))

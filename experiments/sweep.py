@@ -84,14 +84,14 @@ def train_at_once(settings: Mapping[str, Mapping[str, Any]], folder: Path) -> No
 def compare(workdirs: Mapping[str, Path], folder: Path) -> None:
     """Prints tables of the runs and over their seeds, and draws both."""
     from experiments import charts, page, reporting
-    from memjax import files
+    from memjax import files, plotting
     from memjax.evaluation import Report
 
     runs = page.read_all(workdirs)
     reporting.compare(runs, folder)
     groups = charts.over_seeds(runs)
     print("\nOver seeds:\n" + reporting.format_table(charts.nll_over_seeds(groups)))
-    panels = {run.name: reporting.metric_panels(run.entries, held_out=True) for run in runs}
+    panels = {run.name: plotting.metric_panels(run.entries, held_out=True) for run in runs}
     curves = {"over_seeds": charts.together(groups, panels)}
     reporting.draw_report(folder, Report([], curves=curves))
     files.write_text(folder / "report.html", page.render(runs))

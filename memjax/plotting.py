@@ -75,26 +75,43 @@ def learning_curves(
     Returns:
       The figure.
     """
-    names = sorted({name for entry in entries for name in entry} - {"step", "steps_per_second"})
-    plain = {name.removeprefix("eval/") for name in names}
-    panels = sorted(sorted(plain), key=metrics.order)
-    columns = max(1, min(3, len(panels)))  # a run without metrics has an empty picture
-    lines = max(1, -(-len(panels) // columns))
-    figure, axes = _subplots(lines, columns, 3.6 * columns, 2.6 * lines)
-    for panel, axis in zip(panels, axes.flat, strict=False):
-        for i, (name, label) in enumerate(((panel, "training"), (f"eval/{panel}", "held out"))):
-            points = [(entry["step"], entry[name]) for entry in entries if name in entry]
-            if points:
-                look = _look(i, len(points))
-                if label == "training" and len(points) > 1:
-                    look["marker"] = ""
-                axis.plot(*zip(*points, strict=True), label=label, **look)
-        axis.set(title=panel, xlabel="step", ylabel="nats")
-        axis.grid(alpha=0.3)
-    for axis in axes.flat[len(panels) :]:
-        axis.set_axis_off()
-    _legend(figure, axes.flat[: len(panels)])
-    return _save(figure, path, title)
+    return curves(path, learning_panels(entries), title)
+
+
+def learning_panels(entries: Sequence[Mapping[str, float]]) -> dict[str, Curves]:
+    """A panel for each metric of a run, with a line for training and one for held-out data."""
+    stages = {"training": False, "held out": True}
+    return merge({name: metric_panels(entries, held_out) for name, held_out in stages.items()})
+
+
+def metric_panels(entries: Sequence[Mapping[str, float]], held_out: bool) -> dict[str, Curves]:
+    """A panel of one line, named "", for each metric of a run, of training or `held_out`."""
+    lines: dict[str, tuple[list[float], list[float]]] = {}
+    for entry in entries:
+        for name, value in entry.items():
+            if name.startswith("eval/") == held_out and name not in ("step", "steps_per_second"):
+                x, y = lines.setdefault(name.removeprefix("eval/"), ([], []))
+                x.append(entry["step"])
+                y.append(value)
+    return {
+        name: Curves("step", f"{name}, nats" if metrics.rank(name)[0] else name, {"": xy})
+        for name, xy in lines.items()
+    }
+
+
+def merge(groups: Mapping[str, Mapping[str, Curves]]) -> dict[str, Curves]:
+    """Groups of panels, by name, in one: each line is named by its group and itself."""
+    panels: dict[str, Curves] = {}
+    for group, found in groups.items():
+        for title, panel in found.items():
+            before = panels.get(title, panel._replace(lines={}, spread={}))
+            names = {line: f"{group} {line}".strip() for line in panel.lines}
+            lines = {names[line]: values for line, values in panel.lines.items()}
+            spread = {names[line]: values for line, values in panel.spread.items()}
+            panels[title] = panel._replace(
+                lines={**before.lines, **lines}, spread={**before.spread, **spread}
+            )
+    return dict(sorted(panels.items(), key=lambda panel: metrics.order(panel[0])))
 
 
 def curves(
@@ -117,8 +134,8 @@ def curves(
     Returns:
       The figure.
     """
-    columns = 2 if len(panels) == 4 else min(3, len(panels))
-    lines = -(-len(panels) // columns)
+    columns = 2 if len(panels) == 4 else max(1, min(3, len(panels)))
+    lines = max(1, -(-len(panels) // columns))  # a run without metrics has an empty picture
     figure, axes = _subplots(lines, columns, 4.2 * columns, 3.3 * lines + 0.3)
     first: dict[tuple[str, str], Any] = {}  # panel of each quantity
     labels = list(dict.fromkeys([*names, *(line for p in panels.values() for line in p.lines)]))

@@ -119,8 +119,8 @@ def test_a_row_may_lack_what_others_have():
 
 def test_the_learning_curves_are_of_one_metric_each(workdirs):
     runs = page.read_all(workdirs)
-    each = {run.name: reporting.metric_panels(run.entries, held_out=True) for run in runs}
-    panels = reporting.merge(each)
+    each = {run.name: plotting.metric_panels(run.entries, held_out=True) for run in runs}
+    panels = plotting.merge(each)
     assert list(panels) == _COLUMNS
     for name, panel in panels.items():
         kinds = [kind for kind in workdirs if name in METRICS[kind]]

@@ -38,10 +38,12 @@ def test_questions_have_the_answers_that_were_told_and_test_text_is_other_text()
     subprocess.run([sys.executable, "-c", _DRAWS], check=True)
 
 
-def run(folder, *arguments):
-    small = ["--num_steps=2", "--key_sizes=2", "--seeds=0", "--width=8", "--batch_size=2"]
-    command = [sys.executable, "-m", "experiments.sequence_mixers", f"--workdir={folder}"]
-    return subprocess.run([*command, *small, *arguments], capture_output=True, text=True)
+def run(folder, *arguments, command="sequence_mixers"):
+    small = ["--num_steps=2", "--batch_size=2"]
+    if command == "sequence_mixers":
+        small += ["--key_sizes=2", "--seeds=0", "--width=8"]
+    typed = [sys.executable, "-m", f"experiments.{command}", f"--workdir={folder}"]
+    return subprocess.run([*typed, *small, *arguments], capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("task", ["recall", "text"])
@@ -69,3 +71,13 @@ def test_a_wrong_argument_is_named(tmp_path, argument, line):
     finished = run(tmp_path, argument)
     assert finished.returncode == 2 and line in finished.stderr, finished.stderr
     assert len(finished.stderr.strip().splitlines()) == 1
+
+
+def test_a_transformer_recalls_with_each_memory(tmp_path):
+    memories = ["none", "kanerva", "categorical"]
+    finished = run(tmp_path, f"--memories={','.join(memories)}", command="associative_recall")
+    assert finished.returncode == 0, finished.stderr
+    rows = json.loads((tmp_path / "recall.json").read_text())["table"]
+    assert [row["memory"] for row in rows] == memories
+    assert all(0.0 <= row["accuracy %"] <= 100.0 and row["nll"] > 0.0 for row in rows)
+    assert rows[0]["parameters"] < rows[1]["parameters"]
