@@ -79,8 +79,9 @@ def named_folders(flag: str, texts: Sequence[str]) -> dict[str, Path]:
 
 
 def last_step(workdir: Path) -> int:
-    """That of the newest checkpoint; 0 if there is none."""
-    return max((int(path.name) for path in workdir.glob("checkpoints/[0-9]*")), default=0)
+    """That of the newest checkpoint; 0 if there is none. One cut short has no plain number."""
+    names = [path.name for path in workdir.glob("checkpoints/*")]
+    return max((int(name) for name in names if name.isdecimal()), default=0)
 
 
 def name_parts(fields: Mapping[str, Any]) -> list[str]:

@@ -142,3 +142,10 @@ def test_the_command_shows_plans_and_refuses(tmp_path):
     shown = run("reproduce", *arguments, "--dry_run")
     assert shown.returncode == 0 and "--task=recall" in shown.stdout
     assert table.read_text() == "mine" and not (tmp_path / "runs").exists()
+
+
+def test_a_checkpoint_that_was_cut_short_is_no_last_step(tmp_path):
+    assert cli.last_step(tmp_path) == 0
+    for name in ("10", "9", "20.orbax-checkpoint-tmp"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert cli.last_step(tmp_path) == 10
