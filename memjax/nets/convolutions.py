@@ -1,8 +1,9 @@
 """Convolutions of 4 x 4 and stride 2, down and up, in the forms that XLA is quick at on a CPU.
 
 The values are Flax's. A convolution is linear in its inputs and in its kernel, so each of its two
-gradients is the transpose of any expression of it: here of the one whose transpose is quickest. The
-tangents, and no cotangents, say so, as those are right under `vmap` too.
+gradients is the transpose of any expression of it: here of the one whose transpose is quickest.
+These expressions stand in rules for tangents (`custom_jvp`). A `custom_vjp` under `vmap` would ask
+for the kernel's gradient of each image by itself.
 """
 
 from collections.abc import Callable
