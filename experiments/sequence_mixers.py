@@ -73,43 +73,40 @@ _SYMBOLS = 64  # keys, and as many values
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of table and picture.", required=True)
 _TASK = flags.DEFINE_enum("task", "recall", ("recall", "text"), "What is learned.")
 _MIXERS = flags.DEFINE_list("mixers", list(MIXERS), "Some of these.")
-_KEY_SIZES = flags.DEFINE_multi_integer("key_sizes", [4, 8, 16], "Of a head's keys.", lower_bound=1)
+_KEY_SIZES = flags.DEFINE_multi_integer(
+    "key_sizes", [4, 8, 16], "Key sizes of a head.", lower_bound=1
+)
 _SEEDS = flags.DEFINE_multi_integer("seeds", [0, 1, 2], "Of parameters and sequences.")
 _PAIRS = flags.DEFINE_integer("num_pairs", 16, "Pairs to recall.", lower_bound=1)
 _LENGTH = flags.DEFINE_integer("length", 128, "Bytes of text in a sequence.")
 _WIDTH = flags.DEFINE_integer("width", 64, "Of the residual stream.")
-_BLOCKS = flags.DEFINE_integer("num_blocks", 1, "Mixers, one after another.")
 _STEPS = flags.DEFINE_integer("num_steps", 2_000, "Steps of Adam.", lower_bound=1)
 _BATCH = flags.DEFINE_integer("batch_size", 32, "Sequences in a step.", lower_bound=1)
 _RATE = flags.DEFINE_float("learning_rate", 3e-3, "At its highest.")
 
 
 class Model(nn.Module):
-    """Tokens `[T]` to logits `[T, vocabulary]`; memories go in and come out."""
+    """Tokens `[T]` to logits `[T, vocabulary]`; a memory goes in and comes out."""
 
     mixer: str
     key_size: int
     vocabulary: int
     width: int
-    num_blocks: int
     num_heads: int = 2
 
     @nn.compact
-    def __call__(self, tokens, memories=None):
-        """Logits, and the memory of each block."""
+    def __call__(self, tokens, memory=None):
+        """Logits and the memory after them; None begins one."""
         hidden = nn.Embed(self.vocabulary, self.width)(tokens)
         before = jnp.pad(hidden[:-1], ((1, 0), (0, 0)))
         hidden = nn.Dense(self.width)(jnp.concatenate([hidden, before], axis=-1))
-        after = []
-        for i in range(self.num_blocks):
-            sizes = (self.width, self.num_heads, self.key_size, _CODE_SIZE)
-            mixer = MIXERS[self.mixer](*sizes, name="mixer")
-            found, memory = mixer(nn.RMSNorm()(hidden), memories and memories[i])
-            hidden += found
-            inner = nn.gelu(nn.Dense(2 * self.width)(nn.RMSNorm()(hidden)))
-            hidden += nn.Dense(self.width)(inner)
-            after.append(memory)
-        return nn.Dense(self.vocabulary)(nn.RMSNorm()(hidden)), after
+        sizes = (self.width, self.num_heads, self.key_size, _CODE_SIZE)
+        mixer = MIXERS[self.mixer](*sizes, name="mixer")
+        found, memory = mixer(nn.RMSNorm()(hidden), memory)
+        hidden += found
+        inner = nn.gelu(nn.Dense(2 * self.width)(nn.RMSNorm()(hidden)))
+        hidden += nn.Dense(self.width)(inner)
+        return nn.Dense(self.vocabulary)(nn.RMSNorm()(hidden)), memory
 
 
 def main() -> None:
@@ -118,7 +115,7 @@ def main() -> None:
         check_one_of("mixers", mixer, list(MIXERS))
     folder = Path(_WORKDIR.value)
     table = folder / f"{_TASK.value}.json"
-    flags_kept = (_PAIRS, _LENGTH, _WIDTH, _BLOCKS, _STEPS, _BATCH, _RATE)
+    flags_kept = (_PAIRS, _LENGTH, _WIDTH, _STEPS, _BATCH, _RATE)
     settings = {flag.name: flag.value for flag in flags_kept}
     kept: dict[str, Any] = {"settings": settings, "table": []}
     if table.exists():
@@ -139,14 +136,14 @@ def run(mixer: str, key_size: int, seed: int) -> dict[str, Any]:
     """One training and its test."""
     start = time.perf_counter()
     draw_train, draw_test, vocabulary = recall() if _TASK.value == "recall" else text()
-    model = Model(mixer, key_size, vocabulary, _WIDTH.value, _BLOCKS.value)
+    model = Model(mixer, key_size, vocabulary, _WIDTH.value)
     params, test = train(model, seed, draw_train, draw_test)
     tokens = draw_test(jax.random.key(0), 1)[0][0]
-    _, memories = model.apply(params, tokens)
+    _, memory = model.apply(params, tokens)
     row = {
         "mixer": mixer,
         "key_size": key_size,
-        "state": sum(map(memory_size, memories)),
+        "state": memory_size(memory),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "seed": seed,
         **test,
@@ -157,7 +154,7 @@ def run(mixer: str, key_size: int, seed: int) -> dict[str, Any]:
 
 
 def memory_size(memory: Any) -> int:
-    """The numbers that a block's memory holds of its sequence; a symmetric matrix counts by half.
+    """The numbers that a memory holds of its sequence; a symmetric matrix counts by half.
 
     `CausalState` says the same precision twice, for rounding's sake, and has the prior beside it.
     """
@@ -242,7 +239,7 @@ def edit_facts(model: Model, params: Any, seed: int) -> dict[str, float]:
     def one(rng_key):
         tokens, answers = recall()[0](rng_key, 1)
         tokens, answers = tokens[0], answers[0]
-        (_, (memory,)), seen = model.apply(
+        (_, memory), seen = model.apply(
             params, tokens[:length], capture_intermediates=True, mutable="intermediates"
         )
         seen = seen["intermediates"]["mixer"]
@@ -263,7 +260,7 @@ def edit_facts(model: Model, params: Any, seed: int) -> dict[str, float]:
         is_last = tokens[length:] == tokens[length - 2]
 
         def hits(memory):
-            logits, _ = model.apply(params, tokens[length:], [memory])
+            logits, _ = model.apply(params, tokens[length:], memory)
             right = jnp.argmax(logits, axis=-1) == answers[length:]
             return jnp.sum(right & is_last), jnp.sum(right & ~is_last) / (_PAIRS.value - 1)
 
