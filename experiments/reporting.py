@@ -174,7 +174,7 @@ def compare(runs: Sequence["RunFiles"], output: Path, task: str = "") -> list[di
             continue
         panels[run.name] = found = plotting.metric_panels(run.entries, held_out=True)
         if not found:
-            raise UserError(f"{run.name} holds no run that was evaluated in training")
+            raise UserError(f"run {run.name} was never evaluated in training")
         last = {title: panel.lines[""][1][-1] for title, panel in found.items()}
         rows.append({"run": run.name, "step": found["nll"].lines[""][0][-1]} | last)
     rows = [{name: row.get(name) for name in column_names(rows)} for row in rows]

@@ -61,7 +61,7 @@ MISTAKES = {
     "report --workdir=BAD": "eval_recall.json can't be read",
     "report --workdir=NEW": "holds no run",
     "compare --workdirs=RUN": "--output is missing",
-    "compare --workdirs=RUN --output=NEW": "holds no run that was evaluated in training",
+    "compare --workdirs=RUN --output=NEW": "was never evaluated in training",
     "compare --workdirs=RUN --output=NEW --task=recall": "has no eval_recall.json",
     "playground --workdir=NEW": "holds no run",
     "playground --workdir=pretrained:kanerva": "one of pretrained:kanerva_digits_denoise",

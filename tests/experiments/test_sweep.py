@@ -38,7 +38,7 @@ def test_a_sweep_trains_and_compares(tmp_path, capsys):
     assert (tmp_path / "compared/figures/learning_curves.png").exists()
     with pytest.raises(UserError, match=r"run one has no eval_likelihood\.json: evaluate"):
         reporting.compare(runs, tmp_path / "compared", "likelihood")
-    with pytest.raises(UserError, match="one holds no run that was evaluated in training"):
+    with pytest.raises(UserError, match="run one was never evaluated in training"):
         reporting.compare([runs[0]._replace(entries=[])], tmp_path / "compared")
 
 
