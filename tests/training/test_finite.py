@@ -11,7 +11,8 @@ import pytest
 from memjax import data, files
 from memjax.errors import UserError
 from memjax.training import build, init_state, metrics
-from tests.conftest import train
+from tests.conftest import assert_states_equal, train
+from tests.training.test_loop import without_speed
 
 
 @pytest.fixture
@@ -62,6 +63,18 @@ def test_a_bad_batch_stops_the_run_or_is_skipped(tiny_config, tmp_path, bad_step
     skipped = [json.loads(x) for x in (tmp_path / "skipped_steps.jsonl").read_text().splitlines()]
     expected = [step for step in bad_steps if step <= tiny_config.training.num_steps]
     assert skipped == [{"step": step, "not_finite": "query"} for step in expected]
+
+
+@pytest.mark.slow
+def test_a_stop_at_a_bad_batch_changes_nothing_in_the_end(tiny_config, tmp_path, bad_steps):
+    tiny_config.training.num_steps = 2 * (bad_steps[0] // 2 + 2)
+    with pytest.raises(UserError, match="is not taken"):
+        train(tiny_config, tmp_path / "stopped")
+    tiny_config.training.skip_nonfinite = True
+    workdirs = [tmp_path / "stopped", tmp_path / "whole"]
+    assert_states_equal(*(train(tiny_config, workdir) for workdir in workdirs))
+    stopped, whole = (without_speed(metrics.read(workdir)) for workdir in workdirs)
+    assert stopped == whole
 
 
 def test_parameters_that_overflow_are_named(tiny_config, tmp_path):
