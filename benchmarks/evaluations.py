@@ -67,13 +67,12 @@ def evaluate(run: evaluation.Run, task: str, options: dict[str, Any]) -> tuple[i
         seconds = clock() - start
     if task == "capacity":
         return sum(row["episode_length"] * options["num_episodes"] for row in table), seconds
-    return sum(row["queries"] for row in table) * (
-        _images(run) if task == "likelihood" else 1
-    ), seconds
+    images_each = _images(run) if task == "likelihood" else 1
+    return images_each * sum(row["queries"] for row in table), seconds
 
 
 def _images(run: evaluation.Run) -> int:
-    """In a query."""
+    """How many images one query of likelihood has: those of an episode, where it takes these."""
     return math.prod(run.experiment.eval.indices.query.shape[1:])
 
 

@@ -10,6 +10,8 @@ from the folder in --runs that is named below; docs/results says how each run is
   denoise_digits, denoise_omniglot
               kanerva_digits_denoise, kanerva_omniglot_denoise: --task=denoise
               --option=by=samples,means,modes
+  denoise_pseudo_inverse, denoise_pseudo_inverse_images
+              kanerva_omniglot_pseudo_inverse: the same
   rivals      compare_rivals: experiments.compare of the Kanerva Machine, the LRUA and the DNC
 """
 
@@ -28,6 +30,10 @@ _COPIES = {
     "impute": "demo/mem_vae_digits/figures/impute_HALF.png",
     "denoise_digits": "kanerva_digits_denoise/figures/denoise.png",
     "denoise_omniglot": "kanerva_omniglot_denoise/figures/denoise.png",
+    "denoise_pseudo_inverse": "kanerva_omniglot_pseudo_inverse/figures/denoise.png",
+    "denoise_pseudo_inverse_images": (
+        "kanerva_omniglot_pseudo_inverse/figures/denoise_block_by_means.png"
+    ),
     "rivals": "compare_rivals/figures/learning_curves.png",
 }
 _NAME = flags.DEFINE_enum("name", None, ["forgetting", *_COPIES], "Which.", required=True)

@@ -163,13 +163,13 @@ def _describe_metrics(runs: Sequence[RunFiles], groups: charts.Groups) -> dict[s
             for name, group in groups.items()
         }
         for row in rows
+        if len(groups) < len(runs)
     ]
     if len(runs) == 1:
         merged = plotting.learning_panels(runs[0].entries)
     else:
         panels = {run.name: plotting.metric_panels(run.entries, held_out=True) for run in runs}
         merged = charts.together(groups, panels)
-    means = means if len(groups) < len(runs) else []
     return {"rows": rows, "means": means, "charts": _charts(merged, groups)}
 
 

@@ -82,11 +82,12 @@ class Plan(NamedTuple):
         """How it is evaluated; done if the file says so of the last step and these options."""
         training, options = self.recipe.runs[task.run], self.options(task)
         workdir = self.workdir(training)
+        last = max(self.num_steps(training), cli.last_step(workdir))  # it may have been given more
         arguments = [f"--workdir={workdir}", f"--task={task.name}"]
         arguments += [f"--option={name}={value}" for name, value in options.items()]
         try:
             found = reporting.read_evaluation(workdir / f"eval_{task.name}.json")
-            is_done = (found.step, found.options) == (self.num_steps(training), options)
+            is_done = (found.step, found.options) == (last, options)
         except UserError:  # there is none, or it is damaged
             is_done = False
         return Command("experiments.evaluate", arguments, is_done)

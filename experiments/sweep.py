@@ -13,7 +13,8 @@ import itertools
 import sys
 from ast import literal_eval
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def compare(workdirs: Mapping[str, Path], folder: Path) -> None:
 def parse_vary(text: str) -> tuple[str, list[Any]]:
     """A field and its values, from "FIELD=V1,V2"."""
     field, equals, values = text.partition("=")
-    if not equals or not values:
+    if not field or not equals or not values:
         raise UserError(f"vary is {text!r}; it must be FIELD=V1,V2,...")
     return field, [_literal(value) for value in values.split(",")]
 
@@ -122,11 +123,15 @@ def with_fields(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
     config = copy.deepcopy(config)
     for field, value in fields.items():
         try:
-            attrgetter(field)(config)  # its error names the field that is near
+            held = reduce(
+                getitem, field.split("."), config
+            )  # its error names the field that is near
+            if isinstance(held, ConfigDict):
+                raise TypeError("it is not one field")
             config.update_from_flattened_dict({field: value})
-        except AttributeError as error:
-            raise UserError(f"vary: {cli.explain(error)}") from error
-        except (KeyError, TypeError, ValueError) as error:
+        except KeyError as error:
+            raise UserError(f"vary {field}: {cli.explain(error)}") from error
+        except (TypeError, ValueError) as error:
             raise UserError(f"vary {field}={value}: {one_line(error)}") from error
     return config
 
