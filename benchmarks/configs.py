@@ -8,8 +8,6 @@ so that the DNC's and the LRUA's are too few). `experiments.train --list` shows 
 the configs' docstrings.
 """
 
-import time
-
 import jax
 from absl import flags
 
@@ -23,19 +21,12 @@ _SECONDS = flags.DEFINE_float("seconds", 5.0, "How long to measure each, at leas
 
 def main() -> None:
     """Prints a line for each config."""
-    clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
     titles = f"{'ms a step':>10} {'steps':>10} {'hours':>8} {'GFLOP a step':>14} {'GPU hours':>10}"
     print(f"{'config':36} {titles}  on {jax.devices()[0]}")
     for name in _NAMES.value or [config.name for config in listing.configs()]:
         config = listing.load(name)
         experiment = training.build(config.lock(), steps.random_set)
-        per_call = steps.steps_per_call(experiment)
-        take_steps = steps.compile_steps(experiment, per_call)
-        start, taken = clock(), 0
-        while clock() - start < _SECONDS.value or taken < 2:
-            take_steps()
-            taken += per_call
-        seconds = (clock() - start) / taken
+        seconds = steps.seconds_per_step(experiment, _SECONDS.value)
         count, flops = config.training.num_steps, steps.count_flops(experiment)
         gpu_hours = count * max(1e-3, flops / 5e12) / 3600
         times = f"{1e3 * seconds:10.2f} {count:10,} {seconds * count / 3600:8.2f}"

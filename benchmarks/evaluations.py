@@ -6,11 +6,8 @@ it does not count.
 """
 
 import math
-import time
-from collections.abc import Callable
 from typing import Any
 
-import jax
 from absl import flags
 
 from benchmarks import steps
@@ -30,7 +27,9 @@ def main() -> None:
         experiment = training.build(listing.load(name).lock(), steps.random_set)
         variables = training.init_state(experiment).eval_variables
         run = evaluation.Run(experiment, variables)
-        print_speed(name, "training", *train(experiment))
+        num_images = math.prod(experiment.train.indices.query.shape)
+        seconds = steps.seconds_per_step(experiment, _SECONDS.value)
+        print_speed(name, "training", num_images, seconds)
         for task, options in {
             "classify": {"ways": 5, "shots": 1, "num_queries": 200},
             "capacity": {"episode_length": 32, "num_classes": 0, "num_episodes": 8},
@@ -46,21 +45,9 @@ def print_speed(name: str, what: str, num_images: int, seconds: float) -> None:
     print(f"{name:24} {what:24} {num_images / seconds:15.1f}", flush=True)
 
 
-def train(experiment: training.Experiment) -> tuple[int, float]:
-    """Images, and how long they took."""
-    per_call, clock = steps.steps_per_call(experiment), _clock()
-    take_steps = steps.compile_steps(experiment, per_call)
-    start, taken = clock(), 0
-    while clock() - start < _SECONDS.value:
-        take_steps()
-        taken += per_call
-    seconds = clock() - start
-    return taken * math.prod(experiment.train.indices.query.shape), seconds
-
-
 def evaluate(run: evaluation.Run, task: str, options: dict[str, Any]) -> tuple[int, float]:
     """Images scored, and how long they took."""
-    clock = _clock()
+    clock = steps.clock()
     for _ in range(2):
         start = clock()
         table = run.task(task, **options).table
@@ -74,10 +61,6 @@ def evaluate(run: evaluation.Run, task: str, options: dict[str, Any]) -> tuple[i
 def _images(run: evaluation.Run) -> int:
     """How many images one query of likelihood has: those of an episode, where it takes these."""
     return math.prod(run.experiment.eval.indices.query.shape[1:])
-
-
-def _clock() -> Callable[[], float]:
-    return time.process_time if jax.default_backend() == "cpu" else time.perf_counter
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Training steps of a config as the benchmarks take them."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,22 @@ def compile_steps(experiment: training.Experiment, num_steps: int) -> Callable[[
 
     take_steps()
     return take_steps
+
+
+def clock() -> Callable[[], float]:
+    """In seconds: on a CPU the processor's, so that other work beside it does not count."""
+    return time.process_time if jax.default_backend() == "cpu" else time.perf_counter
+
+
+def seconds_per_step(experiment: training.Experiment, at_least: float) -> float:
+    """Of a training that goes on for `at_least` so many seconds, and two steps."""
+    per_call, now = steps_per_call(experiment), clock()
+    take_steps = compile_steps(experiment, per_call)
+    start, taken = now(), 0
+    while now() - start < at_least or taken < 2:
+        take_steps()
+        taken += per_call
+    return (now() - start) / taken
 
 
 def count_flops(experiment: training.Experiment) -> float:

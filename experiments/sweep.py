@@ -123,9 +123,7 @@ def with_fields(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
     config = copy.deepcopy(config)
     for field, value in fields.items():
         try:
-            held = reduce(
-                getitem, field.split("."), config
-            )  # its error names the field that is near
+            held = reduce(getitem, field.split("."), config)  # an error names what is near
             if isinstance(held, ConfigDict):
                 raise TypeError("it is not one field")
             config.update_from_flattened_dict({field: value})

@@ -46,6 +46,14 @@ def test_a_run_leaves_what_the_contract_says(whole):
     assert list(workdir.glob("events.out.tfevents*"))
 
 
+@pytest.mark.slow
+def test_the_run_of_a_model_with_addresses_tells_of_them(tmp_path):
+    train(make_vma_config(), tmp_path / "run")
+    entries = lines(tmp_path / "run")
+    assert "kl_address" in entries[0] and "eval/kl_address" not in entries[0]
+    assert "eval/kl_address" in entries[1].keys() & entries[3].keys()
+
+
 @pytest.fixture
 def workdir(whole, tmp_path):
     """A copy of the whole run's."""

@@ -102,8 +102,11 @@ def test_metrics_are_written_as_means_over_the_steps_taken(step, left):
             return 1
 
     state = initial_state(0.0)
-    sums = {"nll": jnp.float32(6.0)}
+    sums = {"nll": jnp.float32(6.0), "train": jnp.float32(3.0)}
     state = TrainState(**(vars(state) | {"metric_sums": sums}))
     metrics, after = loop._take_metrics(state, step, 4, Writer())
-    assert metrics == {"nll": 6.0 / (step - 5)}
-    assert float(after.metric_sums["nll"]) == left
+    assert metrics == {"nll": 6.0 / (step - 5), "train": 3.0 / (step - 5)}
+    assert {name: float(value) for name, value in after.metric_sums.items()} == {
+        "nll": left,
+        "train": left / 2,
+    }
