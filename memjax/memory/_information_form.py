@@ -75,7 +75,10 @@ def _solution(axis_name, mean, row_cov, weights, codes, noise_var):
     precision = total((weights / noise_var[:, None]).T @ weights)
     factor = cholesky_or_nan(row_cov)
     inner = factor.T @ (precision @ factor)
-    is_plain = epsilon(mean) * largest_row(inner) < _careful.ACCURACY
+    # Not `inner`, which may be small as a difference of large numbers. Sums over many equal writes
+    # are rounded one way each time: hence 4.
+    rounding = 4 * epsilon(mean) * largest_row(precision) * largest_row(row_cov)
+    is_plain = rounding < _careful.ACCURACY
     operands = (mean, row_cov, weights, codes, noise_var, factor, precision, inner)
     return _careful.choose(is_plain, *_ways(axis_name), *operands)
 

@@ -110,6 +110,16 @@ def test_right_at_any_noise(shape, kind, log_noise, condition, misfit, mixed, me
     assert_as_right_as_float32_allows(write(method, *arguments), arguments)
 
 
+@pytest.mark.parametrize("num_writes", [64, 256])
+@pytest.mark.parametrize("method", _METHODS)
+def test_right_where_the_prior_hardly_varies_along_the_weights(method, num_writes):
+    """W' D^-1 W is large there, what it does to the prior small: a difference of large numbers."""
+    for seed in range(8):
+        for noise in (1.0, 0.1, 0.03, 0.01, 0.003):
+            arguments = episode("one", num_writes, 16, 3, noise, seed=seed, condition=1e6)
+            assert_as_right_as_float32_allows(write(method, *arguments), arguments)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(256, 64), (4096, 256), (40, 256)])
 @pytest.mark.parametrize("kind", _KINDS)
@@ -200,10 +210,11 @@ def test_a_plain_form_is_right_up_to_its_bound(monkeypatch):
     monkeypatch.setattr(_careful, "choose", lambda is_plain, *rest: is_plain)
     weights = jnp.array([[1.0, 0.5], [0.5, 2.0], [0.2, 0.4]])
     row_cov, ratios = jnp.diag(jnp.array([4.0, 1.0])), jnp.array([1.0, 4.0, 0.25])
-    whole = (weights / jnp.sqrt(ratios)[:, None]) @ jnp.diag(jnp.array([2.0, 1.0]))
+    scaled = weights / jnp.sqrt(ratios)[:, None]
+    whole = scaled @ jnp.diag(jnp.array([2.0, 1.0]))
     sizes = {
         _batch_form: np.abs(whole @ whole.T).sum(axis=1).max(),
-        _information_form: np.abs(whole.T @ whole).sum(axis=1).max(),
+        _information_form: 4.0 * np.abs(scaled.T @ scaled).sum(axis=1).max() * 4.0,
         _sequential_form: 10.0 * np.square(whole).sum(axis=1).max(),
     }
     for form, size in sizes.items():
