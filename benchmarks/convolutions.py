@@ -20,7 +20,7 @@ from absl import flags
 
 from benchmarks import peer
 from experiments import cli
-from memjax.nets.convolutions import Conv, ConvTranspose
+from memjax.nets.convolutions import ConvTranspose, convolve
 
 _BATCH = flags.DEFINE_integer("batch", 512, "Images.")
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "The median counts.")
@@ -33,6 +33,8 @@ _LAYERS = {  # size, channels in and out, kernel, stride, transposed
     "4 to 8": (4, 16, 16, 4, 2, True),
     "7 to 14": (7, 16, 16, 4, 2, True),
     "14 to 28": (14, 16, 1, 4, 2, True),
+    "26 to 13": (26, 16, 16, 3, 2, False),
+    "26 to 26": (26, 16, 1, 3, 1, False),
 }
 
 
@@ -56,11 +58,12 @@ def measure(layer: Sequence[Any], ours: bool) -> list[float]:
     """Milliseconds forward and of both gradients, by our module or by Flax's."""
     size, inputs, outputs, kernel, stride, transposed = layer
     module: nn.Module
-    if ours and stride == 2:
-        module = (ConvTranspose if transposed else Conv)(outputs)
+    window, strides = (kernel, kernel), (stride, stride)
+    if transposed:
+        module = ConvTranspose(outputs) if ours else nn.ConvTranspose(outputs, window, strides)
     else:
-        kind = nn.ConvTranspose if transposed else nn.Conv
-        module = kind(outputs, (kernel, kernel), strides=(stride, stride))
+        function = {"conv_general_dilated": convolve} if ours else {}
+        module = nn.Conv(outputs, window, strides, **function)
     rng = np.random.default_rng(0)
     images = rng.normal(size=(_BATCH.value, size, size, inputs)).astype(np.float32)
     params = jax.jit(module.init)(jax.random.key(0), images)

@@ -1,12 +1,13 @@
-"""Convolutions of 4 x 4 and stride 2, down and up, in the forms that XLA is quick at on a CPU.
+"""Layers on maps of features, in the forms that XLA is quick at on a CPU.
 
-The values are Flax's. A convolution is linear in its inputs and in its kernel, so each of its two
-gradients is the transpose of any expression of it: here of the one whose transpose is quickest.
-These expressions stand in rules for tangents (`custom_jvp`). A `custom_vjp` under `vmap` would ask
-for the kernel's gradient of each image by itself.
+The values and parameters are Flax's. Such a layer is linear in its inputs and in its kernel, so
+each of its two gradients is the transpose of any expression of it: here of the one whose transpose
+is quickest. These expressions stand in rules for tangents (`custom_jvp`). A `custom_vjp` under
+`vmap` would ask for the kernel's gradient of each image by itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import chex
 import flax.linen as nn
@@ -14,26 +15,12 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
+from jax.nn.initializers import Initializer
 
 from memjax.nets.inputs import Net
 
-_KERNEL_INIT = nn.initializers.lecun_normal()
+_FEW = 4  # channels, below which sums of products beat XLA's convolutions
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
-
-
-class Conv(Net):
-    """`flax.linen.Conv(features, (4, 4), strides=2)`, with the same parameters.
-
-    Attributes:
-      features: channels of what comes out.
-    """
-
-    features: int
-
-    @nn.compact
-    def __call__(self, inputs: chex.Array) -> chex.Array:
-        """From `[..., H, W, C]` to `[..., H / 2, W / 2, features]`, halves rounded up."""
-        return _apply(self, halved, inputs)
 
 
 class ConvTranspose(Net):
@@ -41,25 +28,65 @@ class ConvTranspose(Net):
 
     Attributes:
       features: channels of what comes out.
+      kernel_init: as Flax's.
     """
 
     features: int
+    kernel_init: Initializer = nn.initializers.lecun_normal()
 
     @nn.compact
     def __call__(self, inputs: chex.Array) -> chex.Array:
         """From `[..., H, W, C]` to `[..., 2 H, 2 W, features]`."""
-        return _apply(self, doubled, inputs)
+        inputs, kernel, bias = _parameters(self, inputs, 4, 4)
+        hidden = doubled(inputs.reshape(-1, *inputs.shape[-3:]), kernel) + bias[None, None, None]
+        return hidden.reshape(*inputs.shape[:-3], *hidden.shape[1:])
 
 
-def _apply(
-    net: Conv | ConvTranspose, convolve: Callable[..., chex.Array], inputs: chex.Array
-) -> chex.Array:
-    shape = (4, 4, inputs.shape[-1], net.features)
-    kernel = net.param("kernel", _KERNEL_INIT, shape, net.param_dtype)
+class Dense(Net):
+    """`flax.linen.Dense(features)`, with the same parameters, where pixels are many.
+
+    Attributes:
+      features: channels of what comes out.
+      kernel_init: as Flax's.
+    """
+
+    features: int
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, inputs: chex.Array) -> chex.Array:
+        """From `[..., C]` to `[..., features]`."""
+        return affine(*_parameters(self, inputs))
+
+
+def _parameters(net: ConvTranspose | Dense, inputs: chex.Array, *window: int) -> list[chex.Array]:
+    """`inputs`, the kernel and the bias, of one type."""
+    shape = (*window, inputs.shape[-1], net.features)
+    kernel = net.param("kernel", net.kernel_init, shape, net.param_dtype)
     bias = net.param("bias", nn.initializers.zeros, (net.features,), net.param_dtype)
-    inputs, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=net.dtype)
-    hidden = convolve(inputs.reshape(-1, *inputs.shape[-3:]), kernel) + bias[None, None, None]
-    return hidden.reshape(*inputs.shape[:-3], *hidden.shape[1:])
+    return promote_dtype(inputs, kernel, bias, dtype=net.dtype)
+
+
+def convolve(
+    inputs: chex.Array, kernel: chex.Array, strides: Sequence[int], padding: Any, **options: Any
+) -> chex.Array:
+    """What `flax.linen.Conv` is to call, as its `conv_general_dilated`; padding "SAME".
+
+    Args:
+      inputs: `[B, H, W, C]`.
+      kernel: `[K, K, C, F]`; K is 3, or 4 with stride 2.
+      strides: (1, 1) or (2, 2).
+      padding: what Flax makes of "SAME".
+      **options: Flax's others, as they are by default.
+
+    Returns:
+      `[B, H, W, F]`; with stride 2 half as high and wide, rounded up.
+    """
+    if tuple(strides) == (2, 2):
+        return halved(inputs, kernel)
+    if kernel.shape[-1] < _FEW:
+        return thin(inputs, kernel)
+    return lax.conv_general_dilated(inputs, kernel, strides, padding, **options)
 
 
 @jax.custom_jvp
@@ -68,12 +95,12 @@ def halved(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
 
     Args:
       inputs: `[B, H, W, C]`.
-      kernel: `[4, 4, C, F]`.
+      kernel: `[4, 4, C, F]` or `[3, 3, C, F]`.
 
     Returns:
       `[B, H / 2, W / 2, F]`, halves rounded up.
     """
-    return (_halved_in_blocks if inputs.shape[-1] < 4 else _halved)(inputs, kernel)
+    return (_halved_in_blocks if inputs.shape[-1] < _FEW else _halved)(inputs, kernel)
 
 
 @jax.custom_jvp
@@ -90,6 +117,35 @@ def doubled(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
     return _doubled_in_blocks(inputs, kernel)
 
 
+@jax.custom_jvp
+def thin(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
+    """`lax.conv` of stride 1 and padding "SAME" to few channels.
+
+    Args:
+      inputs: `[B, H, W, C]`.
+      kernel: `[3, 3, C, F]`.
+
+    Returns:
+      `[B, H, W, F]`.
+    """
+    return _thin(jnp.matmul, inputs, kernel)
+
+
+@jax.custom_jvp
+def affine(inputs: chex.Array, kernel: chex.Array, bias: chex.Array) -> chex.Array:
+    """`inputs @ kernel + bias`.
+
+    Args:
+      inputs: `[..., C]`.
+      kernel: `[C, F]`.
+      bias: `[F]`.
+
+    Returns:
+      `[..., F]`.
+    """
+    return inputs @ kernel + jnp.expand_dims(bias, range(inputs.ndim - 1))
+
+
 @halved.defjvp
 def _halved_jvp(primals, tangents):
     (inputs, kernel), (input_tangents, kernel_tangents) = primals, tangents
@@ -100,8 +156,25 @@ def _halved_jvp(primals, tangents):
 @doubled.defjvp
 def _doubled_jvp(primals, tangents):
     (inputs, kernel), (input_tangents, kernel_tangents) = primals, tangents
-    by_inputs = (_doubled_in_blocks if kernel.shape[-1] < 4 else _doubled)(input_tangents, kernel)
-    return doubled(inputs, kernel), by_inputs + _doubled_exchanged(inputs, kernel_tangents)
+    move = _doubled_in_blocks if kernel.shape[-1] < _FEW else _doubled
+    by_kernel = _doubled_exchanged(inputs, kernel_tangents)
+    return doubled(inputs, kernel), move(input_tangents, kernel) + by_kernel
+
+
+@thin.defjvp
+def _thin_jvp(primals, tangents):
+    (inputs, kernel), (input_tangents, kernel_tangents) = primals, tangents
+    by_inputs = _thin(jnp.matmul, input_tangents, kernel)
+    return thin(inputs, kernel), by_inputs + _thin(_by_pixels, inputs, kernel_tangents)
+
+
+@affine.defjvp
+def _affine_jvp(primals, tangents):
+    (inputs, kernel, _), (input_tangents, *tangents) = primals, tangents
+    ones = jnp.ones((*inputs.shape[:-1], 1), inputs.dtype)
+    matrix = jnp.concatenate([tangents[0], tangents[1][None]])
+    moved = _by_pixels(jnp.concatenate([inputs, ones], axis=-1), matrix)
+    return affine(*primals), input_tangents @ kernel + moved
 
 
 def _halved(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
@@ -114,9 +187,12 @@ def _halved_in_blocks(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
     Quicker for few channels, and always for the inputs' gradient, which needs no zeros between
     what comes in.
     """
-    _, _, channels, features = kernel.shape
-    borders = ((1, 1 + size % 2) for size in inputs.shape[1:3])
+    window, _, channels, features = kernel.shape
+    odd = [size % 2 for size in inputs.shape[1:3]]
+    before = [(window - 2 + more) // 2 for more in odd]
+    borders = [(low, 2 + more - low) for low, more in zip(before, odd, strict=True)]
     padded = jnp.pad(inputs, ((0, 0), *borders, (0, 0)))
+    kernel = jnp.pad(kernel, ((0, 4 - window), (0, 4 - window), (0, 0), (0, 0)))
     batch, height, width, _ = padded.shape
     blocks = padded.reshape(batch, height // 2, 2, width // 2, 2, channels).swapaxes(2, 3)
     blocks = blocks.reshape(batch, height // 2, width // 2, 4 * channels)
@@ -159,6 +235,39 @@ def _doubled_exchanged(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
     return outputs.transpose(3, 1, 2, 0)
 
 
+def _thin(multiply: Callable, inputs: chex.Array, kernel: chex.Array) -> chex.Array:
+    """Nine products for each pixel, then their sum, each from its own neighbour.
+
+    In float32 or wider, as a convolution adds up.
+    """
+    dtype = jnp.promote_types(inputs.dtype, jnp.float32)
+    height, width, channels = inputs.shape[1:]
+    features = kernel.shape[-1]
+    matrix = kernel.transpose(2, 0, 1, 3).reshape(channels, 9 * features)
+    products = multiply(inputs, matrix, preferred_element_type=dtype)
+    products = jnp.pad(products, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    products = products.reshape(*products.shape[:-1], 3, 3, features)
+    places = ((row, column) for row in range(3) for column in range(3))
+    outputs = sum(
+        products[:, row : row + height, column : column + width, row, column]
+        for row, column in places
+    )
+    return jnp.asarray(outputs, inputs.dtype)
+
+
+def _by_pixels(inputs: chex.Array, matrix: chex.Array, **options: Any) -> chex.Array:
+    """`inputs @ matrix` as a convolution, of which each pixel is an image: for its gradient.
+
+    A convolution's images stay one axis under `vmap`. The sum over several axes that a product's
+    gradient becomes is transposed first, which takes longer than all the rest.
+    """
+    pixels = inputs.reshape(-1, 1, 1, inputs.shape[-1])
+    outputs = lax.conv_general_dilated(
+        pixels, matrix[None, None], (1, 1), "VALID", dimension_numbers=_NUMBERS, **options
+    )
+    return outputs.reshape(*inputs.shape[:-1], -1)
+
+
 def spread(hidden: chex.Array) -> chex.Array:
     """`[..., h, w, 4 F]` to `[..., 2 h, 2 w, F]`.
 
@@ -169,3 +278,13 @@ def spread(hidden: chex.Array) -> chex.Array:
     hidden = hidden.reshape(*axes, height, width, 2, 2, channels // 4)
     hidden = jnp.swapaxes(hidden, -4, -3)
     return hidden.reshape(*axes, 2 * height, 2 * width, channels // 4)
+
+
+def gather(hidden: chex.Array) -> chex.Array:
+    """`[..., H, W, F]` to `[..., H / 2, W / 2, 4 F]`, halves rounded up: undoes `spread`."""
+    *axes, height, width, channels = hidden.shape
+    borders = ((0, height % 2), (0, width % 2), (0, 0))
+    hidden = jnp.pad(hidden, (*[(0, 0)] * len(axes), *borders))
+    hidden = hidden.reshape(*axes, -(-height // 2), 2, -(-width // 2), 2, channels)
+    hidden = jnp.swapaxes(hidden, -4, -3)
+    return hidden.reshape(*hidden.shape[:-3], 4 * channels)

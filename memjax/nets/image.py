@@ -1,6 +1,7 @@
 """Images to vectors and back: a pyramid of convolutions, or an MLP, by one field of a config."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import chex
 import flax.linen as nn
@@ -10,7 +11,7 @@ import numpyro.distributions as dist
 
 from memjax.errors import UserError
 from memjax.nets import distributions
-from memjax.nets.convolutions import Conv, ConvTranspose
+from memjax.nets.convolutions import ConvTranspose, convolve
 from memjax.nets.inputs import Net, as_floats, as_reals
 from memjax.nets.mlp import MLP, image_to_vector
 
@@ -42,7 +43,10 @@ class ImageEncoder(Net):
         pyramid_shapes(images.shape[-3:])
         hidden = images
         for _ in range(_NUM_BLOCKS):
-            hidden = nn.relu(Conv(self.num_filters, **self._types)(hidden))
+            down = nn.Conv(
+                self.num_filters, (4, 4), 2, conv_general_dilated=convolve, **self._types
+            )
+            hidden = nn.relu(down(hidden))
             hidden = _ResidualBlock(self.num_filters, **self._types)(hidden)
         return nn.Dense(self.output_size, **self._types)(image_to_vector(hidden))
 
@@ -110,8 +114,13 @@ class _ResidualBlock(Net):
 
     @nn.compact
     def __call__(self, inputs: chex.Array) -> chex.Array:
-        hidden = nn.relu(nn.Conv(self.num_filters, (3, 3), **self._types)(inputs))
-        return nn.relu(inputs + nn.Conv(self.num_filters, (3, 3), **self._types)(hidden))
+        first, second = (_convolution(self.num_filters, 3, 1, **self._types) for _ in range(2))
+        return nn.relu(inputs + second(nn.relu(first(inputs))))
+
+
+def _convolution(num_filters: int, window: int, strides: int, **options: Any) -> nn.Module:
+    windows = (window, window)
+    return nn.Conv(num_filters, windows, strides, conv_general_dilated=convolve, **options)
 
 
 def pyramid_shapes(image_shape: Sequence[int]) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from memjax.nets import distributions
-from memjax.nets.convolutions import spread
+from memjax.nets.convolutions import Dense, convolve, gather, spread
 from memjax.nets.image import pyramid_shapes
 from memjax.nets.inputs import Net, as_reals
 from memjax.nets.mlp import MLP, image_to_vector, output_init
@@ -95,12 +95,14 @@ class PyramidDecoder(Net):
         codes = as_reals("codes", codes)
         skips = [as_reals("skips", skip, self.dtype) for skip in skips]
         num_units = top_height * top_width * self.num_filters
-        hidden = nn.relu(_dense(num_units, **self._types)(codes))
+        hidden = nn.Dense(num_units, kernel_init=_KERNEL_INIT, **self._types)(codes)
+        hidden = nn.relu(hidden)
         hidden = hidden.reshape(*codes.shape[:-1], top_height, top_width, self.num_filters)
         for i, (height, width) in reversed(list(enumerate(shapes))):
-            hidden = spread(_dense(4 * self.num_filters, **self._types)(hidden))
-            hidden = hidden[..., :height, :width, :]
-            hidden = nn.relu(hidden + skips[i] if skips else hidden)
+            dense = Dense(4 * self.num_filters, kernel_init=_KERNEL_INIT, **self._types)
+            # Sums and ReLUs before pixels change places: between the two, their gradient is slow.
+            hidden = dense(hidden) + gather(skips[i]) if skips else dense(hidden)
+            hidden = spread(nn.relu(hidden))[..., :height, :width, :]
             features = self.num_filters if i else self.image_shape[-1]
             init = output_init(self.zero_output and not i, _KERNEL_INIT)
             hidden = convolution(features, kernel_init=init, **self._types)(hidden)
@@ -186,8 +188,5 @@ class ConditionalNets(Net):
 
 def convolution(num_filters: int, **options: Any) -> nn.Module:
     """A 3 x 3 convolution."""
-    return nn.Conv(num_filters, (3, 3), **{"kernel_init": _KERNEL_INIT} | options)
-
-
-def _dense(num_units: int, **options: Any) -> nn.Module:
-    return nn.Dense(num_units, kernel_init=_KERNEL_INIT, **options)
+    options = {"kernel_init": _KERNEL_INIT, "conv_general_dilated": convolve} | options
+    return nn.Conv(num_filters, (3, 3), **options)

@@ -1,16 +1,39 @@
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memjax.nets.convolutions import Conv, ConvTranspose
+from memjax.nets.convolutions import ConvTranspose, Dense, convolve, gather, spread
 
-_PAIRS = {  # ours, Flax's, inputs
-    "to one channel": (ConvTranspose, nn.ConvTranspose, (2, 3, 3, 2, 4), 1),
-    "to more": (ConvTranspose, nn.ConvTranspose, (2, 3, 1, 2, 4), 5),
-    "from one channel": (Conv, nn.Conv, (2, 3, 5, 4, 1), 5),
-    "from more": (Conv, nn.Conv, (2, 3, 5, 4, 4), 5),
+
+def _down(features, window, **types):
+    return nn.Conv(features, (window, window), 2, **types)
+
+
+def _same(features, **types):
+    return nn.Conv(features, (3, 3), **types)
+
+
+_ours = partial(partial, conv_general_dilated=convolve)
+_up = partial(nn.ConvTranspose, kernel_size=(4, 4), strides=(2, 2))
+_PAIRS = {  # ours, Flax's, features, inputs
+    "up to one channel": (ConvTranspose, _up, 1, (2, 3, 3, 2, 4)),
+    "up to more": (ConvTranspose, _up, 5, (2, 3, 1, 2, 4)),
+    "down from one channel": (_ours(_down, window=4), partial(_down, window=4), 5, (2, 3, 5, 4, 1)),
+    "down from more": (_ours(_down, window=4), partial(_down, window=4), 5, (2, 3, 5, 4, 4)),
+    "down, 3 x 3, from one channel": (
+        _ours(_down, window=3),
+        partial(_down, window=3),
+        5,
+        (2, 3, 5, 4, 1),
+    ),
+    "down, 3 x 3": (_ours(_down, window=3), partial(_down, window=3), 5, (2, 3, 5, 4, 4)),
+    "3 x 3 to one channel": (_ours(_same), _same, 1, (2, 3, 5, 4, 4)),
+    "3 x 3 to two": (_ours(_same), _same, 2, (2, 3, 5, 4, 4)),
+    "dense": (Dense, nn.Dense, 5, (2, 3, 5, 4, 4)),
 }
 
 
@@ -27,14 +50,11 @@ _PAIRS = {  # ours, Flax's, inputs
 )
 def test_a_convolution_is_flax_s_by_value_tangent_and_gradient(pair, dtype, tolerance):
     """Also the gradient of the kernel for each image, under `vmap`."""
-    ours, flax_s, shape, features = _PAIRS[pair]
+    ours, flax_s, features, shape = _PAIRS[pair]
     with jax.enable_x64(dtype == jnp.float64):
         rng = np.random.default_rng(0)
         inputs = jnp.asarray(rng.normal(size=shape), dtype)
-        nets = [
-            ours(features, param_dtype=dtype),
-            flax_s(features, (4, 4), strides=(2, 2), param_dtype=dtype),
-        ]
+        nets = [kind(features=features, param_dtype=dtype) for kind in (ours, flax_s)]
         params = [net.init(jax.random.key(0), inputs) for net in nets]
 
         @jax.jit
@@ -59,18 +79,26 @@ def test_a_convolution_is_flax_s_by_value_tangent_and_gradient(pair, dtype, tole
 @pytest.mark.parametrize("pair", _PAIRS)
 def test_no_gradient_convolves_with_zeros_or_with_windows_above_its_input(pair):
     """On a CPU XLA does both by plain loops, several times slower."""
-    kind, _, shape, features = _PAIRS[pair]
-    net, inputs = kind(features), np.ones((2, 8, 8, shape[-1]), np.float32)
+    kind, _, features, shape = _PAIRS[pair]
+    net, inputs = kind(features=features), np.ones((2, 8, 8, shape[-1]), np.float32)
     params = jax.eval_shape(net.init, jax.random.key(0), inputs)
     jaxpr = jax.make_jaxpr(jax.jit(jax.grad(_total(net), (0, 1))))(params, inputs)
     found = list(_convolutions(jaxpr.jaxpr))
-    assert len(found) >= 3
+    assert found
     for convolution in found:
         assert convolution.params["lhs_dilation"] == (1, 1)
         numbers = convolution.params["dimension_numbers"]
         images, windows = (x.aval.shape for x in convolution.invars)
         for image_axis, window_axis in zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], strict=True):
             assert windows[window_axis] <= images[image_axis]
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 3)])
+def test_gather_undoes_spread(height, width):
+    maps = np.random.default_rng(0).normal(size=(2, height, width, 3))
+    blocks = gather(jnp.asarray(maps))
+    assert blocks.shape == (2, -(-height // 2), -(-width // 2), 12)
+    np.testing.assert_array_equal(spread(blocks)[:, :height, :width], jnp.asarray(maps))
 
 
 def _total(net):
