@@ -1,22 +1,55 @@
 """Curves and tables of several runs as a page shows them: side by side, or over seeds."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from experiments import cli, reporting
+from experiments.reporting import RunFiles
 from memjax import plotting
-from memjax.evaluation import Curves
+from memjax.errors import UserError
+from memjax.evaluation import Curves, Report
 
-if TYPE_CHECKING:
-    from experiments.page import RunFiles
-
-Groups = Mapping[str, Sequence["RunFiles"]]  # runs that differ in their seeds, by name
+Groups = Mapping[str, Sequence[RunFiles]]  # runs that differ in their seeds, by name
 LOOKS = {"colours": plotting.COLOURS, "markers": plotting.MARKERS}  # of lines, for charts.js
 
 
-def over_seeds(runs: Sequence["RunFiles"]) -> dict[str, list["RunFiles"]]:
+def compare(runs: Sequence[RunFiles], output: Path, task: str = "") -> list[dict[str, Any]]:
+    """Prints a table of runs and draws pictures of them all into `output`.
+
+    Without a task the table has the last held-out metrics, and the pictures are learning curves.
+
+    Returns:
+      The table's rows, each with its `run`; all have the same names, and None where a run of
+      another kind of model lacks a metric.
+
+    Raises:
+      UserError: a run without the evaluation, or never evaluated in training.
+    """
+    rows: list[dict[str, Any]] = []
+    panels: dict[str, Mapping[str, Curves]] = {}
+    for run in runs:
+        if task:
+            evaluation = run.evaluation(task)
+            rows += [{"run": run.name} | row for row in evaluation.table]
+            panels[run.name] = evaluation.panels
+            continue
+        panels[run.name] = found = plotting.metric_panels(run.entries, held_out=True)
+        if not found:
+            raise UserError(f"run {run.name} was never evaluated in training")
+        last = {title: panel.lines[""][1][-1] for title, panel in found.items()}
+        rows.append({"run": run.name, "step": found["nll"].lines[""][0][-1]} | last)
+    rows = [{name: row.get(name) for name in reporting.column_names(rows)} for row in rows]
+    print(reporting.format_table(rows))
+    reporting.write_json(output / f"compare_{task or 'training'}.json", {"table": rows})
+    curves = {task or "learning_curves": plotting.merge(panels)}
+    reporting.draw_report(output, Report(rows, curves=curves))
+    return rows
+
+
+def over_seeds(runs: Sequence[RunFiles]) -> dict[str, list[RunFiles]]:
     """Runs that differ in nothing but the seed, by what sets them apart; each alone if none do."""
     fields = [name for name in reporting.column_names(r.config for r in runs) if name != "seed"]
     differing = [f for f in fields if len({repr(run.config.get(f)) for run in runs}) > 1]
@@ -29,16 +62,6 @@ def over_seeds(runs: Sequence["RunFiles"]) -> dict[str, list["RunFiles"]]:
         return {run.name: [run] for run in runs}
     counts = {name: f"{len(group)} run{'s' * (len(group) > 1)}" for name, group in groups.items()}
     return {f"{name} ({counts[name]})": group for name, group in groups.items()}
-
-
-def nll_over_seeds(groups: Groups) -> list[dict[str, Any]]:
-    """For each group of runs: mean, spread and worst of the newest held-out NLL."""
-    table = []
-    for name, group in groups.items():
-        nll = [run.last["eval/nll"] for run in group]
-        mean, spread = statistics(nll)
-        table.append({"runs": name, "mean": mean, "spread": spread, "worst": max(nll)})
-    return table
 
 
 def together(groups: Groups, panels: Mapping[str, Mapping[str, Curves]]) -> dict[str, Curves]:

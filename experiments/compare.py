@@ -22,9 +22,10 @@ _TASK = flags.DEFINE_string("task", "", "An evaluation that has been made of eac
 def main() -> None:
     """Compares."""
     workdirs = cli.named_folders("workdirs", _WORKDIRS.value)
-    from experiments import page, reporting
+    from experiments import charts, reporting
 
-    reporting.compare(page.read_all(workdirs), Path(_OUTPUT.value), _TASK.value)
+    runs = [reporting.RunFiles(name, workdir) for name, workdir in workdirs.items()]
+    charts.compare(runs, Path(_OUTPUT.value), _TASK.value)
     for path in sorted(reporting.figure_folder(_OUTPUT.value).glob("*.png")):
         print(f"  {path}")
 

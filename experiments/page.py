@@ -3,16 +3,17 @@
 import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 
 from experiments import charts, reporting
+from experiments.reporting import RunFiles
 from memjax import files, plotting
 from memjax.errors import UserError
 from memjax.evaluation import Curves
 from memjax.training import metrics
-from memjax.training.workdir import flatten, load_config, read_about
+from memjax.training.workdir import read_about
 
 _TERMS = {
     "nll": "negative log-likelihood of an image, or an upper bound on it, in nats; lower is better",
@@ -25,55 +26,7 @@ _TERMS = {
     "floor": "the least nll that any model can have: that of a look-up table",
     "excess": "nll less floor",
 }
-
-
 _NLL_FIELDS = ("dataset.name", "dataset.binarization")  # where they differ, so does every NLL
-
-
-class RunFiles(NamedTuple):
-    """What a workdir holds, as a page shows it."""
-
-    name: str
-    config: Mapping[str, Any]  # fields by dotted name
-    entries: Sequence[Mapping[str, float]]  # lines of metrics.jsonl
-    evaluations: Mapping[str, reporting.Evaluation]
-    pictures: Mapping[str, Path]  # the PNG files in figures/, by name
-    about: Mapping[str, Any]  # what about.json says of the model, the machine and the command
-
-    @property
-    def last(self) -> dict[str, float]:
-        """The newest value of each metric."""
-        return {name: value for entry in self.entries for name, value in entry.items()}
-
-    @property
-    def headline(self) -> dict[str, Any]:
-        """What a reader wants to know first, by its name."""
-        step, num_steps = self.last.get("step", 0), self.config["training.num_steps"]
-        held_out = [(e["eval/nll"], e["step"]) for e in self.entries if "eval/nll" in e]
-        nll = None
-        if held_out:
-            (best, when), last = min(held_out), held_out[-1][0]
-            nll = f"{last:.3f} nats; the best {best:.3f}, at step {when}"
-        told = {
-            "held-out nll": nll,
-            "model": self.config["model.name"],
-            "data": self.config.get("dataset.name"),
-            "binarization": self.config.get("dataset.binarization"),
-            "step": f"{step} of {num_steps}" + (", unfinished" if step < num_steps else ""),
-            "minutes of training": f"{metrics.minutes(self.entries):.1f}",
-            **self.about,
-        }
-        return {name: value for name, value in told.items() if value is not None}
-
-    def evaluation(self, task: str) -> reporting.Evaluation:
-        """What was found for `task`.
-
-        Raises:
-          UserError: nothing yet.
-        """
-        if task not in self.evaluations:
-            raise UserError(f"run {self.name} has no eval_{task}.json: evaluate it")
-        return self.evaluations[task]
 
 
 def write(workdirs: Mapping[str, str | Path], path: str | Path) -> Path:
@@ -87,29 +40,10 @@ def write(workdirs: Mapping[str, str | Path], path: str | Path) -> Path:
         raise UserError(f"output is {path}; it must be a file that ends in .html")
     if not files.is_writable(path.absolute().parent):
         raise UserError(f"output {path} can't be written: choose another folder")
-    text = render(read_all(workdirs))
+    text = render([RunFiles(name, workdir) for name, workdir in workdirs.items()])
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(path, text)
     return path
-
-
-def read_all(workdirs: Mapping[str, str | Path]) -> list[RunFiles]:
-    """Reads the files of runs, by name."""
-    return [read(name, workdir) for name, workdir in workdirs.items()]
-
-
-def read(name: str, workdir: str | Path) -> RunFiles:
-    """Reads the files of the run in `workdir`.
-
-    Raises:
-      UserError: there is no run, or one of its files can't be read.
-    """
-    workdir = Path(workdir)
-    config = flatten(load_config(workdir).to_dict())
-    pictures = {path.stem: path for path in sorted(workdir.glob("figures/*.png"))}
-    evaluations = [reporting.read_evaluation(path) for path in sorted(workdir.glob("eval_*.json"))]
-    by_task = {evaluation.task: evaluation for evaluation in evaluations}
-    return RunFiles(name, config, metrics.read(workdir), by_task, pictures, read_about(workdir))
 
 
 def render(runs: Sequence[RunFiles]) -> str:
@@ -140,13 +74,33 @@ def render(runs: Sequence[RunFiles]) -> str:
         fields=fields,
         differing=[f for f in fields if len({repr(run.config.get(f)) for run in runs}) > 1],
         comparable=len({tuple(run.config.get(f) for f in _NLL_FIELDS) for run in runs}) == 1,
-        headlines=reporting.column_names(run.headline for run in runs),
+        headlines=[_headline(run) for run in runs],
         terms=_TERMS,
         metrics=_describe_metrics(runs, groups),
         looks=charts.LOOKS,
         tasks=tasks,
         other_figures=[f for f in figures if f not in claimed | {"learning_curves"}],
     )
+
+
+def _headline(run: RunFiles) -> dict[str, Any]:
+    """What a reader wants to know of a run first, by its name."""
+    step, num_steps = run.last.get("step", 0), run.config["training.num_steps"]
+    held_out = [(e["eval/nll"], e["step"]) for e in run.entries if "eval/nll" in e]
+    nll = None
+    if held_out:
+        (best, when), last = min(held_out), held_out[-1][0]
+        nll = f"{last:.3f} nats; the best {best:.3f}, at step {when}"
+    told = {
+        "held-out nll": nll,
+        "model": run.config["model.name"],
+        "data": run.config.get("dataset.name"),
+        "binarization": run.config.get("dataset.binarization"),
+        "step": f"{step} of {num_steps}" + (", unfinished" if step < num_steps else ""),
+        "minutes of training": f"{metrics.minutes(run.entries):.1f}",
+        **read_about(run.workdir),
+    }
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _describe_metrics(runs: Sequence[RunFiles], groups: charts.Groups) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,22 +13,22 @@ import jax
 import numpy as np
 
 from experiments import cli, listing, num_cores, page, processes, reporting
-from experiments.recipes import Number, Recipe, Task, Training, Workdir
+from experiments.recipes import Recipe, Training
 from memjax import files
 from memjax.errors import UserError
 from memjax.training import metrics
 
-_COLUMNS = ("what", "paper", "goal", "ours", "steps", "minutes", "seed", "reported on")
+_COLUMNS = ("what", "paper", "ours", "steps", "minutes", "seed", "reported on")
 _TITLES = ("recipe", "budget", *_COLUMNS)
 _HEAD = f"| {' | '.join(_TITLES)} |\n|{' --- |' * len(_TITLES)}\n"
 
 
 class Command(NamedTuple):
-    """A step of a plan, `python -m MODULE ARGUMENTS`, and whether its result is there."""
+    """A step of a plan, `python -m MODULE ARGUMENTS`, and whether its result is there by now."""
 
     module: str
     arguments: Sequence[str]
-    is_done: bool
+    is_done: Callable[[], bool]
 
     def __str__(self) -> str:
         """As one types it."""
@@ -51,13 +51,12 @@ class Plan(NamedTuple):
         """What differs from the config."""
         return {**training.fields, **(training.small if self.small else {})}
 
-    def options(self, task: Task) -> dict[str, Any]:
-        """Its options."""
-        options = {**task.options, **(task.small if self.small else {})}
-        for name, value in options.items():
-            if isinstance(value, Workdir):
-                options[name] = str(self.workdir(self.recipe.runs[value.run]))
-        return options
+    def options(self, task: str) -> dict[str, Any]:
+        """Those of an evaluation that are not its own defaults."""
+        told = self.recipe.options.get(task, ())[: 2 if self.small else 1]
+        options = {name: value for fields in told for name, value in fields.items()}
+        folders = {run: self.workdir(training) for run, training in self.recipe.runs.items()}
+        return {n: v.format_map(folders) if isinstance(v, str) else v for n, v in options.items()}
 
     def workdir(self, training: Training) -> Path:
         """The run's folder. Recipes that share a training share the folder."""
@@ -75,26 +74,30 @@ class Plan(NamedTuple):
         workdir = self.workdir(training)
         arguments = [f"--config=experiments/configs/{training.config}.py", f"--workdir={workdir}"]
         arguments += [f"--config.{field}={value}" for field, value in self.fields(training).items()]
-        is_done = cli.last_step(workdir) >= self.num_steps(training)
-        return Command("experiments.train", arguments, is_done)
+        num_steps = self.num_steps(training)
+        return Command("experiments.train", arguments, lambda: cli.last_step(workdir) >= num_steps)
 
-    def evaluate(self, task: Task) -> Command:
+    def evaluate(self, run: str, task: str) -> Command:
         """How it is evaluated; done if the file says so of the last step and these options."""
-        training, options = self.recipe.runs[task.run], self.options(task)
-        workdir = self.workdir(training)
-        last = max(self.num_steps(training), cli.last_step(workdir))  # it may have been given more
-        arguments = [f"--workdir={workdir}", f"--task={task.name}"]
+        training, options = self.recipe.runs[run], self.options(task)
+        workdir, num_steps = self.workdir(training), self.num_steps(training)
+        arguments = [f"--workdir={workdir}", f"--task={task}"]
         arguments += [f"--option={name}={value}" for name, value in options.items()]
-        try:
-            found = reporting.read_evaluation(workdir / f"eval_{task.name}.json")
-            is_done = (found.step, found.options) == (last, options)
-        except UserError:  # there is none, or it is damaged
-            is_done = False
+
+        def is_done() -> bool:
+            try:
+                found = reporting.read_evaluation(workdir / f"eval_{task}.json")
+            except UserError:  # there is none, or it is damaged
+                return False
+            last = max(num_steps, cli.last_step(workdir))  # it may have been given more
+            return (found.step, found.options) == (last, options)
+
         return Command("experiments.evaluate", arguments, is_done)
 
     def commands(self) -> list[Command]:
-        """All steps as they stand now, trainings first."""
-        return [*map(self.train, self.recipe.runs.values()), *map(self.evaluate, self.recipe.tasks)]
+        """All steps, trainings first."""
+        trainings = [self.train(training) for training in self.recipe.runs.values()]
+        return trainings + [self.evaluate(run, task) for run, task in self.recipe.tasks]
 
     def text(self) -> str:
         """The commands, and how long the trainings take."""
@@ -105,7 +108,8 @@ class Plan(NamedTuple):
             steps = f"{self.num_steps(training):,} steps"
             lines += ["", f"# {name}: {steps}; {self._format(*times)}"]
             lines.append(_line(self.train(training)))
-        lines += ["", "# evaluations", *map(_line, map(self.evaluate, self.recipe.tasks))]
+        lines += ["", "# evaluations"]
+        lines += [_line(self.evaluate(run, task)) for run, task in self.recipe.tasks]
         return "\n".join([*lines, "", f"# all trainings: {self._format(*total)}"])
 
     def times(self, training: Training) -> tuple[float, float]:
@@ -115,7 +119,8 @@ class Plan(NamedTuple):
         (config,) = (c for c in listing.configs() if c.name == training.config)
         share = self.num_steps(training) / listing.load(training.config).training.num_steps
         cpu, gpu = listing.minutes(config.cpu), listing.minutes(config.gpu)
-        return cpu * share * training.cost.cpu, gpu * share * training.cost.gpu
+        cpu_cost, gpu_cost = training.cost
+        return cpu * share * cpu_cost, gpu * share * gpu_cost
 
     def _format(self, cpu: float, gpu: float) -> str:
         text = f"{_duration(cpu)} on one CPU core"
@@ -131,17 +136,18 @@ class Plan(NamedTuple):
           UserError: a command failed.
         """
         stop_at = time.monotonic() + (seconds or math.inf)
-        while unfinished := [command for command in self.commands() if not command.is_done]:
+        for command in self.commands():
+            if command.is_done():
+                continue
             if time.monotonic() >= stop_at:
                 return False
-            command = unfinished[0]
             print(f"\n{command}", flush=True)
             can_stop = command.module == "experiments.train"
             seconds_left = stop_at - time.monotonic() if can_stop else math.inf
             typed = [sys.executable, "-m", command.module, *command.arguments]
             if not processes.run_at_once({None: typed}, seconds=seconds_left):
-                return all(command.is_done for command in self.commands())
-            if command in self.commands():
+                return False
+            if not command.is_done():
                 raise UserError(f"{command}: it ended, but its result is not there")
         return True
 
@@ -168,9 +174,9 @@ def report(name: str, plan: Plan, path: Path) -> None:
     is_cpu = device.platform == "cpu"
     where = {"reported on": f"{num_cores()} cores" if is_cpu else device.device_kind}
     rows, missing = [], []
-    for number in plan.recipe.numbers:
+    for number, paper in plan.recipe.paper.items():
         try:
-            rows.append(measure(number, plan) | where)
+            rows.append(measure(number, paper, plan) | where)
         except UserError as error:
             missing.append(str(error))
     if rows:
@@ -186,23 +192,19 @@ def report(name: str, plan: Plan, path: Path) -> None:
         raise UserError("; ".join(missing))
 
 
-def measure(number: Number, plan: Plan) -> dict[str, Any]:
-    """What the evaluation found for a number of the papers, and what its run took.
+def measure(number: str, paper: float, plan: Plan) -> dict[str, Any]:
+    """A number of a paper, what the evaluation found for it, and what its run took.
 
     Raises:
       UserError: the evaluation has no such number.
     """
-    training = plan.recipe.runs[number.task.run]
-    run = page.read(number.task.run, plan.workdir(training))
-    table = run.evaluation(number.task.name).table
-    rows = [row for row in table if number.where.items() <= row.items() and number.column in row]
-    if not rows:
-        raise UserError(f"{number.name}: {number.task.name} found no {number.column} for it")
+    name, _, found = number.partition(": ")
+    training = plan.recipe.runs[name]
+    run = reporting.RunFiles(name, plan.workdir(training))
     return {
-        "what": number.name,
-        "paper": number.paper,
-        "goal": number.goal,
-        "ours": number.factor * rows[0][number.column],
+        "what": number,
+        "paper": paper,
+        "ours": run.pick(found),
         "steps": plan.num_steps(training),
         "minutes": metrics.minutes(run.entries),
         "seed": run.config["seed"],
@@ -229,4 +231,4 @@ def _cell(value: Any) -> str:
 
 
 def _line(command: Command) -> str:
-    return f"# done: {command}" if command.is_done else str(command)
+    return f"# done: {command}" if command.is_done() else str(command)

@@ -2,17 +2,17 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from memjax import files, plotting
 from memjax.errors import UserError
 from memjax.evaluation import Curves, Report, load_run
 from memjax.training import metrics
-
-if TYPE_CHECKING:
-    from experiments.page import RunFiles
+from memjax.training.workdir import flatten, load_config
 
 _LOG = logging.getLogger("memjax")
 
@@ -31,6 +31,84 @@ class Evaluation(NamedTuple):
     def panels(self) -> dict[str, Curves]:
         """Of all figures with lines, by title."""
         return {title: panel for panels in self.curves.values() for title, panel in panels.items()}
+
+
+class RunFiles:
+    """What a workdir holds.
+
+    Attributes:
+      name: of the run.
+      workdir: its folder.
+      config: fields by dotted name.
+      entries: lines of `metrics.jsonl`.
+      last: the newest value of each metric.
+    """
+
+    def __init__(self, name: str, workdir: str | Path):
+        """Reads the config and the metrics.
+
+        Raises:
+          UserError: there is no run, or its config can't be read.
+        """
+        self.name, self.workdir = name, Path(workdir)
+        self.config: Mapping[str, Any] = flatten(load_config(workdir).to_dict())
+        self.entries: Sequence[Mapping[str, float]] = metrics.read(workdir)
+        self.last = {name: value for entry in self.entries for name, value in entry.items()}
+
+    @cached_property
+    def evaluations(self) -> dict[str, Evaluation]:
+        """All that have been made, by task."""
+        tasks = [path.stem.removeprefix("eval_") for path in self.workdir.glob("eval_*.json")]
+        return {task: self.evaluation(task) for task in sorted(tasks)}
+
+    @cached_property
+    def pictures(self) -> dict[str, Path]:
+        """The PNG files in figures/, by name."""
+        return {path.stem: path for path in sorted(self.workdir.glob("figures/*.png"))}
+
+    def evaluation(self, task: str) -> Evaluation:
+        """What was found for `task`.
+
+        Raises:
+          UserError: nothing yet, or it can't be read.
+        """
+        path = self.workdir / f"eval_{task}.json"
+        if not path.is_file():
+            raise UserError(f"run {self.name} has no {path.name}: evaluate it")
+        return read_evaluation(path)
+
+    def select(self, selection: str) -> list[dict[str, Any]]:
+        """The rows of an evaluation's table that "TASK[FIELD=VALUE,...]" leaves.
+
+        A VALUE may be several, A|B.
+
+        Raises:
+          UserError: there are none.
+        """
+        task, _, conditions = selection.removesuffix("]").partition("[")
+        wanted = dict(part.partition("=")[::2] for part in conditions.split(",") if part)
+        rows = [
+            row
+            for row in self.evaluation(task).table
+            if all(str(row.get(field)) in value.split("|") for field, value in wanted.items())
+        ]
+        if not rows:
+            raise UserError(f"eval_{task}.json of run {self.name} has no row with {conditions}")
+        return rows
+
+    def pick(self, number: str) -> Any:
+        """What "TASK[FIELD=VALUE,...].COLUMN" or "TASK.COLUMN" stands for.
+
+        Raises:
+          UserError: no row or several have the values, or no such column.
+        """
+        task, conditions, column = re.split(r"(\[.*?\])?\.", number, maxsplit=1)
+        rows = self.select(f"{task}{conditions or ''}")
+        if len(rows) > 1:
+            raise UserError(f"{number!r} has {len(rows)} rows of run {self.name}; say which")
+        if column not in rows[0]:
+            raise UserError(f"{number!r}: run {self.name} has no column {column!r} there")
+        return rows[0][column]
 
 
 def draw_run(workdir: str | Path) -> None:
@@ -150,35 +228,3 @@ def figure_folder(workdir: str | Path) -> Path:
     folder = Path(workdir) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def compare(runs: Sequence["RunFiles"], output: Path, task: str = "") -> list[dict[str, Any]]:
-    """Prints a table of runs and draws pictures of them all into `output`.
-
-    Without a task the table has the last held-out metrics, and the pictures are learning curves.
-
-    Returns:
-      The table's rows, each with its `run`; all have the same names, and None where a run of
-      another kind of model lacks a metric.
-
-    Raises:
-      UserError: a run without the evaluation, or never evaluated in training.
-    """
-    rows: list[dict[str, Any]] = []
-    panels: dict[str, Mapping[str, Curves]] = {}
-    for run in runs:
-        if task:
-            evaluation = run.evaluation(task)
-            rows += [{"run": run.name} | row for row in evaluation.table]
-            panels[run.name] = evaluation.panels
-            continue
-        panels[run.name] = found = plotting.metric_panels(run.entries, held_out=True)
-        if not found:
-            raise UserError(f"run {run.name} was never evaluated in training")
-        last = {title: panel.lines[""][1][-1] for title, panel in found.items()}
-        rows.append({"run": run.name, "step": found["nll"].lines[""][0][-1]} | last)
-    rows = [{name: row.get(name) for name in column_names(rows)} for row in rows]
-    print(format_table(rows))
-    write_json(output / f"compare_{task or 'training'}.json", {"table": rows})
-    draw_report(output, Report(rows, curves={task or "learning_curves": plotting.merge(panels)}))
-    return rows

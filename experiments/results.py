@@ -32,7 +32,7 @@ from experiments import cli
 from memjax.errors import UserError
 
 if TYPE_CHECKING:
-    from experiments import page
+    from experiments import reporting
 
 _FILE = flags.DEFINE_multi_string(
     "file", [], "A file to fill in; repeatable. By default all of docs/results."
@@ -43,7 +43,6 @@ _CHECK = flags.DEFINE_bool("check", False, "Compares, and writes nothing.")
 _PAGES = Path(__file__).parents[1] / "docs/results"
 _BLOCK = re.compile(r"(<!-- results (?P<fields>.*?) -->\n).*?(?=<!-- end -->)", re.DOTALL)
 _COMMA = re.compile(r",(?![^\[]*\])")  # not within brackets
-_PICKED = re.compile(r"(?P<selection>\w+\[.*\])\.(?P<field>.+)")
 
 
 def main() -> None:
@@ -78,7 +77,7 @@ def fill_in(text: str, runs: Path) -> str:
 
 def table(description: str, runs: Path) -> str:
     """A Markdown table of what `description`, "runs=... columns=...", asks for."""
-    from experiments import page, reporting
+    from experiments import reporting
 
     try:
         fields = dict(part.partition("=")[::2] for part in shlex.split(description))
@@ -90,10 +89,10 @@ def table(description: str, runs: Path) -> str:
     columns = [Column.parse(text) for text in _COMMA.split(fields["columns"])]
     titles = [column.title for column in columns]
     lines = [titles, ["---"] * len(titles)]
-    read = [page.read(name, runs / folder) for name, folder in folders.items()]
+    read = [reporting.RunFiles(name, runs / folder) for name, folder in folders.items()]
     task = fields.get("task")
     rows = [
-        (row, files) for files in read for row in (select(task, files) if task else [files.last])
+        (row, files) for files in read for row in (files.select(task) if task else [files.last])
     ]
     names = reporting.column_names(row for row, _ in rows)
     for row, files in rows:
@@ -118,7 +117,9 @@ class Column(NamedTuple):
             raise UserError(f"column {text!r} has decimals {decimals!r}; they must be a number")
         return cls(field, title or field, int(decimals) if decimals else None)
 
-    def cell(self, row: Mapping[str, Any], names: Sequence[str], files: "page.RunFiles") -> str:
+    def cell(
+        self, row: Mapping[str, Any], names: Sequence[str], files: "reporting.RunFiles"
+    ) -> str:
         """What stands in the column beside `row`, one of rows that have `names` between them."""
         from experiments import reporting
 
@@ -129,31 +130,13 @@ class Column(NamedTuple):
         return f"{value:.{self.decimals}f}"
 
 
-def select(selection: str, files: "page.RunFiles") -> list[dict[str, Any]]:
-    """The rows of an evaluation's table that `selection`, TASK or TASK[FIELD=VALUE,...], leaves."""
-    task, _, conditions = selection.removesuffix("]").partition("[")
-    wanted = dict(part.partition("=")[::2] for part in conditions.split(",") if part)
-    rows = [
-        row
-        for row in files.evaluation(task).table
-        if all(str(row.get(field)) in value.split("|") for field, value in wanted.items())
-    ]
-    if not rows:
-        raise UserError(f"eval_{task}.json of run {files.name} has no row with {conditions}")
-    return rows
-
-
-def _find(field: str, row: Mapping[str, Any], files: "page.RunFiles") -> Any:
+def _find(field: str, row: Mapping[str, Any], files: "reporting.RunFiles") -> Any:
     from memjax.training import metrics
 
-    picked = _PICKED.fullmatch(field)
-    if picked:
-        rows = select(picked["selection"], files)
-        if len(rows) > 1:
-            raise UserError(f"column {field!r} has {len(rows)} rows of run {files.name}; say which")
-        field, row = picked["field"], rows[0]
+    if "[" in field:
+        return files.pick(field)
     known: dict[str, Any] = {"run": files.name, "minutes": metrics.minutes(files.entries)}
-    for source in (row,) if picked else (row, files.last, files.config, known):
+    for source in (row, files.last, files.config, known):
         if field in source:
             return source[field]
     raise UserError(

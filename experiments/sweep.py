@@ -85,18 +85,21 @@ def train_at_once(settings: Mapping[str, Mapping[str, Any]], folder: Path) -> No
 def compare(workdirs: Mapping[str, Path], folder: Path) -> None:
     """Prints tables of the runs and over their seeds, and draws both."""
     from experiments import charts, page, reporting
-    from memjax import files, plotting
+    from memjax import plotting
     from memjax.evaluation import Report
 
-    runs = page.read_all(workdirs)
-    reporting.compare(runs, folder)
+    runs = [reporting.RunFiles(name, workdir) for name, workdir in workdirs.items()]
+    charts.compare(runs, folder)
     groups = charts.over_seeds(runs)
-    print("\nOver seeds:\n" + reporting.format_table(charts.nll_over_seeds(groups)))
+    means = [
+        {"runs": name, "nll": charts.mean_and_spread([run.last["eval/nll"] for run in group])}
+        for name, group in groups.items()
+    ]
+    print("\nOver seeds:\n" + reporting.format_table(means))
     panels = {run.name: plotting.metric_panels(run.entries, held_out=True) for run in runs}
     curves = {"over_seeds": charts.together(groups, panels)}
     reporting.draw_report(folder, Report([], curves=curves))
-    files.write_text(folder / "report.html", page.render(runs))
-    print(f"All of it on one page: {folder / 'report.html'}")
+    print(f"All of it on one page: {page.write(workdirs, folder / 'report.html')}")
 
 
 def parse_vary(text: str) -> tuple[str, list[Any]]:

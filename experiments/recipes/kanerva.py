@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from experiments.recipes.recipe import Number, Recipe, Task, Training, Workdir, schedule
+from experiments.recipes.recipe import Recipe, Training, of_runs, schedule
 
 _EPISODES = {"episodes.num_episodes": 2, "eval.episodes.num_episodes": 4}
 _IMAGES = {"episodes.batch_size": 64, "eval.episodes.batch_size": 128}
@@ -13,6 +13,7 @@ _UNLABELLED = {
     "dataset.eval_split": "unlabelled_test",
 }
 _SEEDS = range(4)
+_BOUND = {"likelihood": [{"num_samples": 1}]}  # of all held-out images; it needs one sample
 
 
 def _kanerva(small_steps: int, **fields: Any) -> Training:
@@ -24,16 +25,6 @@ def _rival(config: str, seed: int) -> Training:
     return Training(config, {"seed": seed}, schedule(10_000, 1e-3, **_EPISODES), 60)
 
 
-def _task(run: str) -> Task:
-    """The bound of 256 episodes, or of all images; it needs one sample."""
-    images = {} if run == "VAE" else {"num_queries": 256}
-    return Task(run, "likelihood", {"num_samples": 1, **images})
-
-
-def _bound(run: str, paper: float, goal: float) -> Number:
-    return Number(f"bound, {run}", _task(run), "bound", paper, goal)
-
-
 RECIPES = {
     "kanerva_omniglot": Recipe(
         "KM sections 4.1 to 4.3: figures 2, 3, 4, 7, 8 and 11, one seed",
@@ -42,10 +33,10 @@ RECIPES = {
             "KM": _kanerva(30_000, **_UNLABELLED),
             "KM, test alphabets": _kanerva(30_000),
         },
-        [_bound("VAE", 112.7, 110.0), _bound("KM", 68.3, 65.0)],
-        [Task("KM", name) for name in ("denoise", "interpolate", "weights")]
-        # That VAE has seen these characters; only its samples are shown.
-        + [Task("KM, test alphabets", "generate", {"beside": Workdir("VAE")})],
+        of_runs("likelihood.bound", {"VAE": 112.7, "KM": 68.3}),
+        # The VAE beside the last has seen these characters; only its samples are shown.
+        ["KM: denoise", "KM: interpolate", "KM: weights", "KM, test alphabets: generate"],
+        _BOUND | {"generate": [{"beside": "{VAE}"}]},
     ),
     "kanerva_denoising": Recipe(
         "KM sections 3.5 and 4.3: figure 3 right, and readings that stay at what was written",
@@ -54,23 +45,22 @@ RECIPES = {
             "digits, denoising": Training("kanerva_digits_denoise", small_minutes=4),
             "Omniglot, denoising": Training("kanerva_omniglot_denoise", small_minutes=10),
         },
-        [],
-        [
-            Task(run, "denoise", {"num_images": 512, "by": "samples,means,modes"})
-            for run in ("digits", "digits, denoising", "Omniglot, denoising")
-        ],
+        {},
+        ["digits: denoise", "digits, denoising: denoise", "Omniglot, denoising: denoise"],
+        {"denoise": [{"num_images": 512, "by": "samples,means,modes"}]},
     ),
     "kanerva_rivals": Recipe(
         "KM section 4.4: figure 6, four seeds",
         {f"KM {seed}": _kanerva(10_000, seed=seed, **_ALONE) for seed in _SEEDS}
         | {f"DNC {seed}": _rival("dnc_omniglot", seed) for seed in _SEEDS}
         | {f"LRUA {seed}": _rival("lrua_omniglot", seed) for seed in _SEEDS},
-        [
-            _bound(f"{name} {seed}", paper, goal)
-            for name, paper, goal in (("KM", 70, 68), ("DNC", 100, 100), ("LRUA", 150, 150))
+        {
+            f"{name} {seed}: likelihood.bound": bound
+            for name, bound in (("KM", 70.0), ("DNC", 100.0), ("LRUA", 150.0))
             for seed in _SEEDS
-        ],
-        [Task(f"{name} 0", "capacity") for name in ("KM", "DNC")],
+        },
+        ["KM 0: capacity", "DNC 0: capacity"],
+        _BOUND,
     ),
     "kanerva_covariance": Recipe(
         "KM figure 10: full against diagonal covariance",
@@ -79,9 +69,10 @@ RECIPES = {
             for name in ("full", "diagonal")
             for seed in _SEEDS
         },
-        [],
-        [_task(f"{name} {seed}") for name in ("full", "diagonal") for seed in _SEEDS]
-        + [Task("full 0", "covariance")],
+        {},
+        [f"{name} {seed}: likelihood" for name in ("full", "diagonal") for seed in _SEEDS]
+        + ["full 0: covariance"],
+        _BOUND,
     ),
     "kanerva_cifar10": Recipe(
         "KM section 4: CIFAR-10, figures 5, 7, 8 and 12",
@@ -89,15 +80,8 @@ RECIPES = {
             "VAE": Training("vae_cifar10", {}, schedule(1_000, 1e-3, **_IMAGES), 10),
             "KM": Training("kanerva_cifar10", {}, schedule(1_000, 1e-3, **_EPISODES), 10),
         },
-        [],
-        [
-            _task("VAE"),
-            _task("KM"),
-            Task(
-                *("KM", "generate"),
-                {"num_classes": 0, "episode_length": 24, "beside": Workdir("VAE")},
-            ),
-            Task("KM", "interpolate"),
-        ],
+        {},
+        ["VAE: likelihood", "KM: likelihood", "KM: generate", "KM: interpolate"],
+        _BOUND | {"generate": [{"num_classes": 0, "episode_length": 24, "beside": "{VAE}"}]},
     ),
 }

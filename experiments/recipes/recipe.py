@@ -1,19 +1,12 @@
 """What a recipe is: the runs that make a table or a figure of a paper, and the paper's numbers."""
 
-import math
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 Fields = Mapping[str, Any]
-NONE: Fields = MappingProxyType({})
-
-
-class Cost(NamedTuple):
-    """What a step takes, in steps of its config as it is; by `benchmarks.configs`."""
-
-    cpu: float = 1.0
-    gpu: float = 1.0
+NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class Training(NamedTuple):
@@ -23,55 +16,38 @@ class Training(NamedTuple):
     fields: Fields = NONE
     small: Fields = NONE  # what differs too in the budget of two CPU cores
     small_minutes: int = 0  # about what that takes on one of them
-    cost: Cost = Cost()
-
-
-class Workdir(NamedTuple):
-    """A task's option that is the folder of another of the recipe's runs."""
-
-    run: str
-
-
-class Task(NamedTuple):
-    """An evaluation of one of the recipe's runs."""
-
-    run: str  # "": not said yet
-    name: str
-    options: Fields = NONE  # by name; a `Workdir` stands for a folder
-    small: Fields = NONE  # options that differ in the budget of two CPU cores
-
-
-class Number(NamedTuple):
-    """A number of a paper, and where ours stands: `column` of the first row that has `where`."""
-
-    name: str
-    task: Task
-    column: str
-    paper: float = math.nan
-    goal: float = math.nan
-    where: Fields = NONE
-    factor: float = 1.0  # ours is the column times this
-
-    def of(self, run: str, paper: float, goal: float | None = None) -> "Number":
-        """The same of a run; without another goal it is the paper's."""
-        task = self.task._replace(run=run)
-        goal = paper if goal is None else goal
-        return self._replace(name=f"{self.name}, {run}", task=task, paper=paper, goal=goal)
+    # A step's on a CPU and on a GPU, in steps of the config as it is; by `benchmarks.configs`.
+    cost: tuple[float, float] = (1.0, 1.0)
 
 
 class Recipe(NamedTuple):
-    """A table or a figure."""
+    """A table or a figure.
+
+    Attributes:
+      source: what of which paper.
+      runs: by name.
+      paper: the paper's numbers, by where ours stand: "RUN: TASK[FIELD=VALUE,...].COLUMN".
+      others: "RUN: TASK", evaluated for pictures, or for numbers that the paper only draws.
+      options: of tasks, by the task's name, and then those that differ in the budget of two CPU
+        cores, if any do; "{RUN}" is the folder of that run.
+    """
 
     source: str
     runs: Mapping[str, Training]
-    numbers: Sequence[Number]
-    others: Sequence[Task] = ()  # for their pictures, or for numbers that the paper only draws
+    paper: Mapping[str, float] = NONE
+    others: Sequence[str] = ()
+    options: Mapping[str, Sequence[Fields]] = NONE
 
     @property
-    def tasks(self) -> list[Task]:
-        """All of them, each once, those of numbers first."""
-        found = [*(number.task for number in self.numbers), *self.others]
-        return [task for i, task in enumerate(found) if task not in found[:i]]
+    def tasks(self) -> list[tuple[str, str]]:
+        """Names of runs and of their evaluations, each pair once, those of numbers first."""
+        named = [text.partition(": ")[::2] for text in (*self.paper, *self.others)]
+        return list(dict.fromkeys((run, re.split(r"[\[.]", found)[0]) for run, found in named))
+
+
+def of_runs(found: str, numbers: Mapping[str, float]) -> dict[str, float]:
+    """A paper's numbers of several runs, each of which has ours at `found`."""
+    return {f"{run}: {found}": number for run, number in numbers.items()}
 
 
 def schedule(num_steps: int, learning_rate: float, **fields: Any) -> dict[str, Any]:

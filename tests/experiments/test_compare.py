@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from experiments import page, reporting, results
+from experiments import charts, page, reporting, results
+from experiments.reporting import RunFiles
 from memjax import plotting
 from memjax.evaluation import Curves, Report
 from tests.conftest import make_vma_config
@@ -91,7 +92,8 @@ def parse(text):
 
 @pytest.mark.parametrize("task", ["", "likelihood"])
 def test_numbers_of_different_kinds_are_joined_by_name(workdirs, tmp_path, capsys, task):
-    found = reporting.compare(page.read_all(workdirs), tmp_path, task)
+    runs = [RunFiles(kind, workdir) for kind, workdir in workdirs.items()]
+    found = charts.compare(runs, tmp_path, task)
     rows = json.loads((tmp_path / f"compare_{task or 'training'}.json").read_text())["table"]
     assert found == rows
     assert [row["run"] for row in rows] == list(workdirs)
@@ -118,7 +120,7 @@ def test_a_row_may_lack_what_others_have():
 
 
 def test_the_learning_curves_are_of_one_metric_each(workdirs):
-    runs = page.read_all(workdirs)
+    runs = [RunFiles(kind, workdir) for kind, workdir in workdirs.items()]
     each = {run.name: plotting.metric_panels(run.entries, held_out=True) for run in runs}
     panels = plotting.merge(each)
     assert list(panels) == _COLUMNS

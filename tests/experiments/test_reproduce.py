@@ -7,18 +7,18 @@ import pytest
 
 from experiments import cli, listing, plan
 from experiments.plan import Plan
-from experiments.recipes import RECIPES, Cost, Number, Recipe, Task, Training, Workdir
+from experiments.recipes import RECIPES, Recipe, Training
 from memjax.errors import UserError
 from memjax.evaluation import tasks
 from tests.experiments.test_command_line import assert_refused, run
 
 _TINY = {"training.num_steps": 20, "training.log_every": 10, "training.eval_every": 10}
 _TINY |= {"training.checkpoint_every": 10}
-_TASK = Task("VAE", "likelihood", {"num_samples": 2}, {"num_queries": 100})
 _RECIPE = Recipe(
     "a test",
     {"VAE": Training("vae_digits", {"seed": 1}, _TINY, 1)},
-    [Number("NLL|x", _TASK, "nll", 1.5, 1.25, {"samples": 2}, -1.0)],
+    {"VAE: likelihood[samples=2|3].nll": 1.5},
+    options={"likelihood": [{"num_samples": 2}, {"num_queries": 100}]},
 )
 
 
@@ -35,11 +35,11 @@ def test_a_recipe_fits_its_configs_and_tasks(tmp_path, name, small):
         if config.optimizer.anneal_factor != 1.0:
             assert config.optimizer.anneal_start < config.training.num_steps
         assert training.small_minutes > 0
-    for task in steps.recipe.tasks:
-        assert task.run in steps.recipe.runs
-        typed = [a for a in steps.evaluate(task).arguments if a.startswith("--option=")]
-        options = [option.removeprefix("--option=") for option in typed]
-        assert cli.parse_options(tasks.find(task.name).evaluate, options) == steps.options(task)
+    assert steps.recipe.options.keys() <= set(tasks.names())
+    for run_name, task in steps.recipe.tasks:
+        typed = steps.evaluate(run_name, task).arguments
+        options = [a.removeprefix("--option=") for a in typed if a.startswith("--option=")]
+        assert cli.parse_options(tasks.find(task).evaluate, options) == steps.options(task)
     text = steps.text()
     assert all(str(command) in text for command in steps.commands())
 
@@ -53,17 +53,20 @@ def test_a_folder_is_of_one_config_and_a_file_of_one_evaluation(tmp_path):
         assert same == (p.workdir(a) == q.workdir(b)), (a, b)
     options = {}
     for p in plans:
-        for task in p.recipe.tasks:
-            key = (p.workdir(p.recipe.runs[task.run]), task.name)
+        for run_name, task in p.recipe.tasks:
+            key = (p.workdir(p.recipe.runs[run_name]), task)
             assert options.setdefault(key, p.options(task)) == p.options(task)
 
 
 def test_an_option_may_be_the_folder_of_another_run(tmp_path):
-    task = Task("VAE", "generate", {"beside": Workdir("twin")})
     twin = Training("vae_digits", {"seed": 2})
-    recipe = _RECIPE._replace(runs=_RECIPE.runs | {"twin": twin}, others=[task])
+    recipe = _RECIPE._replace(
+        runs=_RECIPE.runs | {"twin": twin},
+        others=["VAE: generate"],
+        options={"generate": [{"beside": "{twin}"}]},
+    )
     steps = Plan(recipe, tmp_path, small=False)
-    assert steps.options(task) == {"beside": str(steps.workdir(twin))}
+    assert steps.options("generate") == {"beside": str(steps.workdir(twin))}
     assert f"--option=beside={steps.workdir(twin)}" in steps.text()
 
 
@@ -71,7 +74,7 @@ def test_a_plan_says_how_long_it_takes(tmp_path, monkeypatch):
     known = listing.Listed("vae_digits", "", "3 h", "an estimated 30 s")
     monkeypatch.setattr(listing, "configs", lambda: [known])
     twice = 2 * listing.load("vae_digits").training.num_steps
-    training = Training("vae_digits", {"training.num_steps": twice}, _TINY, 7, Cost(5.0, 1.5))
+    training = Training("vae_digits", {"training.num_steps": twice}, _TINY, 7, (5.0, 1.5))
     recipe = _RECIPE._replace(runs={"VAE": training, "twin": Training("vae_digits")})
     assert Plan(recipe, tmp_path, small=False).times(training) == (1800.0, 1.5)
     text = Plan(recipe, tmp_path, small=False).text()
@@ -96,16 +99,17 @@ def test_it_stops_goes_on_and_writes_the_row(tmp_path, capsys):
         if saved:
             break
     assert 0 < max(saved) < 20_000
-    assert [command.is_done for command in steps.commands()] == [False, False]
+    assert [command.is_done() for command in steps.commands()] == [False, False]
     assert steps.carry_out(0.0)
-    assert [command.is_done for command in steps.commands()] == [True, True]
+    assert [command.is_done() for command in steps.commands()] == [True, True]
     assert steps.text().count("# done: python -m") == 2
     plan.report("test", steps, tmp_path / "table.md")
-    row = plan.measure(recipe.numbers[0], steps)
-    assert row["ours"] < -10.0 and row["steps"] == 20_000 and row["seed"] == 1
+    ((number, paper),) = recipe.paper.items()
+    row = plan.measure(number, paper, steps)
+    assert row["ours"] > 10.0 and row["steps"] == 20_000 and row["seed"] == 1
     lines = (tmp_path / "table.md").read_text().splitlines()
-    assert len(lines) == 3 and lines[2].startswith(r"| test | small | NLL\|x | 1.5 | 1.25 | -")
-    assert f"{row['ours']:.4g}" in lines[2]
+    named = r"| test | small | VAE: likelihood[samples=2\|3].nll | 1.5 |"
+    assert len(lines) == 3 and lines[2].startswith(f"{named} {row['ours']:.4g} |")
     assert (tmp_path / "small" / "test.html").exists()
 
 

@@ -86,7 +86,7 @@ def test_rows_are_selected_and_numbers_picked_and_rounded(denoised):
     [
         ("denoise[noise=block].error", r"has 3 rows of run two; say which"),
         ("denoise[noise=pepper].error", r"eval_denoise\.json of run two has no row with noise=pe"),
-        ("denoise[noise=salt,iteration=1].nll", r"column 'nll' is neither in the table"),
+        ("denoise[noise=salt,iteration=1].nll", r"run two has no column 'nll' there"),
         ("impute[].mse", r"run two has no eval_impute\.json: evaluate it"),
         ("seed:Seed:two", r"column 'seed:Seed:two' has decimals 'two'; they must be a number"),
     ],

@@ -1,10 +1,12 @@
 """A grid of runs and the comparison of them."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
-from experiments import charts, page, reporting
+from experiments import charts, reporting
+from experiments.reporting import RunFiles
 from memjax.errors import UserError
 from memjax.evaluation import Curves, Report
 from tests.experiments.test_command_line import _TINY, run
@@ -28,18 +30,21 @@ def test_a_sweep_trains_and_compares(tmp_path, capsys):
     assert (tmp_path / "figures/learning_curves.png").exists()
     assert (tmp_path / "figures/over_seeds.png").exists()
     mean = (rows[0]["nll"] + rows[1]["nll"]) / 2
-    assert f"{mean:.3f}" in first.stdout.splitlines()[-2]
+    assert f"{mean:.3f} ± " in first.stdout.splitlines()[-3]
     assert "all (2 runs)" in (tmp_path / "report.html").read_text()
 
-    workdirs = {"one": tmp_path / names[0], "two": tmp_path / names[1]}
-    runs = page.read_all(workdirs)
-    reporting.compare(runs, tmp_path / "compared")
+    runs = [
+        RunFiles(name, tmp_path / folder)
+        for name, folder in zip(("one", "two"), names, strict=True)
+    ]
+    charts.compare(runs, tmp_path / "compared")
     assert "two" in capsys.readouterr().out
     assert (tmp_path / "compared/figures/learning_curves.png").exists()
     with pytest.raises(UserError, match=r"run one has no eval_likelihood\.json: evaluate"):
-        reporting.compare(runs, tmp_path / "compared", "likelihood")
+        charts.compare(runs, tmp_path / "compared", "likelihood")
+    runs[0].entries = []
     with pytest.raises(UserError, match="run one was never evaluated in training"):
-        reporting.compare([runs[0]._replace(entries=[])], tmp_path / "compared")
+        charts.compare(runs, tmp_path / "compared")
 
 
 @pytest.mark.slow
@@ -56,32 +61,28 @@ def test_evaluations_are_compared_line_by_line(tmp_path):
         panel = Curves("x", "y", {"line": ([0, 1], [value, value])})
         report = Report([{"nll": value}], curves={"capacity": {"nll": panel}})
         reporting.write_report(tmp_path / name, "capacity", 1, {}, report)
-    workdirs = {name: tmp_path / name for name in ("a", "b")}
-    reporting.compare(page.read_all(workdirs), tmp_path / "both", "capacity")
+    runs = [RunFiles(name, tmp_path / name) for name in ("a", "b")]
+    charts.compare(runs, tmp_path / "both", "capacity")
     rows = json.loads((tmp_path / "both/compare_capacity.json").read_text())["table"]
     assert rows == [{"run": "a", "nll": 1.0}, {"run": "b", "nll": 2.0}]
     assert (tmp_path / "both/figures/capacity.png").exists()
 
 
 def test_runs_are_told_over_seeds():
-    def run(seed, rate, nll):
+    def run(seed, rate):
         config = {"seed": seed, "optimizer.learning_rate": rate}
-        return page.RunFiles(f"{seed} {rate}", config, [{"step": 1, "eval/nll": nll}], {}, {}, {})
+        return SimpleNamespace(name=f"{seed} {rate}", config=config)
 
-    runs = [run(0, 0.1, 1.0), run(1, 0.1, 3.0), run(0, 0.2, 5.0), run(1, 0.2, 5.0)]
-    first, second = charts.nll_over_seeds(charts.over_seeds(runs))
-    spread = pytest.approx(2**0.5)
-    assert first == {
-        "runs": "learning_rate-0.1 (2 runs)",
-        "mean": 2.0,
-        "spread": spread,
-        "worst": 3,
-    }
-    assert second["spread"] == 0.0 and second["worst"] == 5.0
+    runs = [run(0, 0.1), run(1, 0.1), run(0, 0.2)]
+    groups = charts.over_seeds(runs)
+    assert groups == {"learning_rate-0.1 (2 runs)": runs[:2], "learning_rate-0.2 (1 run)": runs[2:]}
+    alone = charts.over_seeds(runs[1:])
+    assert alone == {"1 0.1": [runs[1]], "0 0.2": [runs[2]]}
 
 
 def test_numbers_that_are_not_finite_are_told():
     assert charts.mean_and_spread([1.0, float("nan")]) == "nan ± nan"
+    assert charts.mean_and_spread([1.0, 3.0]) == "2.000 ± 1.414"
     assert charts.statistics([1.0, 3.0]) == (2.0, pytest.approx(2**0.5))
     panels = {"nll": Curves("step", "nats", {"": ([1, 2], [1.0, float("inf")])})}
     (average,) = charts.average([panels, panels]).values()
