@@ -9,16 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-
-from experiments import cli, listing, num_cores, page, processes, reporting
+from experiments import cli, listing, page, processes, reporting
 from experiments.recipes import Recipe, Training
 from memjax import files
 from memjax.errors import UserError
 from memjax.training import metrics
+from memjax.training.workdir import read_about
 
-_COLUMNS = ("what", "paper", "ours", "steps", "minutes", "seed", "reported on")
+_COLUMNS = ("what", "paper", "ours", "steps", "minutes", "seed", "device")
 _TITLES = ("recipe", "budget", *_COLUMNS)
 _HEAD = f"| {' | '.join(_TITLES)} |\n|{' --- |' * len(_TITLES)}\n"
 
@@ -101,16 +99,15 @@ class Plan(NamedTuple):
 
     def text(self) -> str:
         """The commands, and how long the trainings take."""
-        lines, total = [self.recipe.source], np.zeros(2)
+        lines, times = [self.recipe.source], []
         for name, training in self.recipe.runs.items():
-            times = self.times(training)
-            total += times
-            steps = f"{self.num_steps(training):,} steps"
-            lines += ["", f"# {name}: {steps}; {self._format(*times)}"]
-            lines.append(_line(self.train(training)))
+            times.append(self.times(training))
+            told = f"{self.num_steps(training):,} steps; {self._format(*times[-1])}"
+            lines += ["", f"# {name}: {told}", _line(self.train(training))]
         lines += ["", "# evaluations"]
         lines += [_line(self.evaluate(run, task)) for run, task in self.recipe.tasks]
-        return "\n".join([*lines, "", f"# all trainings: {self._format(*total)}"])
+        total = self._format(*map(sum, zip(*times, strict=True)))
+        return "\n".join([*lines, "", f"# all trainings: {total}"])
 
     def times(self, training: Training) -> tuple[float, float]:
         """Minutes of the whole training on one CPU core and on a GPU; NaN where not known."""
@@ -168,18 +165,9 @@ def report(name: str, plan: Plan, path: Path) -> None:
     """Prints the recipe's numbers, puts them into the table of the file `path`, writes a page.
 
     Raises:
-      UserError: an evaluation lacks a number; the others are written.
+      UserError: an evaluation lacks a number.
     """
-    device = jax.devices()[0]
-    is_cpu = device.platform == "cpu"
-    where = {"reported on": f"{num_cores()} cores" if is_cpu else device.device_kind}
-    rows, missing = [], []
-    for number, paper in plan.recipe.paper.items():
-        try:
-            rows.append(measure(number, paper, plan) | where)
-        except UserError as error:
-            missing.append(str(error))
-    if rows:
+    if rows := [measure(*number, plan) for number in plan.recipe.paper.items()]:
         print(f"\n{reporting.format_table(rows)}")
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.lock(path.with_name(f".{path.name}.lock"), f"results {path} are being written"):
@@ -188,8 +176,6 @@ def report(name: str, plan: Plan, path: Path) -> None:
         print(f"{path}: {len(rows)} rows")
     workdirs = {run: plan.workdir(training) for run, training in plan.recipe.runs.items()}
     print(page.write(workdirs, plan.folder / f"{name}.html"))
-    if missing:
-        raise UserError("; ".join(missing))
 
 
 def measure(number: str, paper: float, plan: Plan) -> dict[str, Any]:
@@ -199,15 +185,15 @@ def measure(number: str, paper: float, plan: Plan) -> dict[str, Any]:
       UserError: the evaluation has no such number.
     """
     name, _, found = number.partition(": ")
-    training = plan.recipe.runs[name]
-    run = reporting.RunFiles(name, plan.workdir(training))
+    run = reporting.RunFiles(name, plan.workdir(plan.recipe.runs[name]))
     return {
         "what": number,
         "paper": paper,
         "ours": run.pick(found),
-        "steps": plan.num_steps(training),
+        "steps": run.last["step"],
         "minutes": metrics.minutes(run.entries),
         "seed": run.config["seed"],
+        "device": read_about(run.workdir).get("device", ""),
     }
 
 
