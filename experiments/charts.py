@@ -16,35 +16,47 @@ Groups = Mapping[str, Sequence[RunFiles]]  # runs that differ in their seeds, by
 LOOKS = {"colours": plotting.COLOURS, "markers": plotting.MARKERS}  # of lines, for charts.js
 
 
-def compare(runs: Sequence[RunFiles], output: Path, task: str = "") -> list[dict[str, Any]]:
-    """Prints a table of runs and draws pictures of them all into `output`.
+def compare(
+    workdirs: Mapping[str, str | Path], output: Path, task: str = ""
+) -> list[dict[str, Any]]:
+    """Prints tables of runs and over their seeds, and draws both into `output`.
 
     Without a task the table has the last held-out metrics, and the pictures are learning curves.
 
     Returns:
-      The table's rows, each with its `run`; all have the same names, and None where a run of
-      another kind of model lacks a metric.
+      The rows of each run, with its `run`; all have the same names, and None where a run of another
+      kind of model lacks a metric.
 
     Raises:
       UserError: a run without the evaluation, or never evaluated in training.
     """
-    rows: list[dict[str, Any]] = []
+    runs = [RunFiles(name, workdir) for name, workdir in workdirs.items()]
+    tables: dict[str, Sequence[Mapping[str, Any]]] = {}
     panels: dict[str, Mapping[str, Curves]] = {}
     for run in runs:
         if task:
             evaluation = run.evaluation(task)
-            rows += [{"run": run.name} | row for row in evaluation.table]
-            panels[run.name] = evaluation.panels
+            tables[run.name], panels[run.name] = evaluation.table, evaluation.panels
             continue
         panels[run.name] = found = plotting.metric_panels(run.entries, held_out=True)
         if not found:
             raise UserError(f"run {run.name} was never evaluated in training")
         last = {title: panel.lines[""][1][-1] for title, panel in found.items()}
-        rows.append({"run": run.name, "step": found["nll"].lines[""][0][-1]} | last)
+        tables[run.name] = [{"step": found["nll"].lines[""][0][-1]} | last]
+    rows = [{"run": name, **row} for name, table in tables.items() for row in table]
     rows = [{name: row.get(name) for name in reporting.column_names(rows)} for row in rows]
     print(reporting.format_table(rows))
     reporting.write_json(output / f"compare_{task or 'training'}.json", {"table": rows})
     curves = {task or "learning_curves": plotting.merge(panels)}
+    groups = over_seeds(runs)
+    if len(groups) < len(runs):
+        means = [
+            {"runs": name, **row}
+            for name, group in groups.items()
+            for row in table_over_seeds([tables[run.name] for run in group])
+        ]
+        print(f"\nOver seeds:\n{reporting.format_table(means)}")
+        curves["over_seeds"] = together(groups, panels)
     reporting.draw_report(output, Report(rows, curves=curves))
     return rows
 
@@ -57,7 +69,7 @@ def over_seeds(runs: Sequence[RunFiles]) -> dict[str, list[RunFiles]]:
     for run in runs:
         name = ", ".join(cli.name_parts({field: run.config.get(field) for field in differing}))
         groups.setdefault(name or "all", []).append(run)
-    num_seeds = [len({run.config["seed"] for run in group}) for group in groups.values()]
+    num_seeds = [len({run.config.get("seed") for run in group}) for group in groups.values()]
     if len(groups) == len(runs) or sum(num_seeds) < len(runs):
         return {run.name: [run] for run in runs}
     counts = {name: f"{len(group)} run{'s' * (len(group) > 1)}" for name, group in groups.items()}
@@ -123,18 +135,15 @@ def statistics(values: Sequence[float]) -> tuple[float, float]:
 def describe(panels: Mapping[str, Curves], names: Sequence[str]) -> list[dict[str, Any]]:
     """What charts.js draws of panels, by title; lines with `names` get the first looks."""
     order = list(dict.fromkeys([*names, *(line for p in panels.values() for line in p.lines)]))
-    return [
-        {"title": title, "x_label": panel.x_label, "y_label": panel.y_label, "scale": panel.scale}
-        | {"borders": list(panel.borders)}
-        | {"lines": [_line(panel, name, order.index(name)) for name in panel.lines]}
-        for title, panel in panels.items()
-    ]
-
-
-def _line(panel: Curves, name: str, look: int) -> dict[str, Any]:
-    x, y = panel.lines[name]
-    spread = {"spread": _short(panel.spread[name])} if name in panel.spread else {}
-    return {"name": name, "x": list(x), "y": _short(y), "look": look} | spread
+    described = []
+    for title, panel in panels.items():
+        lines = [
+            {"name": name, "look": order.index(name), "x": list(x), "y": _short(y)}
+            | ({"spread": _short(panel.spread[name])} if name in panel.spread else {})
+            for name, (x, y) in panel.lines.items()
+        ]
+        described.append(panel._asdict() | {"title": title, "lines": lines, "spread": None})
+    return described
 
 
 def _short(values: Sequence[float]) -> list[float | None]:

@@ -2,8 +2,8 @@
 
   python -m experiments.compare --workdirs=runs/a,other=runs/b --output=runs/both
 
-Prints the last held-out metrics of each run and draws their learning curves together; with
---task=TASK, what `experiments.evaluate` found for each of them instead.
+Prints the last held-out metrics of each run, and over seeds, and draws the learning curves
+together; with --task=TASK, what `experiments.evaluate` found for each of them instead.
 """
 
 from pathlib import Path
@@ -24,8 +24,7 @@ def main() -> None:
     workdirs = cli.named_folders("workdirs", _WORKDIRS.value)
     from experiments import charts, reporting
 
-    runs = [reporting.RunFiles(name, workdir) for name, workdir in workdirs.items()]
-    charts.compare(runs, Path(_OUTPUT.value), _TASK.value)
+    charts.compare(workdirs, Path(_OUTPUT.value), _TASK.value)
     for path in sorted(reporting.figure_folder(_OUTPUT.value).glob("*.png")):
         print(f"  {path}")
 

@@ -1,20 +1,23 @@
 """Makes a picture of the documentation again: python -m experiments.figures --name=forgetting.
 
 `forgetting` is drawn here, in seconds. The others are figures of runs, which the command copies
-from the folder in --runs that is named below; docs/results says how each run is trained.
+from the folder in --runs; docs/results says how each run is trained and evaluated.
 
-  recall      recall_256: --task=recall
-  generate    kanerva_omniglot: --task=generate
-  one_shot    vma_omniglot_fewshot_15000: --task=fewshot_samples
-  impute      demo/mem_vae_digits, which `make demo` trains: --task=impute --option=rect_size=4
-  denoise_digits, denoise_omniglot
-              kanerva_digits_denoise, kanerva_omniglot_denoise: --task=denoise
-              --option=by=samples,means,modes
-  denoise_pseudo_inverse, denoise_pseudo_inverse_images
-              kanerva_omniglot_pseudo_inverse: the same
-  rivals      compare_rivals: experiments.compare of the Kanerva Machine, the LRUA and the DNC
+  recall: recall_256/figures/recall.png
+  generate: kanerva_omniglot/figures/generate_memory_12_classes.png
+  one_shot: vma_omniglot_fewshot_15000/figures/fewshot_samples.png
+  impute: demo/mem_vae_digits/figures/impute_HALF.png
+      of `make demo`; --task=impute --option=rect_size=4
+  denoise_digits: kanerva_digits_denoise/figures/denoise.png
+  denoise_omniglot: kanerva_omniglot_denoise/figures/denoise.png
+  denoise_pseudo_inverse: kanerva_omniglot_pseudo_inverse/figures/denoise.png
+  denoise_pseudo_inverse_images: kanerva_omniglot_pseudo_inverse/figures/denoise_block_by_means.png
+      all four with --option=by=samples,means,modes
+  rivals: compare_rivals/figures/learning_curves.png
+      of experiments.compare
 """
 
+import re
 import shutil
 from pathlib import Path
 
@@ -23,19 +26,7 @@ from absl import flags
 from experiments import cli
 from memjax.errors import UserError
 
-_COPIES = {
-    "recall": "recall_256/figures/recall.png",
-    "generate": "kanerva_omniglot/figures/generate_memory_12_classes.png",
-    "one_shot": "vma_omniglot_fewshot_15000/figures/fewshot_samples.png",
-    "impute": "demo/mem_vae_digits/figures/impute_HALF.png",
-    "denoise_digits": "kanerva_digits_denoise/figures/denoise.png",
-    "denoise_omniglot": "kanerva_omniglot_denoise/figures/denoise.png",
-    "denoise_pseudo_inverse": "kanerva_omniglot_pseudo_inverse/figures/denoise.png",
-    "denoise_pseudo_inverse_images": (
-        "kanerva_omniglot_pseudo_inverse/figures/denoise_block_by_means.png"
-    ),
-    "rivals": "compare_rivals/figures/learning_curves.png",
-}
+_COPIES = dict(re.findall(r"^  (\w+): (.+)$", __doc__ or "", re.M))
 _NAME = flags.DEFINE_enum("name", None, ["forgetting", *_COPIES], "Which.", required=True)
 _RUNS = flags.DEFINE_string("runs", "runs", "Folder of the runs.")
 _OUTPUT = flags.DEFINE_string("output", "docs", "Folder for the picture, NAME.png.")

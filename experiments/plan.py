@@ -142,7 +142,7 @@ class Plan(NamedTuple):
             can_stop = command.module == "experiments.train"
             seconds_left = stop_at - time.monotonic() if can_stop else math.inf
             typed = [sys.executable, "-m", command.module, *command.arguments]
-            if not processes.run_at_once({None: typed}, seconds=seconds_left):
+            if not processes.run_at_once([(typed, None)], seconds=seconds_left):
                 return False
             if not command.is_done():
                 raise UserError(f"{command}: it ended, but its result is not there")

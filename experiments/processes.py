@@ -5,14 +5,16 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from memjax.errors import UserError
 
 
 def run_at_once(
-    commands: Mapping[Path | None, Sequence[str]], count: int = 1, seconds: float = math.inf
+    commands: Sequence[tuple[Sequence[str], Path | None]],
+    count: int = 1,
+    seconds: float = math.inf,
 ) -> bool:
     """Runs commands, `count` at a time; whether all ran to their end.
 
@@ -23,13 +25,14 @@ def run_at_once(
     Raises:
       UserError: one failed; the others were told to stop.
     """
-    waiting, running = list(commands.items()), dict[Path | None, subprocess.Popen]()
-    stopped, failures, stop_at = False, list[str](), time.monotonic() + seconds
+    waiting = list(commands)
+    running: dict[subprocess.Popen, tuple[Sequence[str], Path | None]] = {}
+    stopped, failure, stop_at = False, "", time.monotonic() + seconds
 
     def stop(*_: object) -> None:
         nonlocal stopped
         stopped = True
-        for process in running.values():
+        for process in running:
             process.terminate()
 
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -37,29 +40,28 @@ def run_at_once(
     try:
         while running or (waiting and not stopped):
             if waiting and len(running) < count and not stopped:
-                path, command = waiting.pop(0)
-                running[path] = _begin(command, path)
+                process = _begin(*waiting[0])
+                running[process] = waiting.pop(0)
                 if stopped:  # while it was made
-                    running[path].terminate()
+                    process.terminate()
                 continue
             time.sleep(0.05)
             if not stopped and time.monotonic() >= stop_at:
                 stop()
-            for path, process in list(running.items()):
-                if process.poll() is not None:
-                    del running[path]
-                    if process.returncode and not stopped:
-                        failures.append(_failure(commands[path], path, process.returncode))
-                        stop()
+            for process in [process for process in running if process.poll() is not None]:
+                told = running.pop(process)
+                if process.returncode and not stopped:
+                    failure = _failure(*told, process.returncode)
+                    stop()
     finally:
-        for process in running.values():
+        for process in running:
             process.terminate()
-        for process in running.values():
+        for process in running:
             process.wait()
         for number, handler in previous.items():
             signal.signal(number, handler)
-    if failures:
-        raise UserError(failures[0])
+    if failure:
+        raise UserError(failure)
     return not stopped
 
 

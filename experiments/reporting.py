@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from memjax import files, plotting
 from memjax.errors import UserError
 from memjax.evaluation import Curves, Report, load_run
@@ -125,10 +127,12 @@ def write_report(
     workdir: str | Path, name: str, step: int, options: Mapping[str, Any], report: Report
 ) -> None:
     """Writes `eval_NAME.json`, what the evaluation `name` found at `step`, and its pictures."""
-    curves = {figure: format_panels(panels) for figure, panels in report.curves.items()}
-    figures = [*report.grids, *report.curves, *report.matrices]
     content = {"task": name, "step": step, "options": options, "table": report.table}
-    content |= {"curves": curves, "figures": figures}
+    content["curves"] = {
+        figure: {title: panel._asdict() for title, panel in panels.items()}
+        for figure, panels in report.curves.items()
+    }
+    content["figures"] = [*report.grids, *report.curves, *report.matrices]
     write_json(Path(workdir) / f"eval_{name}.json", content)
     report.write_files(workdir)
     draw_report(workdir, report, f"step {step}")
@@ -207,20 +211,14 @@ def column_names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return sorted(names, key=metrics.rank)
 
 
-def format_panels(panels: Mapping[str, Curves]) -> dict[str, Any]:
-    """Panels of lines as JSON has them."""
-    return {
-        title: panel._asdict()
-        | {"lines": {name: [list(x), list(y)] for name, (x, y) in panel.lines.items()}}
-        | {"spread": dict(panel.spread), "borders": list(panel.borders)}
-        for title, panel in panels.items()
-    }
-
-
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes `content` whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_text(path, json.dumps(content, indent=2) + "\n")
+    files.write_text(path, json.dumps(content, indent=2, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> dict | list:
+    return dict(value) if isinstance(value, Mapping) else np.asarray(value).tolist()
 
 
 def figure_folder(workdir: str | Path) -> Path:

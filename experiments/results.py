@@ -24,15 +24,15 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from absl import flags
 
-from experiments import cli
+from experiments import cli, reporting
+from experiments.reporting import RunFiles
+from memjax import files
 from memjax.errors import UserError
-
-if TYPE_CHECKING:
-    from experiments import reporting
+from memjax.training import metrics
 
 _FILE = flags.DEFINE_multi_string(
     "file", [], "A file to fill in; repeatable. By default all of docs/results."
@@ -47,8 +47,6 @@ _COMMA = re.compile(r",(?![^\[]*\])")  # not within brackets
 
 def main() -> None:
     """Fills in, or compares."""
-    from memjax import files
-
     texts = {}
     for path in [Path(name) for name in _FILE.value] or sorted(_PAGES.glob("*.md")):
         if not path.is_file():
@@ -77,8 +75,6 @@ def fill_in(text: str, runs: Path) -> str:
 
 def table(description: str, runs: Path) -> str:
     """A Markdown table of what `description`, "runs=... columns=...", asks for."""
-    from experiments import reporting
-
     try:
         fields = dict(part.partition("=")[::2] for part in shlex.split(description))
     except ValueError as error:
@@ -86,61 +82,42 @@ def table(description: str, runs: Path) -> str:
     if not {"runs", "columns"} <= set(fields) <= {"runs", "task", "columns"}:
         raise UserError(f"table {description!r} must give runs=, columns= and, if any, task=")
     folders = cli.named_folders("runs", fields["runs"].split(","))
-    columns = [Column.parse(text) for text in _COMMA.split(fields["columns"])]
-    titles = [column.title for column in columns]
-    lines = [titles, ["---"] * len(titles)]
-    read = [reporting.RunFiles(name, runs / folder) for name, folder in folders.items()]
     task = fields.get("task")
     rows = [
-        (row, files) for files in read for row in (files.select(task) if task else [files.last])
+        (row, run)
+        for run in [RunFiles(name, runs / folder) for name, folder in folders.items()]
+        for row in (run.select(task) if task else [run.last])
     ]
-    names = reporting.column_names(row for row, _ in rows)
-    for row, files in rows:
-        lines.append([column.cell(row, names, files) for column in columns])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    columns = [_column(text, rows) for text in _COMMA.split(fields["columns"])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*columns, strict=True))
 
 
-class Column(NamedTuple):
-    """A column of a table: FIELD:TITLE:DECIMALS; the last two may be missing."""
-
-    field: str
-    title: str
-    decimals: int | None
-
-    @classmethod
-    def parse(cls, text: str) -> "Column":
-        """From its text."""
-        field, title, decimals, *more = [*text.split(":"), "", ""]
-        if any(more):
-            raise UserError(f"column {text!r} has too many parts; it is FIELD:TITLE:DECIMALS")
-        if decimals and not decimals.isdecimal():
-            raise UserError(f"column {text!r} has decimals {decimals!r}; they must be a number")
-        return cls(field, title or field, int(decimals) if decimals else None)
-
-    def cell(
-        self, row: Mapping[str, Any], names: Sequence[str], files: "reporting.RunFiles"
-    ) -> str:
-        """What stands in the column beside `row`, one of rows that have `names` between them."""
-        from experiments import reporting
-
-        # What is a column of these rows is never looked up elsewhere: there it is another number.
-        value = row.get(self.field) if self.field in names else _find(self.field, row, files)
-        if self.decimals is None or not isinstance(value, int | float):
-            return reporting.cell(value)
-        return f"{value:.{self.decimals}f}"
+def _column(text: str, rows: Sequence[tuple[Mapping[str, Any], RunFiles]]) -> list[str]:
+    """A column from FIELD:TITLE:DECIMALS, of which the last two may be missing."""
+    field, title, decimals, *more = [*text.split(":"), "", ""]
+    if any(more):
+        raise UserError(f"column {text!r} has too many parts; it is FIELD:TITLE:DECIMALS")
+    if decimals and not decimals.isdecimal():
+        raise UserError(f"column {text!r} has decimals {decimals!r}; they must be a number")
+    # What is a column of these rows is never looked up elsewhere: there it is another number.
+    is_of_rows = any(field in row for row, _ in rows)
+    column = [title or field, "---"]
+    for row, run in rows:
+        value = row.get(field) if is_of_rows else _find(field, run)
+        is_rounded = decimals and isinstance(value, int | float)
+        column.append(f"{value:.{decimals}f}" if is_rounded else reporting.cell(value))
+    return column
 
 
-def _find(field: str, row: Mapping[str, Any], files: "reporting.RunFiles") -> Any:
-    from memjax.training import metrics
-
+def _find(field: str, run: RunFiles) -> Any:
     if "[" in field:
-        return files.pick(field)
-    known: dict[str, Any] = {"run": files.name, "minutes": metrics.minutes(files.entries)}
-    for source in (row, files.last, files.config, known):
+        return run.pick(field)
+    known = {"run": run.name, "minutes": metrics.minutes(run.entries)}
+    for source in (run.last, run.config, known):
         if field in source:
             return source[field]
     raise UserError(
-        f"column {field!r} is neither in the table, the metrics nor the config of run {files.name}"
+        f"column {field!r} is neither in the table, the metrics nor the config of run {run.name}"
     )
 
 

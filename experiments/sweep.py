@@ -3,16 +3,17 @@
   python -m experiments.sweep --config=experiments/configs/vae_digits.py --workdir=runs/sweep \\
       --vary=seed=0,1,2 --vary=optimizer.learning_rate=1e-4,3e-4
 
-Each combination of values is a run in a folder of its own in DIR. The same command again goes on
-where it was stopped. At the end: a table, the mean and the spread over seeds, one picture, and
-DIR/report.html, where curves have a band over seeds.
+Each combination of values is a run in a folder of its own in DIR; of several at a time, what each
+prints is in DIR/NAME.log. The same command again goes on where it was stopped. At the end: a
+table, the mean and the spread over seeds, one picture, and DIR/report.html, where curves have a
+band over seeds.
 """
 
 import copy
 import itertools
 import sys
 from ast import literal_eval
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -45,61 +46,31 @@ def main() -> None:
     for name in named:
         if Path(name).name != name:
             raise UserError(f"vary gives the run {name!r}, which can't be the name of a folder")
-    configs = {name: with_fields(_CONFIG.value, setting) for name, setting in named.items()}
-    for name, config in configs.items():
-        early.check_config(config, folder / name)
-    if _PROCESSES.value > 1:
-        train_at_once(named, folder)
-    else:
-        train_in_turn(configs, folder)
-    if any(cli.last_step(folder / n) < c.training.num_steps for n, c in configs.items()):
+    for name, setting in named.items():
+        early.check_config(with_fields(_CONFIG.value, setting), folder / name)
+    commands = [train_command(setting, folder / name) for name, setting in named.items()]
+    logs = [folder / f"{name}.log" if _PROCESSES.value > 1 else None for name in named]
+    if not processes.run_at_once(list(zip(commands, logs, strict=True)), _PROCESSES.value):
         return  # told to stop
-    compare({name: folder / name for name in named}, folder)
+    from experiments import charts, page
 
-
-def train_in_turn(configs: Mapping[str, ConfigDict], folder: Path) -> None:
-    """Trains until one is told to stop."""
-    # Imported when the flags have been looked at, so that a wrong one is answered at once.
-    from memjax.training import build, train
-
-    for name, config in configs.items():
-        print(f"\n{name}", flush=True)
-        state = train(build(config), folder / name)
-        if int(state.step) < config.training.num_steps:
-            return
-
-
-def train_at_once(settings: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
-    """Trains in processes of their own; what each prints is in DIR/NAME.log."""
-    flag = flags.FLAGS["config"]
-    given = config_flags.get_override_values(flag)
-    command = [sys.executable, "-m", "experiments.train", f"--threads={flags.FLAGS.threads or 1}"]
-    command.append(f"--config={config_flags.get_config_filename(flag)}")
-    commands: dict[Path | None, Sequence[str]] = {}
-    for name, varied in settings.items():
-        fields = [f"--config.{field}={value}" for field, value in {**given, **varied}.items()]
-        commands[folder / f"{name}.log"] = [*command, *fields, f"--workdir={folder / name}"]
-    processes.run_at_once(commands, _PROCESSES.value)
-
-
-def compare(workdirs: Mapping[str, Path], folder: Path) -> None:
-    """Prints tables of the runs and over their seeds, and draws both."""
-    from experiments import charts, page, reporting
-    from memjax import plotting
-    from memjax.evaluation import Report
-
-    runs = [reporting.RunFiles(name, workdir) for name, workdir in workdirs.items()]
-    charts.compare(runs, folder)
-    groups = charts.over_seeds(runs)
-    means = [
-        {"runs": name, "nll": charts.mean_and_spread([run.last["eval/nll"] for run in group])}
-        for name, group in groups.items()
-    ]
-    print("\nOver seeds:\n" + reporting.format_table(means))
-    panels = {run.name: plotting.metric_panels(run.entries, held_out=True) for run in runs}
-    curves = {"over_seeds": charts.together(groups, panels)}
-    reporting.draw_report(folder, Report([], curves=curves))
+    workdirs = {name: folder / name for name in named}
+    charts.compare(workdirs, folder)
     print(f"All of it on one page: {page.write(workdirs, folder / 'report.html')}")
+
+
+def train_command(varied: Mapping[str, Any], workdir: Path) -> list[str]:
+    """What trains a run in a process of its own."""
+    flag, threads = flags.FLAGS["config"], flags.FLAGS.threads
+    if threads is None and _PROCESSES.value > 1:
+        threads = 1
+    fields = {**config_flags.get_override_values(flag), **varied}
+    return [
+        *(sys.executable, "-m", "experiments.train", f"--workdir={workdir}"),
+        f"--config={config_flags.get_config_filename(flag)}",
+        *(f"--config.{field}={value}" for field, value in fields.items()),
+        *([] if threads is None else [f"--threads={threads}"]),
+    ]
 
 
 def parse_vary(text: str) -> tuple[str, list[Any]]:

@@ -22,16 +22,16 @@ def get_config() -> ConfigDict:
     config.dataset.split_seed = 0
 
     # A sampler of memjax.data, or your "package.module:function", and its arguments.
-    config.episodes = ConfigDict({"name": "minibatch", "batch_size": 32})
+    config.episodes = {"name": "minibatch", "batch_size": 32}
     config.eval = ConfigDict()
-    config.eval.episodes = ConfigDict({"name": "minibatch", "batch_size": 256})
+    config.eval.episodes = {"name": "minibatch", "batch_size": 256}
     config.eval.num_batches = 8
 
     # A class of memjax.models, or your "package.module:Class", and its attributes.
-    config.model = ConfigDict({"name": "vae.VAE", "num_samples": 1})
+    config.model = {"name": "vae.VAE", "num_samples": 1}
 
     # One of optax's optimizers, or your "package.module:function", and its arguments.
-    config.optimizer = ConfigDict({"name": "adam", "learning_rate": 3e-4})
+    config.optimizer = {"name": "adam", "learning_rate": 3e-4}
     config.optimizer.clip_norm = 0.0  # of the whole gradient; 0: no clipping
     config.optimizer.decay_steps = 0  # of a cosine decay of the learning rate to zero; 0: constant
     config.optimizer.anneal_factor = 1.0  # of the learning rate, at each annealing; 1: never
@@ -53,7 +53,5 @@ def get_config() -> ConfigDict:
 
 def set_episodes(config: ConfigDict, **fields: Any) -> None:
     """Sets the episodes of training; those of evaluation follow them until they are set apart."""
-    config.episodes = ConfigDict(fields)
-    config.eval.episodes = ConfigDict(
-        {name: config.episodes.get_oneway_ref(name) for name in fields}
-    )
+    config.episodes = fields
+    config.eval.episodes = {name: config.episodes.get_oneway_ref(name) for name in fields}

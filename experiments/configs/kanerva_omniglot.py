@@ -3,8 +3,6 @@
 Time: 40 h on one CPU core; an estimated 6 min on a GPU.
 """
 
-from ml_collections import ConfigDict
-
 from experiments.configs import default
 
 
@@ -12,7 +10,7 @@ def get_config():
     config = default.get_config()
     config.dataset.update(name="omniglot_28x28", binarization="threshold")
     default.set_episodes(config, name="unstructured", num_episodes=16, episode_length=32)
-    config.model = ConfigDict({"name": "kanerva_machine.KanervaMachine"})
+    config.model = {"name": "kanerva_machine.KanervaMachine"}
     config.model.update(num_filters=16, mlp_size=128, likelihood="bernoulli")
     config.model.update(num_slots=64, code_size=100, address_size=50, address_latent_size=50)
     config.model.update(noise_var=1.0, diagonal=False, memory_mode="mean", addressing="key")

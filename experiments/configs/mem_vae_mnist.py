@@ -18,7 +18,7 @@ def get_config():
     config = default.get_config()
     config.dataset.update(name="mnist", binarization="dynamic")
     config.episodes.batch_size = 100
-    config.model = ConfigDict({"name": "mem_vae.MemVAE", "likelihood": "bernoulli"})
+    config.model = {"name": "mem_vae.MemVAE", "likelihood": "bernoulli"}
     config.model.update(hidden_sizes=(500, 500), latent_size=100, batch_norm=True)
     config.model.update(num_slots=(70, 30), attention="sigmoid", composition="mlp")
     config.model.update(local_reconstruction=0.1, num_samples=1)

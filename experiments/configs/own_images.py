@@ -6,8 +6,6 @@ The queries are images that the memory holds. As it stands, it trains on scikit-
 Time: 3 min on one CPU core; an estimated 10 s on a GPU.
 """
 
-from ml_collections import ConfigDict
-
 from experiments.configs import default
 
 
@@ -15,7 +13,7 @@ def get_config():
     config = default.get_config()
     config.dataset.binarization = "none"
     default.set_episodes(config, name="recall", num_slots=32, batch_size=32)
-    config.model = ConfigDict({"name": "vma.VMA", "likelihood": "gaussian", "num_samples": 4})
+    config.model = {"name": "vma.VMA", "likelihood": "gaussian", "num_samples": 4}
     config.model.num_filters = 0  # above 0: convolutions
     config.model.update(latent_size=32, hidden_sizes=(256, 128))
     config.model.update(embedding_size=128, tied_embeddings=True)

@@ -3,13 +3,11 @@
 Time: 36 h on one CPU core; an estimated 8 min on a GPU.
 """
 
-from ml_collections import ConfigDict
-
 from experiments.configs import vma_omniglot_fewshot
 
 
 def get_config():
     config = vma_omniglot_fewshot.get_config()
-    config.model = ConfigDict({"name": "vae.VAE", "num_samples": 4, "convolutions": "pyramid"})
+    config.model = {"name": "vae.VAE", "num_samples": 4, "convolutions": "pyramid"}
     config.model.update(latent_size=64, hidden_sizes=(128,), num_filters=64)
     return config

@@ -5,8 +5,6 @@ The queries are images that the memory holds; an optimal model's NLL is log(num_
 Time: 40 s on one CPU core; an estimated 10 s on a GPU.
 """
 
-from ml_collections import ConfigDict
-
 from experiments.configs import default
 
 
@@ -14,7 +12,7 @@ def get_config():
     config = default.get_config()
     default.set_episodes(config, name="recall", num_slots=64, batch_size=32)
     config.eval.episodes.batch_size = 256
-    config.model = ConfigDict({"name": "vma.VMA", "num_samples": 4, "address_estimator": "auto"})
+    config.model = {"name": "vma.VMA", "num_samples": 4, "address_estimator": "auto"}
     config.model.update(latent_size=16, hidden_sizes=(128, 64), embedding_size=64)
     config.optimizer.learning_rate = 3e-3
     config.optimizer.decay_steps = config.training.get_oneway_ref("num_steps")

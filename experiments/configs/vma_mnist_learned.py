@@ -8,8 +8,6 @@ memories usually begin, few slots stay in use (`experiments.collapse`).
 Time: 25 min on one CPU core; an estimated 2 min on a GPU.
 """
 
-from ml_collections import ConfigDict
-
 from experiments.configs import default
 
 
@@ -17,7 +15,7 @@ def get_config():
     config = default.get_config()
     config.dataset.name = "mnist"
     config.eval.episodes.batch_size = 512
-    config.model = ConfigDict({"name": "vma.VMA", "num_samples": 4, "address_estimator": "auto"})
+    config.model = {"name": "vma.VMA", "num_samples": 4, "address_estimator": "auto"}
     config.model.update(latent_size=32, hidden_sizes=(256, 128), embedding_size=128)
     config.model.update(similarity="key_normalized", address_prior="learned")
     config.model.update(num_slots=256, slot_size=256, slot_scale=0.1, zero_output=True)

@@ -92,8 +92,7 @@ def parse(text):
 
 @pytest.mark.parametrize("task", ["", "likelihood"])
 def test_numbers_of_different_kinds_are_joined_by_name(workdirs, tmp_path, capsys, task):
-    runs = [RunFiles(kind, workdir) for kind, workdir in workdirs.items()]
-    found = charts.compare(runs, tmp_path, task)
+    found = charts.compare(workdirs, tmp_path, task)
     rows = json.loads((tmp_path / f"compare_{task or 'training'}.json").read_text())["table"]
     assert found == rows
     assert [row["run"] for row in rows] == list(workdirs)

@@ -17,21 +17,21 @@ def test_so_many_at_once_and_what_each_says(tmp_path):
     # The first two end only where both run: each waits for the other's folder.
     wait = 'until [ -d "$1" ]; do sleep 0.02; done'
     a, b = str(tmp_path / "a"), str(tmp_path / "b")
-    commands = {
-        tmp_path / "1.log": ["sh", "-c", f'mkdir "$0"; {wait}; echo one', a, b],
-        tmp_path / "2.log": ["sh", "-c", f'mkdir "$0"; {wait}; echo two', b, a],
-        tmp_path / "3.log": ["echo", "three"],
-    }
+    commands = [
+        (["sh", "-c", f'mkdir "$0"; {wait}; echo one', a, b], tmp_path / "1.log"),
+        (["sh", "-c", f'mkdir "$0"; {wait}; echo two', b, a], tmp_path / "2.log"),
+        (["echo", "three"], tmp_path / "3.log"),
+    ]
     assert processes.run_at_once(commands, 2)
-    assert [path.read_text() for path in commands] == ["one\n", "two\n", "three\n"]
+    assert [path.read_text() for _, path in commands] == ["one\n", "two\n", "three\n"]
 
 
 def test_a_failure_ends_the_others_and_is_told(tmp_path):
-    commands = {
-        tmp_path / "1.log": ["sleep", "60"],
-        tmp_path / "2.log": ["sh", "-c", "echo error: no; exit 2"],
-        tmp_path / "3.log": ["touch", str(tmp_path / "never")],
-    }
+    commands = [
+        (["sleep", "60"], tmp_path / "1.log"),
+        (["sh", "-c", "echo error: no; exit 2"], tmp_path / "2.log"),
+        (["touch", str(tmp_path / "never")], tmp_path / "3.log"),
+    ]
     start = time.monotonic()
     with pytest.raises(UserError, match=r"2\.log: error: no"):
         processes.run_at_once(commands, 2)
@@ -42,17 +42,17 @@ def test_a_failure_ends_the_others_and_is_told(tmp_path):
 def test_a_signal_is_passed_on(tmp_path):
     threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
     start = time.monotonic()
-    assert not processes.run_at_once({tmp_path / "1.log": ["sleep", "60"]}, 2)
+    assert not processes.run_at_once([(["sleep", "60"], tmp_path / "1.log")], 2)
     assert time.monotonic() < start + 30
 
 
 def test_none_goes_on_alone(tmp_path):
     pid = tmp_path / "pid"
-    commands = {
-        tmp_path / "1.log": ["sh", "-c", f"echo $$ > {pid}; exec sleep 60"],
-        tmp_path / "2.log": ["sh", "-c", f"until [ -s {pid} ]; do sleep 0.02; done"],
-        tmp_path / "3.log": ["no such program"],
-    }
+    commands = [
+        (["sh", "-c", f"echo $$ > {pid}; exec sleep 60"], tmp_path / "1.log"),
+        (["sh", "-c", f"until [ -s {pid} ]; do sleep 0.02; done"], tmp_path / "2.log"),
+        (["no such program"], tmp_path / "3.log"),
+    ]
     with pytest.raises(FileNotFoundError):
         processes.run_at_once(commands, 2)
     with pytest.raises(ProcessLookupError):

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 
 from experiments import charts, reporting
-from experiments.reporting import RunFiles
 from memjax.errors import UserError
 from memjax.evaluation import Curves, Report
 from tests.experiments.test_command_line import _TINY, run
@@ -30,21 +29,18 @@ def test_a_sweep_trains_and_compares(tmp_path, capsys):
     assert (tmp_path / "figures/learning_curves.png").exists()
     assert (tmp_path / "figures/over_seeds.png").exists()
     mean = (rows[0]["nll"] + rows[1]["nll"]) / 2
-    assert f"{mean:.3f} ± " in first.stdout.splitlines()[-3]
+    assert f"{mean:.3f} ± " in first.stdout
     assert "all (2 runs)" in (tmp_path / "report.html").read_text()
 
-    runs = [
-        RunFiles(name, tmp_path / folder)
-        for name, folder in zip(("one", "two"), names, strict=True)
-    ]
-    charts.compare(runs, tmp_path / "compared")
+    workdirs = {"one": tmp_path / names[0], "two": tmp_path / names[1]}
+    charts.compare(workdirs, tmp_path / "compared")
     assert "two" in capsys.readouterr().out
     assert (tmp_path / "compared/figures/learning_curves.png").exists()
     with pytest.raises(UserError, match=r"run one has no eval_likelihood\.json: evaluate"):
-        charts.compare(runs, tmp_path / "compared", "likelihood")
-    runs[0].entries = []
+        charts.compare(workdirs, tmp_path / "compared", "likelihood")
+    (tmp_path / names[0] / "metrics.jsonl").unlink()
     with pytest.raises(UserError, match="run one was never evaluated in training"):
-        charts.compare(runs, tmp_path / "compared")
+        charts.compare(workdirs, tmp_path / "compared")
 
 
 @pytest.mark.slow
@@ -55,17 +51,19 @@ def test_a_sweep_goes_on_where_it_was_stopped(tmp_path):
     assert again.stderr.count("nothing to do") == 2 and again.stdout == first.stdout
 
 
-def test_evaluations_are_compared_line_by_line(tmp_path):
-    for name, value in (("a", 1.0), ("b", 2.0)):
-        reporting.write_json(tmp_path / name / "config.json", {})
-        panel = Curves("x", "y", {"line": ([0, 1], [value, value])})
-        report = Report([{"nll": value}], curves={"capacity": {"nll": panel}})
-        reporting.write_report(tmp_path / name, "capacity", 1, {}, report)
-    runs = [RunFiles(name, tmp_path / name) for name in ("a", "b")]
-    charts.compare(runs, tmp_path / "both", "capacity")
+def test_evaluations_are_compared_line_by_line_and_over_seeds(tmp_path, capsys):
+    workdirs = {name: tmp_path / name for name in ("a", "b")}
+    for seed, workdir in enumerate(workdirs.values()):
+        reporting.write_json(workdir / "config.json", {"seed": seed})
+        panel = Curves("x", "y", {"line": ([0, 1], [seed, seed])})
+        report = Report([{"nll": 1.0 + seed}], curves={"capacity": {"nll": panel}})
+        reporting.write_report(workdir, "capacity", 1, {}, report)
+    charts.compare(workdirs, tmp_path / "both", "capacity")
     rows = json.loads((tmp_path / "both/compare_capacity.json").read_text())["table"]
     assert rows == [{"run": "a", "nll": 1.0}, {"run": "b", "nll": 2.0}]
-    assert (tmp_path / "both/figures/capacity.png").exists()
+    figures = {path.stem for path in (tmp_path / "both/figures").glob("*.png")}
+    assert figures == {"capacity", "over_seeds"}
+    assert "all (2 runs)  1.500 ± 0.707" in capsys.readouterr().out
 
 
 def test_runs_are_told_over_seeds():
