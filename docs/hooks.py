@@ -121,11 +121,11 @@ def _configs() -> str:
     lines += ["| config | what it is | one CPU core | GPU |", "|---|---|---|---|"]
     for config in listing.configs():
         summary = config.summary.replace("|", "\\|")
-        lines.append(f"| `{config.name}` | {summary} | {config.cpu} | {config.gpu} |")
+        lines.append(f"| `{config.name}` | {summary} | {' | '.join(config.details)} |")
     lines += ["", "## Tasks", "", "From `python -m experiments.evaluate --list`.", ""]
     lines += ["| task | what it does | options |", "|---|---|---|"]
     for task in listing.tasks():
-        options = " ".join(f"`{option}`" for option in task.options)
+        options = " ".join(f"`{option}`" for option in task.details)
         summary = task.summary.replace("|", "\\|")
         lines.append(f"| `{task.name}` | {summary} | {options} |")
     return "\n".join(lines) + "\n"

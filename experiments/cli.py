@@ -37,7 +37,7 @@ def run(main: Callable[[], None]) -> None:
             main()
 
     show_log("memjax", logging.INFO)
-    app.run(checked_main, flags_parser=_parse_flags)
+    app.run(checked_main, flags_parser=parse_flags)
 
 
 @contextlib.contextmanager
@@ -116,11 +116,12 @@ def show_log(name: str, level: int) -> None:
     logger.propagate = False
 
 
-def _parse_flags(argv: Sequence[str]) -> list[str]:
+def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
+    """Sets the flags that are given, and returns the other arguments; ends at a wrong one."""
     try:
-        arguments = flags.FLAGS(argv)
-        if "config" in flags.FLAGS:
-            flags.FLAGS.config.to_dict()  # a file that could not be loaded says so at first use
+        arguments = values(argv)
+        if "config" in values:
+            values.config.to_dict()  # a file that could not be loaded says so at first use
         return arguments
     # ml_collections loads the config file and sets its fields while the flags are parsed.
     except SyntaxError as error:

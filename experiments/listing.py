@@ -15,16 +15,15 @@ from absl import flags
 from ml_collections import ConfigDict
 
 _FOLDER = Path(__file__).parent / "configs"
-_COST = re.compile(r"^Time: (?P<cpu>.+) on one CPU core; (?P<gpu>.+) on a GPU\.$", re.M)
+_COST = re.compile(r"^Time: (.+) on one CPU core; (.+) on a GPU\.$", re.M)
 
 
 class Listed(NamedTuple):
-    """A config as its docstring tells it."""
+    """A config or a task as its docstring tells it."""
 
     name: str
-    summary: str  # what it reproduces
-    cpu: str  # how long it takes on one core
-    gpu: str
+    summary: str
+    details: Sequence[str]  # how long a config takes, on one core and on a GPU; a task's options
 
 
 def configs(folder: Path = _FOLDER) -> list[Listed]:
@@ -36,9 +35,8 @@ def configs(folder: Path = _FOLDER) -> list[Listed]:
     found = []
     for path in sorted(folder.glob("*.py")):
         docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
-        cost = _COST.search(docstring)
-        if cost:
-            found.append(Listed(path.stem, docstring.splitlines()[0], cost["cpu"], cost["gpu"]))
+        if cost := _COST.search(docstring):
+            found.append(Listed(path.stem, docstring.splitlines()[0], cost.groups()))
     return found
 
 
@@ -55,23 +53,11 @@ def load(name: str) -> ConfigDict:
     return importlib.import_module(f"experiments.configs.{name}").get_config()
 
 
-def format_configs(configs: Sequence[Listed]) -> str:
-    """A paragraph for each config."""
-    costs = {c.name: f"one CPU core: {c.cpu}; GPU: {c.gpu}" for c in configs}
-    example = "python -m experiments.train --config=experiments/configs/NAME.py --workdir=DIR"
-    return _paragraphs([(c.name, c.summary, costs[c.name]) for c in configs], example)
+def tasks() -> list[Listed]:
+    """All tasks of `experiments.evaluate`, by name, with options as NAME=DEFAULT.
 
-
-class Task(NamedTuple):
-    """A task of `experiments.evaluate` as its function tells it."""
-
-    name: str
-    summary: str
-    options: Sequence[str]  # NAME=DEFAULT
-
-
-def tasks() -> list[Task]:
-    """All tasks, by name, from the files of `memjax.evaluation.tasks`; nothing is imported."""
+    From the files of `memjax.evaluation.tasks`; nothing is imported.
+    """
     found = []
     for path in sorted((_FOLDER.parents[1] / "memjax/evaluation/tasks").glob("*.py")):
         for node in ast.parse(path.read_text()).body:
@@ -80,7 +66,7 @@ def tasks() -> list[Task]:
                 options = [f"{a.arg}={_default(d)}" for a, d in arguments if d is not None]
                 docstring = ast.get_docstring(node) or ""
                 summary = " ".join(docstring.partition("\n\n")[0].split())
-                found.append(Task(path.stem, summary, options))
+                found.append(Listed(path.stem, summary, options))
     return found
 
 
@@ -92,10 +78,17 @@ def _default(node: ast.expr) -> str:
     return repr(values[0] if len(values) == 1 else tuple(values))
 
 
-def format_tasks(tasks: Sequence[Task]) -> str:
+def format_configs(configs: Sequence[Listed]) -> str:
+    """A paragraph for each config."""
+    told = [(c.name, c.summary, "one CPU core: {}; GPU: {}".format(*c.details)) for c in configs]
+    example = "python -m experiments.train --config=experiments/configs/NAME.py --workdir=DIR"
+    return _paragraphs(told, example)
+
+
+def format_tasks(tasks: Sequence[Listed]) -> str:
     """A paragraph for each task."""
     example = "python -m experiments.evaluate --workdir=DIR --task=TASK --option=NAME=VALUE"
-    return _paragraphs([(t.name, t.summary, f"({', '.join(t.options)})") for t in tasks], example)
+    return _paragraphs([(t.name, t.summary, f"({', '.join(t.details)})") for t in tasks], example)
 
 
 def _paragraphs(named: Sequence[tuple[str, str, str]], example: str) -> str:

@@ -84,11 +84,11 @@ class Plan(NamedTuple):
 
         def is_done() -> bool:
             try:
-                found = reporting.read_evaluation(workdir / f"eval_{task}.json")
+                found = reporting.RunFiles(run, workdir).evaluation(task)
             except UserError:  # there is none, or it is damaged
                 return False
-            last = max(num_steps, cli.last_step(workdir))  # it may have been given more
-            return (found.step, found.options) == (last, options)
+            is_last = found.step == cli.last_step(workdir) >= num_steps
+            return is_last and found.options == options
 
         return Command("experiments.evaluate", arguments, is_done)
 
@@ -115,9 +115,8 @@ class Plan(NamedTuple):
             return training.small_minutes, math.nan
         (config,) = (c for c in listing.configs() if c.name == training.config)
         share = self.num_steps(training) / listing.load(training.config).training.num_steps
-        cpu, gpu = listing.minutes(config.cpu), listing.minutes(config.gpu)
-        cpu_cost, gpu_cost = training.cost
-        return cpu * share * cpu_cost, gpu * share * gpu_cost
+        cpu, gpu = map(listing.minutes, config.details)
+        return cpu * share * training.cost[0], gpu * share * training.cost[1]
 
     def _format(self, cpu: float, gpu: float) -> str:
         text = f"{_duration(cpu)} on one CPU core"

@@ -9,17 +9,16 @@ elsewhere: ssh -L 5006:localhost:5006 MACHINE, then http://localhost:5006 there.
 """
 
 import base64
-import io
 import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import flags
-from PIL import Image
 
 from experiments import cli, early
 from memjax.errors import UserError
+from memjax.extras import needs
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", "runs/demo/kanerva_digits", "Folder of the run, or pretrained:NAME."
@@ -66,10 +65,8 @@ _PAGE = """{% block preamble %}
 def main() -> None:
     """Loads the newest checkpoint and serves the page until Ctrl-C."""
     early.check_run(Path(_WORKDIR.value))
-    try:
+    with needs("playground"):
         from bokeh.server.server import Server
-    except ImportError as error:
-        raise UserError("bokeh is not installed: pip install -e '.[playground]'") from error
     from memjax import evaluation, models
 
     for name in ("bokeh", "tornado"):  # what goes wrong in a page
@@ -225,15 +222,14 @@ class Visit:
 
     def _strip(self, images: np.ndarray) -> str:
         """The address of a picture of images `[n, H, W, C]` beside each other."""
-        if images.shape[-1] == 1:
-            images = np.repeat(images, 3, axis=-1)
-            images = 1.0 - images if self._run.experiment.eval.arrays.ink else images
+        from memjax.evaluation.report import image_files
+
+        if images.shape[-1] == 1 and self._run.experiment.eval.arrays.ink:
+            images = 1.0 - images
         gap = max(1, images.shape[2] // 10)
         apart = np.pad(images, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=1.0)
-        pixels = np.rint(255 * np.clip(np.concatenate(list(apart), axis=1), 0.0, 1.0))
-        buffer = io.BytesIO()
-        Image.fromarray(pixels.astype(np.uint8)).save(buffer, format="PNG")
-        return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        (png,) = image_files("", np.concatenate(apart, axis=1)[None], "png").values()
+        return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def make_canvas(strokes: Any, height: int) -> Any:

@@ -77,7 +77,21 @@ class RunFiles:
         path = self.workdir / f"eval_{task}.json"
         if not path.is_file():
             raise UserError(f"run {self.name} has no {path.name}: evaluate it")
-        return read_evaluation(path)
+        try:
+            content = json.loads(path.read_text())
+            found = Evaluation(**{name: content[name] for name in Evaluation._fields})._replace(
+                table=[dict(row) for row in content["table"]],
+                curves={
+                    figure: {title: Curves(**panel) for title, panel in panels.items()}
+                    for figure, panels in content["curves"].items()
+                },
+            )
+            lines = [line for panel in found.panels.values() for line in panel.lines.values()]
+            if not all(len(x) == len(y) for x, y in lines):
+                raise ValueError("a line has not as many y as x")
+            return found
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(f"{path} can't be read ({error!r}): evaluate its task again") from error
 
     def select(self, selection: str) -> list[dict[str, Any]]:
         """The rows of an evaluation's table that "TASK[FIELD=VALUE,...]" leaves.
@@ -136,29 +150,6 @@ def write_report(
     write_json(Path(workdir) / f"eval_{name}.json", content)
     report.write_files(workdir)
     draw_report(workdir, report, f"step {step}")
-
-
-def read_evaluation(path: Path) -> Evaluation:
-    """Reads what `write_report` wrote.
-
-    Raises:
-      UserError: it can't be read.
-    """
-    try:
-        content = json.loads(path.read_text())
-        found = Evaluation(**{name: content[name] for name in Evaluation._fields})._replace(
-            table=[dict(row) for row in content["table"]],
-            curves={
-                figure: {title: Curves(**panel) for title, panel in panels.items()}
-                for figure, panels in content["curves"].items()
-            },
-        )
-        lines = [line for panel in found.panels.values() for line in panel.lines.values()]
-        if not all(len(x) == len(y) for x, y in lines):
-            raise ValueError("a line has not as many y as x")
-        return found
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} can't be read ({error!r}): evaluate its task again") from error
 
 
 def draw_report(workdir: str | Path, report: Report, title: str = "") -> None:

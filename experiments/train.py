@@ -31,10 +31,7 @@ from ml_collections import config_flags
 from experiments import cli, early, listing
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "File of the config, such as experiments/configs/vma_mnist_recall.py.",
-    lock_config=True,
+    "config", None, "File of the config, such as experiments/configs/vma_mnist_recall.py."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 flags.DEFINE_flag(

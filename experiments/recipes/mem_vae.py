@@ -6,6 +6,7 @@ from typing import Any
 from experiments.recipes.recipe import Fields, Recipe, Training, of_runs, schedule
 
 _NO_MEMORY = {"model.num_slots": (0, 0), "model.local_reconstruction": 0.0}
+_LARGER = _NO_MEMORY | {"model.hidden_sizes": (530, 530)}
 _TWINS = {"VAE": _NO_MEMORY, "MEM-VAE": {}}
 _MNIST_OPTIONS: Mapping[str, Sequence[Fields]] = {
     "likelihood": [{"num_samples": 5_000}, {"num_samples": 100, "num_queries": 1_000}],
@@ -53,6 +54,11 @@ _OCR: _Budgets = {
     50: (_epochs(30), 90, (29.0, 1.0)),
 }
 
+
+def _mnist_run(fields: Fields) -> Training:
+    return Training("mem_vae_mnist", fields, *_MNIST[1])
+
+
 RECIPES = {
     "mem_vae_mnist": Recipe(
         "MEM-VAE tables 1 and 2, figures 3, 4, 6 and 8, appendix A: MNIST",
@@ -69,37 +75,25 @@ RECIPES = {
     ),
     "mem_vae_larger_baseline": Recipe(
         "MEM-VAE section 5.1: a VAE with as many parameters, MNIST",
-        _by_samples(
-            "mem_vae_mnist", _MNIST, {"VAE": _NO_MEMORY | {"model.hidden_sizes": (530, 530)}}
-        ),
+        _by_samples("mem_vae_mnist", _MNIST, {"VAE": _LARGER}),
         of_runs("likelihood.nll", {"VAE 1": 85.69, "VAE 5": 84.43, "VAE 50": 83.58}),
         options=_MNIST_OPTIONS,
     ),
     "mem_vae_ablation": Recipe(
         "MEM-VAE section 5.2: without the memory, or without the local reconstruction, MNIST",
         {
-            "MEM-VAE, no local reconstruction": Training(
-                "mem_vae_mnist", {"model.local_reconstruction": 0.0}, *_MNIST[1]
-            ),
-            "VAE, local reconstruction": Training(
-                "mem_vae_mnist", {"model.num_slots": (0, 0)}, *_MNIST[1]
-            ),
+            "MEM-VAE, no local reconstruction": _mnist_run({"model.local_reconstruction": 0.0}),
+            "VAE, local reconstruction": _mnist_run({"model.num_slots": (0, 0)}),
         },
-        of_runs(
-            "likelihood.nll",
-            {"MEM-VAE, no local reconstruction": 84.44, "VAE, local reconstruction": 85.68},
-        ),
+        {
+            "MEM-VAE, no local reconstruction: likelihood.nll": 84.44,
+            "VAE, local reconstruction: likelihood.nll": 85.68,
+        },
         options=_MNIST_OPTIONS,
     ),
     "mem_vae_slots": Recipe(
         "MEM-VAE appendix D: table 4 and figure 7, slots as images",
-        {
-            "VIS-MEM-VAE": Training(
-                "mem_vae_mnist",
-                {"model.attention": "softmax", "model.composition": "sum"},
-                *_MNIST[1],
-            )
-        },
+        {"VIS-MEM-VAE": _mnist_run({"model.attention": "softmax", "model.composition": "sum"})},
         {"VIS-MEM-VAE: likelihood.nll": 84.68},
         ["VIS-MEM-VAE: slots"],
         _MNIST_OPTIONS,

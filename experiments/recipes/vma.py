@@ -19,15 +19,10 @@ _OPTIONS: Mapping[str, Sequence[Fields]] = {
     "confounders": [{}, {"num_samples": 50}],
     "table1": [{}, {"num_samples": 20, "num_queries": 64}],
 }
-_LEARNED_STEPS = {
-    "optimizer.decay_steps": 5_000,
-    "training.num_steps": 5_000,
-    "training.eval_every": 1_000,
-    "training.checkpoint_every": 1_000,
-}
+_LEARNED_SMALL = schedule(5_000, 3e-4)
 _LEARNED = {
     f"VMA, {slots} slots": Training(
-        "vma_mnist_learned", {"model.num_slots": slots}, _LEARNED_STEPS, 4
+        "vma_mnist_learned", {"model.num_slots": slots}, _LEARNED_SMALL, 4
     )
     for slots in (64, 128, 256, 512, 1024)
 }
@@ -94,7 +89,7 @@ RECIPES = {
     "vma_learned_mnist": Recipe(
         "VMA section 4.1: learned memory on MNIST, figure 2B",
         _LEARNED
-        | {"VAE": Training("vae_mnist", {"optimizer.decay_steps": 100_000}, _LEARNED_STEPS, 1)},
+        | {"VAE": Training("vae_mnist", {"optimizer.decay_steps": 100_000}, _LEARNED_SMALL, 1)},
         of_runs("likelihood.kl_address", dict.fromkeys(_LEARNED, 2.5)),
         ["VAE: likelihood", "VMA, 256 slots: fewshot_samples"],
     ),

@@ -54,7 +54,7 @@ MISTAKES = {
     "evaluate --workdir=NEW --task=recall": "NEW holds no run: it has no config.json",
     f"{_SWEEP} --vary=seed": "vary is 'seed'; it must be FIELD=V1,V2,...",
     f"{_SWEEP} --vary=sead=1": "did you mean seed?",
-    f"{_SWEEP} --vary=seed=1,two": "vary seed=two",
+    f"{_SWEEP} --vary=seed=1,two": "seed=two",
     "report --workdir=RUN,b=RUN": "output is missing",
     "report --workdir=RUN,RUN --output=both.html": "names must differ",
     "report --workdir=RUN --output=page": "must be a file that ends in .html",

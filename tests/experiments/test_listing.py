@@ -18,7 +18,8 @@ def test_every_config_is_listed_with_its_cost():
     for config in configs:
         module = importlib.import_module(f"experiments.configs.{config.name}")
         assert module.__doc__.startswith(config.summary) and config.summary.endswith(".")
-        assert listing.minutes(config.cpu) > 0.0 and not listing.minutes(config.gpu) <= 0.0
+        cpu, gpu = map(listing.minutes, config.details)
+        assert cpu > 0.0 and not gpu <= 0.0
 
 
 def test_every_task_is_listed_with_its_options():
@@ -27,15 +28,15 @@ def test_every_task_is_listed_with_its_options():
     for task in tasks:
         parameters = inspect.signature(tasks_lib.find(task.name).evaluate).parameters.values()
         options = [f"{p.name}={p.default!r}" for p in parameters if p.name != "run"]
-        assert list(task.options) == options and task.summary.endswith(".")
+        assert task.details == options and task.summary.endswith(".")
 
 
 def test_a_config_without_a_cost_is_not_listed(tmp_path):
     (tmp_path / "one.py").write_text('"""One.\n\nTime: 3 s on one CPU core; 1 s on a GPU.\n"""')
     (tmp_path / "two.py").write_text('"""Two."""')
     (config,) = listing.configs(tmp_path)
-    assert config == listing.Listed("one", "One.", "3 s", "1 s")
-    assert listing.minutes(config.cpu) == 0.05 and math.isnan(listing.minutes("unknown"))
+    assert config == listing.Listed("one", "One.", ("3 s", "1 s"))
+    assert listing.minutes("3 s") == 0.05 and math.isnan(listing.minutes("unknown"))
     assert listing.minutes("an estimated 2 h") == 120.0
     text = listing.format_configs([config])
     assert text.startswith("one\n    One.\n    one CPU core: 3 s; GPU: 1 s\n")

@@ -71,7 +71,7 @@ def test_an_option_may_be_the_folder_of_another_run(tmp_path):
 
 
 def test_a_plan_says_how_long_it_takes(tmp_path, monkeypatch):
-    known = listing.Listed("vae_digits", "", "3 h", "an estimated 30 s")
+    known = listing.Listed("vae_digits", "", ("3 h", "an estimated 30 s"))
     monkeypatch.setattr(listing, "configs", lambda: [known])
     twice = 2 * listing.load("vae_digits").training.num_steps
     training = Training("vae_digits", {"training.num_steps": twice}, _TINY, 7, (5.0, 1.5))
