@@ -15,7 +15,7 @@ DEMO_DIR ?= runs/demo
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: help setup demo test quick test-slow oldest mutate colabs outputs colab frameworks matrix wheel address docs publish lint clean
+.PHONY: help setup demo test quick test-slow oldest mutate colabs outputs colab frameworks matrix wheel address docs docs-tools publish lint clean
 
 help:
 	@echo "make demo       train each kind of model on scikit-learn's digits, in a few minutes"
@@ -99,14 +99,15 @@ address:
 	  "s#(github|github\.com)/[A-Za-z0-9-]+/memjax\b#\1/$$owner/memjax#g"
 
 docs publish: export NO_MKDOCS_2_WARNING = 1
-docs: setup
+docs-tools: setup
 	$(BIN)/python -m pip install $(QUIETLY) -c requirements.lock -e '.[docs]'
-	$(BIN)/mkdocs build --strict --quiet
+docs: docs-tools
+	$(BIN)/mkdocs build --quiet
 	@echo "site/index.html"
 
 # The site as version ARGS of the branch gh-pages: ARGS="v0.1.0 latest", for one, with an alias.
 publish: export PATH := $(abspath $(BIN)):$(PATH)
-publish: docs
+publish: docs-tools
 	mike deploy --update-aliases $(ARGS)
 	mike set-default latest 2> /dev/null || mike set-default $(firstword $(ARGS))
 

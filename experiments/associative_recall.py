@@ -108,12 +108,12 @@ def train(memory: str) -> dict[str, Any]:
         params, opt_state = step(params, opt_state, jax.random.fold_in(rng_key, i))
     test = jax.jit(partial(loss, images=test_set))
     test_rng_keys = jax.random.split(jax.random.key(_SEED.value + 1), 32)
-    losses, hits = zip(*(test(params, test_rng_key) for test_rng_key in test_rng_keys), strict=True)
+    nll, accuracy = np.mean([test(params, rng_key) for rng_key in test_rng_keys], axis=0)
     return {
         "memory": memory,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
-        "nll": float(np.mean(losses)),
-        "accuracy %": 100 * float(np.mean(hits)),
+        "nll": float(nll),
+        "accuracy %": 100 * float(accuracy),
     }
 
 

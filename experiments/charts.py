@@ -16,16 +16,11 @@ Groups = Mapping[str, Sequence[RunFiles]]  # runs that differ in their seeds, by
 LOOKS = {"colours": plotting.COLOURS, "markers": plotting.MARKERS}  # of lines, for charts.js
 
 
-def compare(
-    workdirs: Mapping[str, str | Path], output: Path, task: str = ""
-) -> list[dict[str, Any]]:
+def compare(workdirs: Mapping[str, str | Path], output: Path, task: str = "") -> None:
     """Prints tables of runs and over their seeds, and draws both into `output`.
 
     Without a task the table has the last held-out metrics, and the pictures are learning curves.
-
-    Returns:
-      The rows of each run, with its `run`; all have the same names, and None where a run of another
-      kind of model lacks a metric.
+    `compare_TASK.json` holds the rows, all with the same names, None where a run lacks one.
 
     Raises:
       UserError: a run without the evaluation, or never evaluated in training.
@@ -58,7 +53,6 @@ def compare(
         print(f"\nOver seeds:\n{reporting.format_table(means)}")
         curves["over_seeds"] = together(groups, panels)
     reporting.draw_report(output, Report(rows, curves=curves))
-    return rows
 
 
 def over_seeds(runs: Sequence[RunFiles]) -> dict[str, list[RunFiles]]:

@@ -170,11 +170,9 @@ def parse_options(evaluate: Callable, options: Sequence[str]) -> dict[str, Any]:
             raise UserError(
                 f"option is {option!r}; it must be NAME=VALUE, NAME: {', '.join(known)}"
             )
-        if isinstance(parameters[name].default, str):
-            parsed[name] = value
-            continue
+        is_text = isinstance(parameters[name].default, str)
         try:
-            parsed[name] = literal_eval(value)
+            parsed[name] = value if is_text else literal_eval(value)
         except (ValueError, SyntaxError) as error:
             raise UserError(f"option {name} is {value!r}; it must be a number or a list") from error
     return parsed

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments import cli, listing, page, processes, reporting
-from experiments.recipes import Recipe, Training
+from experiments.recipes.recipe import Recipe, Training
 from memjax import files
 from memjax.errors import UserError
 from memjax.training import metrics
@@ -69,10 +69,9 @@ class Plan(NamedTuple):
 
     def train(self, training: Training) -> Command:
         """How it is trained; done once the last step's checkpoint is there."""
-        workdir = self.workdir(training)
+        workdir, num_steps = self.workdir(training), self.num_steps(training)
         arguments = [f"--config=experiments/configs/{training.config}.py", f"--workdir={workdir}"]
         arguments += [f"--config.{field}={value}" for field, value in self.fields(training).items()]
-        num_steps = self.num_steps(training)
         return Command("experiments.train", arguments, lambda: cli.last_step(workdir) >= num_steps)
 
     def evaluate(self, run: str, task: str) -> Command:

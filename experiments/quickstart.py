@@ -59,12 +59,11 @@ def train(name: str, workdir: Path) -> dict[str, Any]:
     report = run.task(task, **options)
     reporting.write_report(workdir, task, run.step, options, report)
     page.write({name: workdir}, workdir / "report.html")
-    result = report.table[0]
+    found = report.table[0]
     speeds = [entry["steps_per_second"] for entry in metrics.read(workdir)]
     columns = ("nll", "floor", "reconstruction", "kl_address", "kl_latent")
-    row = {"config": name, "binarization": config.dataset.binarization} | {
-        column: result.get(column, "") for column in columns
-    }
+    row = {"config": name, "binarization": config.dataset.binarization}
+    row |= {column: found.get(column, "") for column in columns}
     return row | {"steps_per_second": sorted(speeds)[len(speeds) // 2]}
 
 

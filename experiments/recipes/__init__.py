@@ -7,8 +7,6 @@ in nats an image, but for accuracies and errors.
 from collections.abc import Mapping
 
 from experiments.recipes import kanerva, mem_vae, vma
-from experiments.recipes.recipe import Recipe, Training
-
-__all__ = ["RECIPES", "Recipe", "Training"]
+from experiments.recipes.recipe import Recipe
 
 RECIPES: Mapping[str, Recipe] = {**kanerva.RECIPES, **vma.RECIPES, **mem_vae.RECIPES}

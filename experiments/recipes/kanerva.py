@@ -6,7 +6,6 @@ from experiments.recipes.recipe import Recipe, Training, of_runs, schedule
 
 _EPISODES = {"episodes.num_episodes": 2, "eval.episodes.num_episodes": 4}
 _IMAGES = {"episodes.batch_size": 64, "eval.episodes.batch_size": 128}
-_ALONE = {"model.bottom_up": False}  # z from p(z|y, M), as where memories are compared
 # Of the sizes of Burda et al.'s, all characters in both. One-shot generation needs classes.
 _UNLABELLED = {
     "dataset.train_split": "unlabelled_train",
@@ -51,7 +50,8 @@ RECIPES = {
     ),
     "kanerva_rivals": Recipe(
         "KM section 4.4: figure 6, four seeds",
-        {f"KM {seed}": _kanerva(10_000, seed=seed, **_ALONE) for seed in _SEEDS}
+        # z from p(z|y, M), as where memories are compared.
+        {f"KM {s}": _kanerva(10_000, seed=s, **{"model.bottom_up": False}) for s in _SEEDS}
         | {f"DNC {seed}": _rival("dnc_omniglot", seed) for seed in _SEEDS}
         | {f"LRUA {seed}": _rival("lrua_omniglot", seed) for seed in _SEEDS},
         {

@@ -20,7 +20,7 @@ from tests.environments.venvs import (
 )
 
 # What the tests need and Colab lacks; no package of Colab's is among what these need newer.
-_TOOLS = ("bokeh", "flatbuffers", "hypothesis", "playwright", "pytest-xdist")
+_TOOLS = ("flatbuffers", "hypothesis", "playwright", "pytest-xdist")
 
 
 # As much of Colab's own module as JAX looks for.

@@ -92,9 +92,8 @@ def parse(text):
 
 @pytest.mark.parametrize("task", ["", "likelihood"])
 def test_numbers_of_different_kinds_are_joined_by_name(workdirs, tmp_path, capsys, task):
-    found = charts.compare(workdirs, tmp_path, task)
+    charts.compare(workdirs, tmp_path, task)
     rows = json.loads((tmp_path / f"compare_{task or 'training'}.json").read_text())["table"]
-    assert found == rows
     assert [row["run"] for row in rows] == list(workdirs)
     assert_each_number_has_its_name(rows, None)
     first = ["run", "queries"] if task else ["run", "step"]

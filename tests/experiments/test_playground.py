@@ -84,7 +84,7 @@ def test_what_is_drawn_and_chosen_changes_the_pictures(address, tmp_path):
 
 def draw(page, *points):
     """Moves the mouse with its button down, through points (x, y) from the canvas's upper left."""
-    canvas = page.locator(".bk-Figure").bounding_box()
+    canvas = page.locator("canvas").bounding_box()
     places = [
         (canvas["x"] + x * canvas["width"], canvas["y"] + y * canvas["height"]) for x, y in points
     ]

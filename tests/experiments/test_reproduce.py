@@ -7,7 +7,8 @@ import pytest
 
 from experiments import cli, listing, plan
 from experiments.plan import Plan
-from experiments.recipes import RECIPES, Recipe, Training
+from experiments.recipes import RECIPES
+from experiments.recipes.recipe import Recipe, Training
 from memjax.errors import UserError
 from memjax.evaluation import tasks
 from tests.experiments.test_command_line import assert_refused, run
