@@ -136,7 +136,6 @@ class Plan(NamedTuple):
                 continue
             if time.monotonic() >= stop_at:
                 return False
-            print(f"\n{command}", flush=True)
             can_stop = command.module == "experiments.train"
             seconds_left = stop_at - time.monotonic() if can_stop else math.inf
             typed = [sys.executable, "-m", command.module, *command.arguments]

@@ -67,10 +67,10 @@ def run_at_once(
 
 def _begin(command: Sequence[str], path: Path | None) -> subprocess.Popen:
     """A process in a session of its own: Ctrl-C comes from here only."""
+    print(f"begun: {path or shlex.join(command)}", flush=True)
     if path is None:
         return subprocess.Popen(command, start_new_session=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    print(f"begun: {path}", flush=True)
     with path.open("a") as file:
         return subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
 
