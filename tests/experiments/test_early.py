@@ -9,6 +9,7 @@ from experiments import early, listing
 from experiments.configs import default
 from memjax.data import sources
 from memjax.errors import UserError
+from memjax.evaluation import pretrained
 from tests.experiments.test_command_line import run
 
 
@@ -34,7 +35,8 @@ def test_configs_that_are_refused_early(field, value, words, tmp_path):
 
 
 def test_configs_that_pass(tmp_path):
-    assert list(early.data_sets()) == list(sources.SPECS)
+    assert early.data_sets() == list(sources.SPECS)
+    assert early._PRETRAINED == pretrained.PREFIX
     for listed in listing.configs():
         early.check_config(listing.load(listed.name), tmp_path)
     config = default.get_config()
