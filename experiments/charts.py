@@ -50,7 +50,8 @@ def compare(workdirs: Mapping[str, str | Path], output: Path, task: str = "") ->
             for name, group in groups.items()
             for row in table_over_seeds([tables[run.name] for run in group])
         ]
-        print(f"\nOver seeds:\n{reporting.format_table(means)}")
+        if means:  # else the runs' rows differ
+            print(f"\nOver seeds:\n{reporting.format_table(means)}")
         curves["over_seeds"] = together(groups, panels)
     reporting.draw_report(output, Report(rows, curves=curves))
 

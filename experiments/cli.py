@@ -36,7 +36,7 @@ def run(main: Callable[[], None]) -> None:
                 raise UserError(f"unexpected argument {argv[1]!r}; flags begin with --")
             main()
 
-    show_log("memjax", logging.INFO)
+    _show_log()
     app.run(checked_main, flags_parser=parse_flags)
 
 
@@ -106,13 +106,12 @@ def _show_but_late_writes(unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def show_log(name: str, level: int) -> None:
-    """Shows what a library logs at `level` and above."""
+def _show_log() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    logger = logging.getLogger(name)
+    logger = logging.getLogger("memjax")
     logger.addHandler(handler)
-    logger.setLevel(level)
+    logger.setLevel(logging.INFO)
     logger.propagate = False
 
 

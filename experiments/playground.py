@@ -9,6 +9,7 @@ elsewhere: ssh -L 5006:localhost:5006 MACHINE, then http://localhost:5006 there.
 """
 
 import base64
+import html
 import json
 import logging
 from functools import partial
@@ -43,7 +44,7 @@ def main() -> None:
     try:
         server = ThreadingHTTPServer(("localhost", _PORT.value), partial(Handler, run))
     except OSError as error:
-        raise UserError(f"port is {_PORT.value}; it is in use: choose another") from error
+        raise UserError(f"port is {_PORT.value}: {error.strerror}; choose another") from error
     logging.getLogger("memjax").info("compiling what a drawing asks for")
     answer(run, "one", [[]], {})  # so that no visitor waits for it
     if run.num_images >= drawing.PLACES:
@@ -70,13 +71,13 @@ class Handler(BaseHTTPRequestHandler):
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             self._send(answer(self._run, **asked))
         except UserError as error:
-            self._send(str(error))
+            self._send(html.escape(str(error)))  # any page may send what it quotes
 
-    def _send(self, html: str) -> None:
+    def _send(self, text: str) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.end_headers()
-        self.wfile.write(html.encode())
+        self.wfile.write(text.encode())
 
     def log_request(self, code: Any = "", size: Any = "") -> None:
         """Says nothing: what goes wrong is told."""

@@ -116,10 +116,13 @@ class RunFiles:
         """What "TASK[FIELD=VALUE,...].COLUMN" or "TASK.COLUMN" stands for.
 
         Raises:
-          UserError: no row or several have the values, or no such column.
+          UserError: it is written otherwise, no row or several have the values, no such column.
         """
-        task, conditions, column = re.split(r"(\[.*?\])?\.", number, maxsplit=1)
-        rows = self.select(f"{task}{conditions or ''}")
+        parts = re.fullmatch(r"(\w+(?:\[.*?\])?)\.(.+)", number)
+        if not parts:
+            raise UserError(f"{number!r} must be TASK[FIELD=VALUE,...].COLUMN")
+        selection, column = parts.groups()
+        rows = self.select(selection)
         if len(rows) > 1:
             raise UserError(f"{number!r} has {len(rows)} rows of run {self.name}; say which")
         if column not in rows[0]:

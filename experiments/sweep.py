@@ -35,6 +35,8 @@ flags.mark_flag_as_required("config")
 def main() -> None:
     """Trains them all, then compares."""
     folder, axes = Path(_WORKDIR.value), dict(parse_vary(text) for text in _VARY.value)
+    if len(axes) < len(_VARY.value):
+        raise UserError(f"vary is {' and '.join(_VARY.value)}; it must name each field once")
     flag, several = flags.FLAGS["config"], _PROCESSES.value > 1
     command = [sys.executable, "-m", "experiments.train"]
     if threads := flags.FLAGS.threads or int(several):
@@ -49,6 +51,8 @@ def main() -> None:
         name = "_".join(cli.name_parts(varied)) or "run"
         if Path(name).name != name:
             raise UserError(f"vary gives the run {name!r}, which can't be the name of a folder")
+        if name in workdirs:
+            raise UserError(f"vary gives the run {name!r} twice")
         workdirs[name] = folder / name
         early.check_config(config, folder / name)
         log = folder / f"{name}.log" if several else None

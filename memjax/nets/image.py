@@ -43,10 +43,7 @@ class ImageEncoder(Net):
         pyramid_shapes(images.shape[-3:])
         hidden = images
         for _ in range(_NUM_BLOCKS):
-            down = nn.Conv(
-                self.num_filters, (4, 4), 2, conv_general_dilated=convolve, **self._types
-            )
-            hidden = nn.relu(down(hidden))
+            hidden = nn.relu(_convolution(self.num_filters, 4, 2, **self._types)(hidden))
             hidden = _ResidualBlock(self.num_filters, **self._types)(hidden)
         return nn.Dense(self.output_size, **self._types)(image_to_vector(hidden))
 

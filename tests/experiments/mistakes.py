@@ -54,6 +54,8 @@ MISTAKES = {
     "evaluate --workdir=NEW --task=recall": "NEW holds no run: it has no config.json",
     f"{_SWEEP} --vary=seed": "vary is 'seed'; it must be FIELD=V1,V2,...",
     f"{_SWEEP} --vary=sead=1": "did you mean seed?",
+    f"{_SWEEP} --vary=seed=1 --vary=seed=2": "vary is seed=1 and seed=2; it must",
+    f"{_SWEEP} --vary=seed=1,1": "vary gives the run 'seed-1' twice",
     f"{_SWEEP} --vary=seed=1,two": "seed=two",
     "report --workdir=RUN,b=RUN": "output is missing",
     "report --workdir=RUN,RUN --output=both.html": "names must differ",

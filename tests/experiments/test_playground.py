@@ -99,4 +99,4 @@ def draw(page, *points):
 def test_a_port_in_use_is_refused(workdir, address):
     port = address.rstrip("/").rpartition(":")[2]
     finished = run("playground", f"--workdir={workdir}", f"--port={port}")
-    assert_refused(finished, f"port is {port}; it is in use: choose another")
+    assert_refused(finished, f"port is {port}: Address already in use; choose another")

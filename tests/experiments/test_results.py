@@ -87,6 +87,7 @@ def test_rows_are_selected_and_numbers_picked_and_rounded(denoised):
         ("denoise[noise=block].error", r"has 3 rows of run two; say which"),
         ("denoise[noise=pepper].error", r"eval_denoise\.json of run two has no row with noise=pe"),
         ("denoise[noise=salt,iteration=1].nll", r"run two has no column 'nll' there"),
+        ("denoise[noise=salt]", r"'denoise\[noise=salt\]' must be TASK\[FIELD=VALUE,...\]\.COLUMN"),
         ("impute[].mse", r"run two has no eval_impute\.json: evaluate it"),
         ("seed:Seed:two", r"column 'seed:Seed:two' has decimals 'two'; they must be a number"),
     ],
