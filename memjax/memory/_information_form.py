@@ -74,12 +74,11 @@ def _solution(axis_name, mean, row_cov, weights, codes, noise_var):
     total = _total(axis_name)
     precision = total((weights / noise_var[:, None]).T @ weights)
     factor = cholesky_or_nan(row_cov)
-    inner = factor.T @ (precision @ factor)
-    # Not `inner`, which may be small as a difference of large numbers. Sums over many equal writes
-    # are rounded one way each time: hence 4.
+    # Not of F' W' D^-1 W F, which may be small as a difference of large numbers. Sums over many
+    # equal writes are rounded one way each time: hence 4.
     rounding = 4 * epsilon(mean) * largest_row(precision) * largest_row(row_cov)
-    is_plain = rounding < _careful.ACCURACY
-    operands = (mean, row_cov, weights, codes, noise_var, factor, precision, inner)
+    is_plain = jnp.all(jnp.isfinite(factor)) & (rounding < _careful.ACCURACY)
+    operands = (mean, row_cov, weights, codes, noise_var, factor, precision)
     return _careful.choose(is_plain, *_ways(axis_name), *operands)
 
 
@@ -112,9 +111,10 @@ def _solution_jvp(axis_name, primals, tangents):
     return found, jax.jvp(solve, primals, tangents)[1]
 
 
-def _solve(total, mean, row_cov, weights, codes, noise_var, factor, precision, inner) -> _Solution:
+def _solve(total, mean, row_cov, weights, codes, noise_var, factor, precision) -> _Solution:
     """U+ = F (I + F' W' D^-1 W F)^-1 F' for U = F F'; inverts nothing that may be singular."""
     identity = jnp.eye(len(mean), dtype=mean.dtype)
+    inner = factor.T @ (precision @ factor)
     half = solve_left(cholesky(identity + inner), factor.T)
     row_cov_after = symmetrize(half.T @ half)
     left, scaled = weights / noise_var[:, None], codes / noise_var[:, None]

@@ -120,6 +120,17 @@ def test_right_where_the_prior_hardly_varies_along_the_weights(method, num_write
             assert_as_right_as_float32_allows(write(method, *arguments), arguments)
 
 
+@pytest.mark.parametrize("rank", [0, 1, 2])
+@pytest.mark.parametrize("method", _METHODS)
+def test_a_prior_may_be_singular(method, rank):
+    """Of row_cov `[3, 3]`; at noise where plain forms would do."""
+    _, weights, codes, noise = episode("distinct", 5, 3, 2, 1.0)
+    factor = np.tril(np.ones((3, 3), np.float32))[:, :rank]
+    memory = KanervaState(jnp.zeros((3, 2)), jnp.asarray(factor @ factor.T))
+    arguments = memory, weights, codes, noise
+    assert_as_right_as_float32_allows(write(method, *arguments), arguments)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(256, 64), (4096, 256), (40, 256)])
 @pytest.mark.parametrize("kind", _KINDS)
