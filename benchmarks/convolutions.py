@@ -20,7 +20,7 @@ from absl import flags
 
 from benchmarks import peer
 from experiments import cli
-from memjax.nets.convolutions import ConvTranspose, convolve
+from memjax.nets.convolutions import ConvTranspose, convolution
 
 _BATCH = flags.DEFINE_integer("batch", 512, "Images.")
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "The median counts.")
@@ -59,11 +59,10 @@ def measure(layer: Sequence[Any], ours: bool) -> list[float]:
     size, inputs, outputs, kernel, stride, transposed = layer
     module: nn.Module
     window, strides = (kernel, kernel), (stride, stride)
-    if transposed:
-        module = ConvTranspose(outputs) if ours else nn.ConvTranspose(outputs, window, strides)
+    if ours:
+        module = ConvTranspose(outputs) if transposed else convolution(outputs, kernel, stride)
     else:
-        function = {"conv_general_dilated": convolve} if ours else {}
-        module = nn.Conv(outputs, window, strides, **function)
+        module = (nn.ConvTranspose if transposed else nn.Conv)(outputs, window, strides)
     rng = np.random.default_rng(0)
     images = rng.normal(size=(_BATCH.value, size, size, inputs)).astype(np.float32)
     params = jax.jit(module.init)(jax.random.key(0), images)

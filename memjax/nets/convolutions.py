@@ -67,6 +67,12 @@ def _parameters(net: ConvTranspose | Dense, inputs: chex.Array, *window: int) ->
     return promote_dtype(inputs, kernel, bias, dtype=net.dtype)
 
 
+def convolution(features: int, window: int, strides: int = 1, **options: Any) -> nn.Conv:
+    """`flax.linen.Conv` by `convolve`; `options` are Flax's."""
+    windows = (window, window)
+    return nn.Conv(features, windows, strides, conv_general_dilated=convolve, **options)
+
+
 def convolve(
     inputs: chex.Array, kernel: chex.Array, strides: Sequence[int], padding: Any, **options: Any
 ) -> chex.Array:
@@ -193,12 +199,11 @@ def _halved_in_blocks(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
     borders = [(low, 2 + more - low) for low, more in zip(before, odd, strict=True)]
     padded = jnp.pad(inputs, ((0, 0), *borders, (0, 0)))
     kernel = jnp.pad(kernel, ((0, 4 - window), (0, 4 - window), (0, 0), (0, 0)))
-    batch, height, width, _ = padded.shape
-    blocks = padded.reshape(batch, height // 2, 2, width // 2, 2, channels).swapaxes(2, 3)
-    blocks = blocks.reshape(batch, height // 2, width // 2, 4 * channels)
     kernel = kernel.reshape(2, 2, 2, 2, channels, features).swapaxes(1, 2)
     kernel = kernel.reshape(2, 2, 4 * channels, features)
-    return lax.conv_general_dilated(blocks, kernel, (1, 1), "VALID", dimension_numbers=_NUMBERS)
+    return lax.conv_general_dilated(
+        gather(padded), kernel, (1, 1), "VALID", dimension_numbers=_NUMBERS
+    )
 
 
 def _doubled(inputs: chex.Array, kernel: chex.Array) -> chex.Array:

@@ -1,7 +1,6 @@
 """Images to vectors and back: a pyramid of convolutions, or an MLP, by one field of a config."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import chex
 import flax.linen as nn
@@ -11,7 +10,7 @@ import numpyro.distributions as dist
 
 from memjax.errors import UserError
 from memjax.nets import distributions
-from memjax.nets.convolutions import ConvTranspose, convolve
+from memjax.nets.convolutions import ConvTranspose, convolution
 from memjax.nets.inputs import Net, as_floats, as_reals
 from memjax.nets.mlp import MLP, image_to_vector
 
@@ -43,7 +42,7 @@ class ImageEncoder(Net):
         pyramid_shapes(images.shape[-3:])
         hidden = images
         for _ in range(_NUM_BLOCKS):
-            hidden = nn.relu(_convolution(self.num_filters, 4, 2, **self._types)(hidden))
+            hidden = nn.relu(convolution(self.num_filters, 4, 2, **self._types)(hidden))
             hidden = _ResidualBlock(self.num_filters, **self._types)(hidden)
         return nn.Dense(self.output_size, **self._types)(image_to_vector(hidden))
 
@@ -111,13 +110,8 @@ class _ResidualBlock(Net):
 
     @nn.compact
     def __call__(self, inputs: chex.Array) -> chex.Array:
-        first, second = (_convolution(self.num_filters, 3, 1, **self._types) for _ in range(2))
+        first, second = (convolution(self.num_filters, 3, **self._types) for _ in range(2))
         return nn.relu(inputs + second(nn.relu(first(inputs))))
-
-
-def _convolution(num_filters: int, window: int, strides: int, **options: Any) -> nn.Module:
-    windows = (window, window)
-    return nn.Conv(num_filters, windows, strides, conv_general_dilated=convolve, **options)
 
 
 def pyramid_shapes(image_shape: Sequence[int]) -> list[tuple[int, int]]:

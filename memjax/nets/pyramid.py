@@ -13,8 +13,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from memjax.nets import distributions
-from memjax.nets.convolutions import Dense, convolve, gather, spread
+from memjax.nets import convolutions, distributions
+from memjax.nets.convolutions import Dense, gather, spread
 from memjax.nets.image import pyramid_shapes
 from memjax.nets.inputs import Net, as_reals
 from memjax.nets.mlp import MLP, image_to_vector, output_init
@@ -188,5 +188,4 @@ class ConditionalNets(Net):
 
 def convolution(num_filters: int, **options: Any) -> nn.Module:
     """A 3 x 3 convolution."""
-    options = {"kernel_init": _KERNEL_INIT, "conv_general_dilated": convolve} | options
-    return nn.Conv(num_filters, (3, 3), **options)
+    return convolutions.convolution(num_filters, 3, **{"kernel_init": _KERNEL_INIT} | options)

@@ -6,35 +6,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memjax.nets.convolutions import ConvTranspose, Dense, convolve, gather, spread
+from memjax.nets.convolutions import ConvTranspose, Dense, convolution, gather, spread
 
 
-def _down(features, window, **types):
-    return nn.Conv(features, (window, window), 2, **types)
+def _pair(window, strides):
+    ours = partial(convolution, window=window, strides=strides)
+    return ours, partial(nn.Conv, kernel_size=(window, window), strides=strides)
 
 
-def _same(features, **types):
-    return nn.Conv(features, (3, 3), **types)
-
-
-_ours = partial(partial, conv_general_dilated=convolve)
 _up = partial(nn.ConvTranspose, kernel_size=(4, 4), strides=(2, 2))
 _PAIRS = {  # ours, Flax's, features, inputs
     "up to one channel": (ConvTranspose, _up, 1, (2, 3, 3, 2, 4)),
     "up to more": (ConvTranspose, _up, 5, (2, 3, 1, 2, 4)),
-    "down from one channel": (_ours(_down, window=4), partial(_down, window=4), 5, (2, 3, 5, 4, 1)),
-    "down from more": (_ours(_down, window=4), partial(_down, window=4), 5, (2, 3, 5, 4, 4)),
-    "down, 3 x 3, from one channel": (
-        _ours(_down, window=3),
-        partial(_down, window=3),
-        5,
-        (2, 3, 5, 4, 1),
-    ),
-    "down, 3 x 3": (_ours(_down, window=3), partial(_down, window=3), 5, (2, 3, 5, 4, 4)),
-    "3 x 3 to one channel": (_ours(_same), _same, 1, (2, 3, 5, 4, 4)),
-    "3 x 3 to two": (_ours(_same), _same, 2, (2, 3, 5, 4, 4)),
+    "down from one channel": (*_pair(4, 2), 5, (2, 3, 5, 4, 1)),
+    "down from more": (*_pair(4, 2), 5, (2, 3, 5, 4, 4)),
+    "down, 3 x 3, from one channel": (*_pair(3, 2), 5, (2, 3, 5, 4, 1)),
+    "down, 3 x 3": (*_pair(3, 2), 5, (2, 3, 5, 4, 4)),
+    "3 x 3 to one channel": (*_pair(3, 1), 1, (2, 3, 5, 4, 4)),
+    "3 x 3 to two": (*_pair(3, 1), 2, (2, 3, 5, 4, 4)),
     "dense": (Dense, nn.Dense, 5, (2, 3, 5, 4, 4)),
 }
+_BY_PRODUCTS = ("3 x 3 to one channel", "3 x 3 to two", "dense")
 
 
 @pytest.mark.parametrize(
@@ -84,11 +76,11 @@ def test_no_gradient_convolves_with_zeros_or_with_windows_above_its_input(pair):
     params = jax.eval_shape(net.init, jax.random.key(0), inputs)
     jaxpr = jax.make_jaxpr(jax.jit(jax.grad(_total(net), (0, 1))))(params, inputs)
     found = list(_convolutions(jaxpr.jaxpr))
-    assert found
-    for convolution in found:
-        assert convolution.params["lhs_dilation"] == (1, 1)
-        numbers = convolution.params["dimension_numbers"]
-        images, windows = (x.aval.shape for x in convolution.invars)
+    assert len(found) >= (1 if pair in _BY_PRODUCTS else 3)
+    for equation in found:
+        assert equation.params["lhs_dilation"] == (1, 1)
+        numbers = equation.params["dimension_numbers"]
+        images, windows = (x.aval.shape for x in equation.invars)
         for image_axis, window_axis in zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], strict=True):
             assert windows[window_axis] <= images[image_axis]
 
