@@ -58,17 +58,22 @@ def compare(workdirs: Mapping[str, str | Path], output: Path, task: str = "") ->
 
 def over_seeds(runs: Sequence[RunFiles]) -> dict[str, list[RunFiles]]:
     """Runs that differ in nothing but the seed, by what sets them apart; each alone if none do."""
-    fields = [name for name in reporting.column_names(r.config for r in runs) if name != "seed"]
-    differing = [f for f in fields if len({repr(run.config.get(f)) for run in runs}) > 1]
+    apart = [field for field in differing(runs) if field != "seed"]
     groups: dict[str, list[RunFiles]] = {}
     for run in runs:
-        name = ", ".join(cli.name_parts({field: run.config.get(field) for field in differing}))
+        name = ", ".join(cli.name_parts({field: run.config.get(field) for field in apart}))
         groups.setdefault(name or "all", []).append(run)
     num_seeds = [len({run.config.get("seed") for run in group}) for group in groups.values()]
     if len(groups) == len(runs) or sum(num_seeds) < len(runs):
         return {run.name: [run] for run in runs}
     counts = {name: f"{len(group)} run{'s' * (len(group) > 1)}" for name, group in groups.items()}
     return {f"{name} ({counts[name]})": group for name, group in groups.items()}
+
+
+def differing(runs: Sequence[RunFiles]) -> list[str]:
+    """Fields of the runs' configs that are not the same in all."""
+    fields = reporting.column_names(run.config for run in runs)
+    return [f for f in fields if len({repr(run.config.get(f)) for run in runs}) > 1]
 
 
 def together(groups: Groups, panels: Mapping[str, Mapping[str, Curves]]) -> dict[str, Curves]:

@@ -48,6 +48,31 @@ def write(workdirs: Mapping[str, str | Path], path: str | Path) -> Path:
 
 def render(runs: Sequence[RunFiles]) -> str:
     """The page, as HTML."""
+    fields = reporting.column_names(run.config for run in runs)
+    figures = reporting.column_names(run.pictures for run in runs)
+    groups = charts.over_seeds(runs)
+    tasks = [
+        _describe_task(task, runs, groups)
+        for task in reporting.column_names(run.evaluations for run in runs)
+    ]
+    claimed = {f for run in runs for e in run.evaluations.values() for f in e.figures}
+    return template("page").render(
+        runs=runs,
+        over_seeds=len(groups) < len(runs),
+        fields=fields,
+        differing=charts.differing(runs),
+        comparable=len({tuple(run.config.get(f) for f in _NLL_FIELDS) for run in runs}) == 1,
+        headlines=[_headline(run) for run in runs],
+        terms=_TERMS,
+        metrics=_describe_metrics(runs, groups),
+        looks=charts.LOOKS,
+        tasks=tasks,
+        other_figures=[f for f in figures if f not in claimed | {"learning_curves"}],
+    )
+
+
+def template(name: str) -> jinja2.Template:
+    """NAME.html.j2 of this folder; what it is given is escaped, and must be all it asks for."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -58,29 +83,14 @@ def render(runs: Sequence[RunFiles]) -> str:
     environment.filters |= {
         "cell": reporting.cell,
         "column_names": reporting.column_names,
-        "data_address": _data_address,
+        "data_address": data_address,
     }
-    fields = reporting.column_names(run.config for run in runs)
-    figures = reporting.column_names(run.pictures for run in runs)
-    groups = charts.over_seeds(runs)
-    tasks = [
-        _describe_task(task, runs, groups)
-        for task in reporting.column_names(run.evaluations for run in runs)
-    ]
-    claimed = {f for run in runs for e in run.evaluations.values() for f in e.figures}
-    return environment.get_template("page.html.j2").render(
-        runs=runs,
-        over_seeds=len(groups) < len(runs),
-        fields=fields,
-        differing=[f for f in fields if len({repr(run.config.get(f)) for run in runs}) > 1],
-        comparable=len({tuple(run.config.get(f) for f in _NLL_FIELDS) for run in runs}) == 1,
-        headlines=[_headline(run) for run in runs],
-        terms=_TERMS,
-        metrics=_describe_metrics(runs, groups),
-        looks=charts.LOOKS,
-        tasks=tasks,
-        other_figures=[f for f in figures if f not in claimed | {"learning_curves"}],
-    )
+    return environment.get_template(f"{name}.html.j2")
+
+
+def data_address(png: bytes) -> str:
+    """The address of a picture that holds the picture."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def _headline(run: RunFiles) -> dict[str, Any]:
@@ -150,7 +160,3 @@ def _describe_task(task: str, runs: Sequence[RunFiles], groups: charts.Groups) -
 
 def _charts(panels: Mapping[str, Curves], groups: charts.Groups) -> list[dict[str, Any]]:
     return charts.describe(panels, [*groups] if len(groups) > 1 else [])
-
-
-def _data_address(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -162,9 +162,15 @@ def report(name: str, plan: Plan, path: Path) -> None:
     """Prints the recipe's numbers, puts them into the table of the file `path`, writes a page.
 
     Raises:
-      UserError: an evaluation lacks a number.
+      UserError: an evaluation lacks a number; the others are written.
     """
-    if rows := [measure(*number, plan) for number in plan.recipe.paper.items()]:
+    rows, missing = [], []
+    for number, paper in plan.recipe.paper.items():
+        try:
+            rows.append(measure(number, paper, plan))
+        except UserError as error:
+            missing.append(str(error))
+    if rows:
         print(f"\n{reporting.format_table(rows)}")
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.lock(path.with_name(f".{path.name}.lock"), f"results {path} are being written"):
@@ -173,6 +179,8 @@ def report(name: str, plan: Plan, path: Path) -> None:
         print(f"{path}: {len(rows)} rows")
     workdirs = {run: plan.workdir(training) for run, training in plan.recipe.runs.items()}
     print(page.write(workdirs, plan.folder / f"{name}.html"))
+    if missing:
+        raise UserError("; ".join(missing))
 
 
 def measure(number: str, paper: float, plan: Plan) -> dict[str, Any]:

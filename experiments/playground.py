@@ -8,7 +8,6 @@ write episodes into its memory, such as `kanerva_digits`, which `make demo` trai
 elsewhere: ssh -L 5006:localhost:5006 MACHINE, then http://localhost:5006 there.
 """
 
-import base64
 import html
 import json
 import logging
@@ -17,7 +16,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from absl import flags
 
@@ -85,13 +83,12 @@ class Handler(BaseHTTPRequestHandler):
 
 def page(run: Any) -> str:
     """The page as it begins."""
+    from experiments.page import template
     from memjax.evaluation import drawing
 
-    folder = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(loader=folder, autoescape=True)
     experiment = run.experiment
     unfinished = ", unfinished" if run.step < experiment.num_steps else ""
-    return environment.get_template("playground.html.j2").render(
+    return template("playground").render(
         name=experiment.name,
         step=f"step {run.step} of {experiment.num_steps}{unfinished}",
         pen_width=drawing.pen_width(experiment.eval.arrays.images.shape[1]),
@@ -127,6 +124,7 @@ def _show(run: Any, rows: dict[str, np.ndarray]) -> str:
 
 def _strip(run: Any, images: np.ndarray) -> str:
     """The address of a picture of images `[n, H, W, C]` beside each other."""
+    from experiments.page import data_address
     from memjax.evaluation.report import image_files
 
     if images.shape[-1] == 1 and run.experiment.eval.arrays.ink:
@@ -134,7 +132,7 @@ def _strip(run: Any, images: np.ndarray) -> str:
     gap = max(1, images.shape[2] // 10)
     apart = np.pad(images, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=1.0)
     (png,) = image_files("", np.concatenate(apart, axis=1)[None], "png").values()
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return data_address(png)
 
 
 if __name__ == "__main__":

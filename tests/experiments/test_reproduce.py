@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from experiments import cli, listing, plan
+from experiments import cli, listing, plan, reporting
 from experiments.plan import Plan
 from experiments.recipes import RECIPES
 from experiments.recipes.recipe import Recipe, Training
 from memjax.errors import UserError
-from memjax.evaluation import tasks
+from memjax.evaluation import Report, tasks
 from tests.experiments.test_command_line import assert_refused, run
 
 _TINY = {"training.num_steps": 20, "training.log_every": 10, "training.eval_every": 10}
@@ -119,6 +119,20 @@ def test_a_command_that_fails_or_leaves_nothing_ends_it(tmp_path, monkeypatch, e
     monkeypatch.setattr(sys, "executable", executable)
     with pytest.raises(UserError, match=r"experiments\.train .*it ended"):
         Plan(_RECIPE, tmp_path, True).carry_out(0.0)
+
+
+def test_a_number_that_is_missing_is_told_and_the_others_are_written(tmp_path):
+    paper = {f"VAE: likelihood[samples={samples}].nll": 1.5 for samples in (2, 3)}
+    steps = Plan(_RECIPE._replace(paper=paper), tmp_path, small=True)
+    workdir = steps.workdir(_RECIPE.runs["VAE"])
+    config = {"seed": 1, "model": {"name": "vae.VAE"}, "training": {"num_steps": 20}}
+    reporting.write_json(workdir / "config.json", config)
+    (workdir / "metrics.jsonl").write_text('{"step": 20, "nll": 2.0, "steps_per_second": 1.0}\n')
+    reporting.write_report(workdir, "likelihood", 20, {}, Report([{"samples": 2, "nll": 1.25}]))
+    with pytest.raises(UserError, match="no row with samples=3"):
+        plan.report("test", steps, tmp_path / "table.md")
+    assert "| 1.5 | 1.25 | 20 |" in (tmp_path / "table.md").read_text()
+    assert (tmp_path / "small/test.html").exists()
 
 
 def test_other_rows_stay_and_other_files_are_refused(tmp_path):
