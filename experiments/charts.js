@@ -2,7 +2,7 @@
 // logarithmic. A chart is {title, x_label, y_label, scale, borders, lines: [{name, x, y, spread?, look}]}.
 "use strict";
 (() => {
-  const [HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [260, 58, 12, 8, 40];
+  const [HEIGHT, RIGHT, TOP, BOTTOM] = [260, 12, 8, 40];
   const {colours, markers} = JSON.parse(document.getElementById("looks").textContent);
   const SHAPES = {
     o: "M-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0-6.4 0", s: "M-3-3h6v6h-6z",
@@ -63,15 +63,16 @@
     const points = lines.flatMap(line => line.points);
     if (!points.length) return void (figure.innerHTML = "<p>nothing to draw</p>");
     const low = p => logY ? Math.max(p.y - p.spread, p.y / 10) : p.y - p.spread;
-    const x = axisOf(points.map(p => p.x), logX, LEFT, width - RIGHT, 50);
     const heights = points.flatMap(p => [low(p), p.y + p.spread]);
     const y = axisOf(heights, logY, HEIGHT - BOTTOM, TOP, 32);
+    const left = 30 + 7 * Math.max(4, ...y.ticks.map(t => text(t).length)); // the label, the numbers
+    const x = axisOf(points.map(p => p.x), logX, left, width - RIGHT, 50);
     let svg = "";
     for (const t of x.ticks) svg += `<path class="grid" d="M${x.at(t)} ${TOP}V${HEIGHT - BOTTOM}"/>` +
       `<text x="${x.at(t)}" y="${HEIGHT - BOTTOM + 16}" text-anchor="middle">${text(t)}</text>`;
-    for (const t of y.ticks) svg += `<path class="grid" d="M${LEFT} ${y.at(t)}H${width - RIGHT}"/>` +
-      `<text x="${LEFT - 6}" y="${y.at(t) + 4}" text-anchor="end">${text(t)}</text>`;
-    svg += `<text x="${(LEFT + width) / 2}" y="${HEIGHT - 4}" text-anchor="middle">` +
+    for (const t of y.ticks) svg += `<path class="grid" d="M${left} ${y.at(t)}H${width - RIGHT}"/>` +
+      `<text x="${left - 6}" y="${y.at(t) + 4}" text-anchor="end">${text(t)}</text>`;
+    svg += `<text x="${(left + width) / 2}" y="${HEIGHT - 4}" text-anchor="middle">` +
       `${escape(data.x_label)}</text><text transform="translate(12,${HEIGHT / 2 - 16}) rotate(-90)" ` +
       `text-anchor="middle">${escape(data.y_label)}</text>`;
     for (const border of data.borders)

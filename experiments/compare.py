@@ -13,7 +13,11 @@ from absl import flags
 from experiments import cli
 
 _WORKDIRS = flags.DEFINE_list(
-    "workdirs", None, "Folders of runs; each can be named: NAME=DIR.", required=True
+    "workdirs",
+    None,
+    "Folders of runs, A,B; each can be named: NAME=DIR.",
+    required=True,
+    allow_overwrite=False,
 )
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the pictures.", required=True)
 _TASK = flags.DEFINE_string("task", "", "An evaluation that has been made of each run.")

@@ -11,7 +11,11 @@ from experiments import cli, early
 from memjax.errors import UserError
 
 _WORKDIR = flags.DEFINE_list(
-    "workdir", None, "Folder of the run, or several; each can be named: NAME=DIR.", required=True
+    "workdir",
+    None,
+    "Folder of the run, or several, A,B; each can be named: NAME=DIR.",
+    required=True,
+    allow_overwrite=False,
 )
 _OUTPUT = flags.DEFINE_string("output", "", "The page's file; by default DIR/report.html.")
 

@@ -62,6 +62,7 @@ MISTAKES = {
     "report --workdir=RUN --output=page": "must be a file that ends in .html",
     "report --workdir=BAD": "eval_recall.json can't be read",
     "report --workdir=NEW": "holds no run",
+    "report --workdir=RUN --workdir=RUN": "already defined",
     "compare --workdirs=RUN": "--output is missing",
     "compare --workdirs=RUN --output=NEW": "was never evaluated in training",
     "compare --workdirs=RUN --output=NEW --task=recall": "has no eval_recall.json",

@@ -19,7 +19,7 @@ from tests import browser
 from tests.conftest import make_vma_config
 from tests.experiments.test_command_line import run
 
-_VOID = {"meta", "img", "br", "hr", "link", "input"}
+_VOID = {"meta", "img", "br", "wbr", "hr", "link", "input"}
 
 
 class Parsed(HTMLParser):
@@ -199,3 +199,16 @@ def test_a_browser_shows_every_image_and_nothing_runs_over_the_edge(tmp_path, wo
     browser.screenshot(written, tmp_path / "both.png")
     picture = np.asarray(Image.open(tmp_path / "both.png").convert("L"))
     assert 0.01 < np.mean(picture < 128) < 0.5
+
+
+@browser.needs_browser
+def test_on_a_phone_many_runs_scroll_and_keep_their_words_whole(tmp_path, workdir):
+    written = page.write({f"run_{i}": workdir for i in range(5)}, tmp_path / "many.html")
+    with browser.opened(390, 844) as (opened, _, errors):
+        opened.goto(written.as_uri())
+        cells = opened.locator(".headline td:not(:first-child)")
+        assert cells.count() >= 5
+        widths = cells.evaluate_all("cells => cells.map(cell => cell.clientWidth)")
+        assert min(widths) > 100
+        assert opened.evaluate("document.documentElement.scrollWidth") == 390
+        assert not errors
