@@ -12,7 +12,8 @@ from the folder in --runs; docs/results says how each run is trained and evaluat
   denoise_omniglot: kanerva_omniglot_denoise/figures/denoise.png
   denoise_pseudo_inverse: kanerva_omniglot_pseudo_inverse/figures/denoise.png
   denoise_pseudo_inverse_images: kanerva_omniglot_pseudo_inverse/figures/denoise_block_by_means.png
-      all four with --option=by=samples,means,modes
+  denoise_pseudo_inverse_mnist: kanerva_mnist_pseudo_inverse/figures/denoise.png
+      all five with --option=by=samples,means,modes
   rivals: compare_rivals/figures/learning_curves.png
       of experiments.compare
 """
