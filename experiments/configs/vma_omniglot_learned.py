@@ -1,4 +1,4 @@
-"""A learned memory on Omniglot (VMA section 4.2): 256 slots, 32 filters, weight decay.
+"""A learned memory on Omniglot (VMA section 4.2): 256 slots, 32 filters.
 
 Up to 2048 slots in the paper, which then overfits.
 
@@ -14,6 +14,8 @@ def get_config():
     config.dataset.update(train_split="unlabelled_train", eval_split="unlabelled_test")
     config.eval.episodes.batch_size = 256
     config.model.update(latent_size=64, hidden_sizes=(128,), num_filters=32)
-    config.optimizer.update(memory_rate=18.0, l2=3e-4, decay_steps=0)
+    # z comes into use before the slots do all, and no slot is given up for good.
+    config.model.update(kl_warmup_steps=1_500, address_prior="flat", zero_output=False)
+    config.optimizer.update(learning_rate=1e-3, memory_rate=18.0)
     config.training.num_steps = 200_000
     return config

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from memjax.errors import UserError, check_at_least_one, check_one_of
-from memjax.models import denoising
+from memjax.models import denoising, warmup
 from memjax.models.contract import Images
 from memjax.nets import (
     MLP,
@@ -78,7 +78,7 @@ class EpisodicVAE(nn.Module):
       address_scale: where the standard deviation of q(y|x) starts. At 1, the prior's, an image is
         read at other weights than it was written by, and training forgets the memory.
       kl_warmup_steps: steps over which both KL terms of the objective rise from
-        `kl_warmup_start` to 1; 0 for none. Metrics are never scaled.
+        `kl_warmup_start` to `kl_weight`; 0 for none. Metrics are never scaled.
       kl_warmup_start: where they begin.
       kl_weight: what they rise to. Below 1, an extension of the paper, addresses carry more
         information.
@@ -145,8 +145,7 @@ class EpisodicVAE(nn.Module):
         self.pixels = ImageLikelihood(self.likelihood)
         self.latent_posterior = MLP((self.mlp_size,), 2 * self.code_size)
         self.address_posterior = MLP((self.mlp_size,), 2 * self.address_latent_size)
-        if self.kl_warmup_steps:
-            self.steps = self.variable("schedule", "steps", lambda: jnp.zeros((), jnp.float32))
+        self.steps = warmup.start(self)
 
     def encode(self, rng_key: chex.PRNGKey, image: chex.Array, *, train: bool = False) -> Encoded:
         """The encoded form of one image `[H, W, C]`, or of an episode of images."""
@@ -181,7 +180,8 @@ class EpisodicVAE(nn.Module):
         reconstruction = -joint.likelihood.log_prob(query.image)
         kl_address = dist.kl_divergence(joint.address_posterior, joint.address_prior)
         kl_latent = dist.kl_divergence(joint.latent_posterior, joint.latent_prior)
-        objective = -reconstruction - self._kl_scale(train) * (kl_address + kl_latent)
+        scale = warmup.kl_scale(self, self.steps, self.kl_weight, train)
+        objective = -reconstruction - scale * (kl_address + kl_latent)
         if train and self.denoising_weight:
             denoised = self._denoising(denoise_rng_key, query.image, memory)
             objective = objective + self.denoising_weight * denoised
@@ -346,15 +346,6 @@ class EpisodicVAE(nn.Module):
             noise = jax.random.normal(noise_rng_key, embedding.shape, embedding.dtype)
             embedding = embedding + self.address_noise * noise
         return distributions.diagonal_normal(self.address_posterior(embedding), self.address_scale)
-
-    def _kl_scale(self, train: bool) -> chex.Numeric:
-        if not self.kl_warmup_steps:
-            return self.kl_weight
-        steps = self.steps.value
-        if train and not self.is_initializing():
-            self.steps.value = steps + 1.0
-        share = jnp.minimum(1.0, steps / self.kl_warmup_steps)
-        return self.kl_warmup_start + (self.kl_weight - self.kl_warmup_start) * share
 
 
 def _draw(rng_key: chex.PRNGKey | None, distribution: dist.Distribution) -> chex.Array:

@@ -4,7 +4,8 @@ Source: Bornschein et al., Variational Memory Addressing in Generative Models, 2
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -16,7 +17,7 @@ import numpyro.distributions as dist
 from memjax import estimators
 from memjax.errors import UserError, check_at_least_one, check_one_of
 from memjax.memory import addressing
-from memjax.models import gradients
+from memjax.models import gradients, warmup
 from memjax.nets import (
     MLP,
     ConditionalNets,
@@ -90,6 +91,10 @@ class VMA(nn.Module):
         bound of L samples in evaluation, as for the others. Addresses of a set all differ, so L is
         at most N.
       latent_gradient: of the gradient in z, see `gradients.weigh`.
+      kl_warmup_steps: steps over which log p(z|m_a) - log q(z|m_a, x) rises, in the training's
+        objective alone, from `kl_warmup_start` of itself to the whole; 0 for none. An extension of
+        the paper: learned slots would else do what z should.
+      kl_warmup_start: where it begins.
       encoder: a net that makes features `[B, D]` of images `[B, H, W, C]`, both x and m, for the
         MLPs of p(z|m) and q(z|m, x); None: pixels, or pyramids.
       decoder: a net to replace ours, from the features of m and z `[B, D + latent_size]` to
@@ -114,6 +119,8 @@ class VMA(nn.Module):
     num_samples: int = 4
     address_estimator: str = "auto"
     latent_gradient: str = "standard"
+    kl_warmup_steps: int = 0
+    kl_warmup_start: float = 0.1
     encoder: nn.Module | None = None
     decoder: nn.Module | None = None
     embedding: nn.Module | None = None
@@ -145,6 +152,7 @@ class VMA(nn.Module):
                 zero_output=self.zero_output,
             )
         self.pixels = ImageLikelihood(self.likelihood)
+        self.steps = warmup.start(self)
         if self.address_prior == "learned":
             # Small, so that the prior begins nearly flat.
             init = nn.initializers.normal(0.01)
@@ -191,23 +199,28 @@ class VMA(nn.Module):
         )
         if not train and name in gradients.ELBO_ESTIMATORS:
             name = "vimco"  # all are compared by the same bound
+        estimate: Callable[..., chex.Array]
         if name == "exact":
             joint, shares = self._enumerate_joint(rng_key, query, memory)
-            objective = estimators.exact(
-                joint.log_weights, joint.address_log_probs, self.num_samples
-            )
+            estimate = partial(estimators.exact, num_samples=self.num_samples)
         else:
             estimate, draw = gradients.ADDRESS_ESTIMATORS[name], addressing.sample
             if name == "unordered_set":
                 self._check_set(memory)
                 draw = estimators.sample_without_replacement
             joint = self._sample_joint(rng_key, query, memory, self.num_samples, draw)
-            given = joint.log_weights, joint.address_log_probs
-            objective, shares = estimate(*given), jnp.full(self.num_samples, 1 / self.num_samples)
+            shares = jnp.full(self.num_samples, 1 / self.num_samples)
             if name == "unordered_set":  # each address weighs as often as it would be drawn first
-                shares = jax.lax.stop_gradient(jax.grad(estimate)(*given))
+                weigh = jax.grad(estimate)
+                shares = jax.lax.stop_gradient(weigh(joint.log_weights, joint.address_log_probs))
+        bound = objective = estimate(joint.log_weights, joint.address_log_probs)
+        if train and self.kl_warmup_steps:
+            log_ratio = joint.samples.log_weights - joint.samples.log_likelihood
+            scale = warmup.kl_scale(self, self.steps, 1.0, train)
+            log_weights = joint.log_weights + (scale - 1.0) * log_ratio
+            objective = estimate(log_weights, joint.address_log_probs)
         metrics = {
-            "nll": -objective,
+            "nll": -bound,
             "reconstruction": -shares @ joint.samples.log_likelihood,
             "kl_address": joint.kl_address,
             "kl_latent": shares @ joint.samples.kl_latent,
@@ -371,4 +384,9 @@ def _check(model: VMA) -> None:
             f"num_filters is {model.num_filters}; beside an encoder or a decoder it must be 0"
         )
     gradients.check(model.address_estimator, model.latent_gradient)
+    if model.kl_warmup_steps and model.latent_gradient in ("dreg", "gdreg"):  # of whole weights
+        raise UserError(
+            f"latent_gradient is {model.latent_gradient!r}; with kl_warmup_steps it must be "
+            "'standard' or 'stl'"
+        )
     check_one_of("similarity", model.similarity, addressing.KINDS)

@@ -301,6 +301,12 @@ def test_generated_and_explained_images(num_slots):
             {"address_prior": "uniform"},
             "address_prior is 'uniform'; it must be 'learned' or 'flat'",
         ),
+        ({"kl_warmup_steps": -1}, "kl_warmup_steps is -1; it must not be negative"),
+        ({"kl_warmup_start": -0.1}, "kl_warmup_start is -0.1; it must not be negative"),
+        (
+            {"kl_warmup_steps": 5, "latent_gradient": "dreg"},
+            "latent_gradient is 'dreg'; with kl_warmup_steps it must be 'standard' or 'stl'",
+        ),
         ({"similarity": "dot"}, "similarity is 'dot'; it must be one of key_normalized, inner"),
         ({"likelihood": "beta"}, "likelihood is 'beta'; it must be one of bernoulli, gaussian"),
         (
@@ -311,6 +317,39 @@ def test_generated_and_explained_images(num_slots):
 )
 def test_bad_fields_are_refused(fields, message):
     assert_refused(tiny(**fields), message)
+
+
+def test_warm_up_scales_the_objective_and_not_the_metrics():
+    model = tiny(kl_warmup_steps=2, kl_warmup_start=0.2, num_samples=3)
+    plain = model.clone(kl_warmup_steps=0)
+    (query, support), variables = inputs(model), initialize(plain)
+
+    @jax.jit
+    def step(variables, rng_key):
+        memory = model.apply(variables, rng_key, support, method="write")
+        return model.apply(variables, rng_key, query, memory, train=True, mutable=["schedule"])
+
+    @jax.jit
+    def joint(rng_key):
+        bound = plain.bind(variables)
+        memory = bound.write(rng_key, support)
+        joint = bound._sample_joint(rng_key, query, memory, model.num_samples)
+        return joint.samples.log_weights - joint.samples.log_likelihood, joint.log_weights
+
+    state = variables | {"schedule": {"steps": np.zeros((), np.float32)}}
+    for i, scale in enumerate((0.2, 0.6, 1.0, 1.0)):
+        rng_key = jax.random.key(i)
+        (objective, metrics), schedule = step(state, rng_key)
+        log_ratio, weights = (np.float64(x) for x in joint(rng_key))
+        assert np.std(log_ratio) > 0.1  # the test can tell
+        scaled = weights + (scale - 1.0) * log_ratio
+        np.testing.assert_allclose(objective, log_mean_exp(scaled), rtol=1e-5)
+        np.testing.assert_allclose(metrics["nll"], -log_mean_exp(weights), rtol=1e-5)
+        state = state | schedule
+
+
+def log_mean_exp(values):
+    return scipy.special.logsumexp(values) - np.log(len(values))
 
 
 def test_images_too_small_for_the_pyramid_are_refused():
