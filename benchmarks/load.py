@@ -19,7 +19,7 @@ from absl import flags
 
 from experiments import cli
 
-_NAMES = flags.DEFINE_multi_string("name", ["kanerva_digits"], "A config; repeatable.")
+NAMES = flags.DEFINE_multi_string("name", ["kanerva_digits"], "See `steps.config`; repeatable.")
 _SETTINGS = flags.DEFINE_multi_string("setting", [""], "NAME=VALUE NAME=VALUE ...; repeatable.")
 _BUSY = flags.DEFINE_integer("busy", 2, "Busy processes.")
 ROUNDS = flags.DEFINE_integer("rounds", 5, "The median counts.")
@@ -41,7 +41,7 @@ def main() -> None:
     if _WORKER.value is not None:
         return work(_WORKER.value)
     print(f"{'config':24} {'quiet':>8} {f'beside {_BUSY.value}':>8} {'of its share':>12}  setting")
-    for name in _NAMES.value:
+    for name in NAMES.value:
         contestants = [("counting", ""), *((name, setting) for setting in _SETTINGS.value)]
         workers = [start(*contestant) for contestant in contestants]
         quiet, beside = [], []
@@ -124,11 +124,10 @@ def _products() -> tuple[Callable[[], object], int]:
 def _training(name: str) -> tuple[Callable[[], object], int]:
     # Imported here, so that the counting process has no thread but its own.
     from benchmarks import steps
-    from experiments import listing
     from memjax import data, training
 
     load = data.load if name.endswith("_digits") else steps.random_set
-    experiment = training.build(listing.load(name).lock(), load)
+    experiment = training.build(steps.config(name).lock(), load)
     steps_per_call = steps.steps_per_call(experiment)
     if steps_per_call > 1:
         steps_per_call = 10

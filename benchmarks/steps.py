@@ -6,7 +6,9 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
+from experiments import listing
 from memjax import data, training
 from memjax.data import sources
 from memjax.training import step as step_lib
@@ -17,6 +19,16 @@ def random_images(count: int, height: int, width: int) -> Callable[..., data.Dat
     rng = np.random.default_rng(0)
     images = rng.integers(0, 2, (count, height, width, 1), np.uint8) * 255
     return lambda *_, **__: data.Dataset(images, np.zeros(count, np.int32))
+
+
+def config(name: str) -> ConfigDict:
+    """The config `NAME`; `NAME:FIELD=COUNT` sets a field of its model."""
+    name, _, change = name.partition(":")
+    found = listing.load(name)
+    if change:
+        field, count = change.split("=")
+        found.model[field] = int(count)
+    return found
 
 
 def steps_per_call(experiment: training.Experiment) -> int:

@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks import peer
+from benchmarks import first_step, peer, steps
+from memjax import training
 
 _ROOT = Path(__file__).parents[1]
 
@@ -94,6 +96,18 @@ def test_a_file_in_its_place_is_told(root, pip, capsys):
     (root / ".venv-torch").write_text("")
     assert peer.run("twin.py") is None
     assert "no peer: .venv-torch can't be made: " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vae_mnist", "vae_omniglot", "mem_vae_mnist"])
+def test_a_twin_has_the_same_loss_and_gradient(tmp_path, name):
+    if not (peer._VENV / ".ready").exists():
+        pytest.skip("no PyTorch; the benchmarks install it")
+    path = tmp_path / "first_step.npz"
+    ours = first_step.write(training.build(steps.config(name).lock(), steps.random_set), path)
+    timing = {"threads": 1, "compiled": False, "seconds": 0.0, "clock": "process_time"}
+    theirs = peer.run("torch_steps.py", path=str(path), **timing)
+    np.testing.assert_allclose(theirs, ours, rtol=2e-5)
 
 
 @pytest.mark.slow

@@ -1,0 +1,56 @@
+"""The loss of a model on one batch, and a file with all that another program needs to repeat it."""
+
+from pathlib import Path
+
+import chex
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+
+from memjax import training
+from memjax.training import objective as objective_lib
+
+
+def write(experiment: training.Experiment, path: Path) -> tuple[float, float]:
+    """The loss and the norm of its gradient; parameters, images and noise go into the file.
+
+    Parameters are the first, moved a little, so that none of their terms is zero.
+    """
+    model, stage, state = experiment.model, experiment.train, training.init_state(experiment)
+    write_rng_key, query_rng_key, move_rng_key = jax.random.split(jax.random.key(0), 3)
+    rng_keys = objective_lib.Keys(write_rng_key, jax.random.split(query_rng_key, stage.batch_size))
+    episode = stage.gather(stage.arrays, stage.draw(write_rng_key, stage.arrays))
+    noise = optax.tree_utils.tree_random_like(move_rng_key, state.params)
+    params = jax.tree.map(lambda leaf, move: leaf + 0.01 * move, state.params, noise)
+
+    def loss(params) -> chex.Array:
+        variables = {"params": params, **state.model_state}
+        return -objective_lib.objective(model, variables, rng_keys, episode, train=True)[0]
+
+    # The objective takes means over devices, of which there is one.
+    call = jax.vmap(
+        jax.value_and_grad(loss),
+        in_axes=None,
+        out_axes=None,
+        axis_size=1,
+        axis_name=objective_lib.AXIS,
+    )
+    value, gradient = jax.jit(call)(params)
+    inputs = {"query": episode.query[..., 0]} | _noise(model, rng_keys)
+    if episode.support is not None:
+        inputs["support"] = episode.support[..., 0]
+    tree = {"params": params, **state.model_state, "inputs": inputs}
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    arrays = {jax.tree_util.keystr(place, simple=True, separator="/"): x for place, x in leaves}
+    arrays["model"] = type(model).__name__
+    arrays["binarize"] = stage.binarize_rng_key is not None  # pixels are drawn anew in each step
+    np.savez(path, **{name: np.asarray(array) for name, array in arrays.items()})
+    return float(value), float(optax.global_norm(gradient))
+
+
+def _noise(model: nn.Module, rng_keys: objective_lib.Keys) -> dict[str, chex.Array]:
+    """What the model draws from its keys: `_noise` Gaussian, `_uniform` from [0, 1)."""
+    shape = (model.num_samples, model.latent_size)
+    draw = jax.vmap(lambda rng_key: jax.random.normal(rng_key, shape))
+    return {"latent_noise": draw(rng_keys.queries)}
