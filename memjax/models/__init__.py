@@ -6,6 +6,7 @@ need it ask for.
 """
 
 from memjax.models.contract import (
+    AddressesSlots,
     AddressesSupport,
     Encodes,
     HasFeatures,
@@ -30,6 +31,7 @@ from memjax.models.vma import VMA
 __all__ = [
     "VAE",
     "VMA",
+    "AddressesSlots",
     "AddressesSupport",
     "DNCMachine",
     "Encodes",

@@ -102,6 +102,14 @@ class AddressesSupport(Protocol):
 
 
 @runtime_checkable
+class AddressesSlots(AddressesSupport, Protocol):
+    """Reads one learned slot at a time, at an address.
+
+    The memory that `write` gives has `prior_logits` `[N]`, of p(a).
+    """
+
+
+@runtime_checkable
 class WritesEpisodes(Protocol):
     """Writes an episode into one memory, and reads each of its images back."""
 
@@ -180,8 +188,8 @@ def does(model: Any, protocol: type) -> bool:
     """Whether a model keeps to a protocol of these, with the fields that it has."""
     if not isinstance(model, protocol):
         return False
-    if isinstance(model, AddressesSupport):
-        return model.addresses_support or protocol is not AddressesSupport
+    if isinstance(model, AddressesSupport) and protocol in (AddressesSupport, AddressesSlots):
+        return model.addresses_support == (protocol is AddressesSupport)
     if isinstance(model, HasLayerSlots):
         return any(model.num_slots) or protocol is not HasLayerSlots
     return True

@@ -40,6 +40,7 @@ def test_tasks_are_the_files_of_the_package():
         "samples",
         "slots",
         "table1",
+        "usage",
         "weights",
     ]
     with pytest.raises(UserError, match="task is 'run'; it must be one of addresses, capacity, "):
@@ -61,6 +62,7 @@ def test_a_task_says_what_it_needs_and_refuses_a_model_that_lacks_it(name, own_r
 
 def test_what_a_task_needs_our_models_have():
     able = {
+        models.AddressesSlots: partial(models.VMA, num_slots=4),
         models.AddressesSupport: models.VMA,
         models.WritesEpisodes: models.KanervaMachine,
         models.ReadsByWeights: models.KanervaMachine,

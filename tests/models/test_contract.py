@@ -18,6 +18,7 @@ from tests import model_examples as every
 from tests.models.common import assert_refused, one_query
 
 _PROTOCOLS = {
+    models.AddressesSlots: {"VMA otherwise"},
     models.AddressesSupport: {"VMA", "VMA with convolutions", "VMA with a user's nets"},
     models.Encodes: {n for n in every.NAMES if "Machine" in n},
     models.HasFeatures: {"MemVAE", "MemVAE otherwise"},
@@ -82,6 +83,8 @@ def test_fields_say_what_a_model_does_not_do():
     vma, mem_vae = models.VMA((3, 3, 1)), models.MemVAE((3, 3, 1))
     assert models.does(vma, models.AddressesSupport)
     assert not models.does(vma.clone(num_slots=4), models.AddressesSupport)
+    assert not models.does(vma, models.AddressesSlots)
+    assert models.does(vma.clone(num_slots=4), models.AddressesSlots)
     assert models.does(mem_vae, models.HasLayerSlots)
     assert models.does(mem_vae.clone(num_slots=(0, 2)), models.HasLayerSlots)
     plain = mem_vae.clone(num_slots=(0, 0))
