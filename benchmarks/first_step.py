@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import optax
 
-from memjax import training
+from memjax import models, training
 from memjax.training import objective as objective_lib
 
 
@@ -49,8 +49,17 @@ def write(experiment: training.Experiment, path: Path) -> tuple[float, float]:
     return float(value), float(optax.global_norm(gradient))
 
 
-def _noise(model: nn.Module, rng_keys: objective_lib.Keys) -> dict[str, chex.Array]:
+def _noise(model: nn.Module, rng_keys: objective_lib.Keys) -> dict:
     """What the model draws from its keys: `_noise` Gaussian, `_uniform` from [0, 1)."""
     shape = (model.num_samples, model.latent_size)
-    draw = jax.vmap(lambda rng_key: jax.random.normal(rng_key, shape))
-    return {"latent_noise": draw(rng_keys.queries)}
+
+    def draw(rng_key: chex.PRNGKey) -> dict[str, chex.Array]:
+        if not isinstance(model, models.VMA):
+            return {"latent_noise": jax.random.normal(rng_key, shape)}
+        address_rng_key, latent_rng_key = jax.random.split(rng_key)
+        return {
+            "address_uniform": jax.random.uniform(address_rng_key, shape[:1]),
+            "latent_noise": jax.random.normal(latent_rng_key, shape),
+        }
+
+    return jax.vmap(draw)(rng_keys.queries)

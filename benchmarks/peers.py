@@ -22,7 +22,7 @@ from benchmarks import first_step, load, peer, steps
 from experiments import cli
 from memjax import training
 
-_ALL = ["vae_mnist", "vae_omniglot", "mem_vae_mnist"]
+_ALL = ["vae_mnist", "vae_omniglot", "mem_vae_mnist", "vma_omniglot_fewshot:num_filters=16"]
 flags.set_default(load.NAMES, _ALL)
 
 

@@ -4,10 +4,12 @@ Each takes a batch and the noise of a step, and gives the loss, without metrics.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch.nn import functional as F
-from torch_nets import Nets, log_likelihood, normal, standard_normal
+from torch_nets import Nets, log_likelihood, normal, standard_normal, to_map, to_vector
+from torch_vma import vimco
 
 _COMBINATION = ("a1", "a2", "a3", "a4", "b1", "c1", "c2", "c3", "c4")
 
@@ -61,6 +63,85 @@ class MemVAE(Nets):
     def _penalty(self, up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
         pair = (F.batch_norm(x, None, None, training=True) for x in (up, down.mean(1)))
         return F.mse_loss(*pair)
+
+
+class VMA(Nets):
+    """`memjax.models.vma.VMA` with pyramids, tied embeddings and a memory of images."""
+
+    def forward(
+        self,
+        query: torch.Tensor,
+        support: torch.Tensor,
+        address_uniform: torch.Tensor,
+        latent_noise: torch.Tensor,
+    ) -> torch.Tensor:
+        """The mean of VIMCO's loss over queries `[B, H, W]`, with a memory `[N, H, W]`."""
+        embeddings = self._embed(torch.cat([support, query])[:, None])
+        slots, queries = embeddings.split([len(support), len(query)])
+        slots = F.normalize(slots, dim=-1)
+        log_q = torch.log_softmax(queries @ slots.T, dim=-1)
+        log_p = torch.log_softmax(slots @ self.params["prior_query"], dim=-1)
+        cumulative = log_q.detach().exp().cumsum(1)
+        drawn = address_uniform * cumulative[:, -1:]
+        addresses = torch.searchsorted(cumulative, drawn, right=True)
+        address_log_probs = log_q.gather(1, addresses)
+        # Once for each slot and query; then of each of the samples, side by side.
+        at = addresses.flatten()
+        stems = self.conv("nets/slot_stem", support[:, None])
+        *maps, top = self._pyramid("nets/pyramid", stems)
+        skips = [self._pixelwise(f"nets/skips_{i}", map_)[at] for i, map_ in enumerate(maps)]
+        prior = normal(self.mlp("nets/latent_prior", to_vector(top))[addresses])
+        both = self.conv("nets/query_stem", query[:, None])[:, None] + stems[addresses]
+        top_of_both = to_vector(self._pyramid("nets/pyramid", both.flatten(0, 1))[-1])
+        posterior = normal(
+            self.mlp("nets/latent_posterior", top_of_both).view(*latent_noise.shape[:2], -1)
+        )
+        latent = posterior.loc + latent_noise * posterior.scale
+        codes = [self.dense("nets/slot_code", to_vector(top))[addresses], latent]
+        logits = self._decode(torch.cat(codes, -1).flatten(0, 1), skips)
+        logits = logits.view(*addresses.shape, *query.shape[1:])
+        log_weights = log_likelihood(logits, query[:, None]) + log_p[addresses] - address_log_probs
+        log_weights = log_weights + (prior.log_prob(latent) - posterior.log_prob(latent)).sum(-1)
+        return -vimco(log_weights, address_log_probs).mean()
+
+    def _embed(self, images: torch.Tensor) -> torch.Tensor:
+        """`PyramidEncoder`."""
+        top = "slot_embedding"
+        maps = self._pyramid(f"{top}/Pyramid_0", self.conv(f"{top}/Conv_0", images))
+        return self.mlp(f"{top}/MLP_0", to_vector(maps[-1]))
+
+    def _pyramid(self, name: str, stems: torch.Tensor) -> list[torch.Tensor]:
+        """`Pyramid`: a map of each size, the finest first, and the top."""
+        hidden = F.relu(stems)
+        maps = [hidden]
+        for i, stride in enumerate((2, 1, 2, 1, 2)):
+            hidden = F.relu(self.conv(f"{name}/Conv_{i}", hidden, stride))
+            if stride == 1:
+                maps.append(hidden)
+        return [*maps, hidden]
+
+    def _decode(self, codes: torch.Tensor, skips: Sequence[torch.Tensor]) -> torch.Tensor:
+        """`PyramidDecoder`, of `[B, D]`."""
+        name = "nets/decoder"
+        *sizes, top = self.sizes()
+        hidden = to_map(F.relu(self.dense(f"{name}/Dense_0", codes)), top)
+        for i, (size, skip) in reversed(list(enumerate(zip(sizes, skips, strict=True)))):
+            hidden = self._spread(f"{name}/Dense_{3 - i}", hidden)[..., :size, :size]
+            hidden = self.conv(f"{name}/Conv_{2 - i}", F.relu(hidden + skip))
+            hidden = F.relu(hidden) if i else hidden
+        return hidden
+
+    def _spread(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
+        """A linear layer of each pixel, to four."""
+        kernel, bias = self.params[f"{name}/kernel"], self.params[f"{name}/bias"]
+        kernel = kernel.view(4, -1, kernel.shape[1]).transpose(0, 1).flatten(0, 1)
+        bias = bias.view(4, -1).T.flatten()
+        return F.pixel_shuffle(F.conv2d(hidden, kernel[..., None, None], bias), 2)
+
+    def _pixelwise(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
+        """A linear layer of each pixel."""
+        kernel, bias = self.params[f"{name}/kernel"], self.params[f"{name}/bias"]
+        return F.conv2d(hidden, kernel[..., None, None], bias)
 
 
 def _bound(query, logits, latent, posterior) -> torch.Tensor:

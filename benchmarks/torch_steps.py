@@ -1,4 +1,4 @@
-"""Training steps of a model of `torch_models`: the peer of `peers`.
+"""Training steps of a twin: the peer of `peers`.
 
 Prints the loss on what the file holds and its gradient's norm, then, for each line that comes in,
 steps a second. Images are drawn as of one class each, whatever the episodes are.
@@ -10,7 +10,9 @@ import time
 
 import numpy as np
 import torch
-import torch_models
+from torch_models import VAE, VMA, MemVAE
+
+_MODELS = {model.__name__: model for model in (VAE, MemVAE, VMA)}
 
 
 def work(path: str, threads: int, compiled: bool, seconds: float, clock: str) -> None:
@@ -28,7 +30,7 @@ def work(path: str, threads: int, compiled: bool, seconds: float, clock: str) ->
     file = np.load(path)
     first = {name: torch.tensor(array) for name, array in _under("inputs/", file).items()}
     size, binarize = first["query"].shape[-1], bool(file["binarize"])
-    nets = getattr(torch_models, str(file["model"]))(_under("params/", file), size)
+    nets = _MODELS[str(file["model"])](_under("params/", file), size)
     nets.state = {name: torch.tensor(a) for name, a in _under("batch_stats/", file).items()}
     loss = torch.compile(nets) if compiled else nets
     value = loss(**first)

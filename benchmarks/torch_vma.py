@@ -46,7 +46,7 @@ class VMA(nn.Module):
         kl_divergence(posterior, prior).sum(-1).mean().detach()  # a metric
         log_ratio = (prior.log_prob(latent) - posterior.log_prob(latent)).sum(-1)
         log_weights = log_likelihood + log_p[addresses] - address_log_probs + log_ratio
-        return -_vimco(log_weights, address_log_probs).mean()
+        return -vimco(log_weights, address_log_probs).mean()
 
 
 def steps_per_second(num_slots: int, rounds: int, steps: int) -> dict[str, float]:
@@ -85,7 +85,8 @@ def _normal(parameters: torch.Tensor) -> Normal:
     return Normal(loc, torch.exp(7 * torch.tanh(log_scale / 7)))
 
 
-def _vimco(log_weights: torch.Tensor, address_log_probs: torch.Tensor) -> torch.Tensor:
+def vimco(log_weights: torch.Tensor, address_log_probs: torch.Tensor) -> torch.Tensor:
+    """VIMCO's objective for L samples of each query, both `[B, L]`: `[B]`."""
     count = log_weights.shape[1]
     bound = log_weights.logsumexp(1) - math.log(count)
     own = torch.eye(count, dtype=torch.bool)
