@@ -13,9 +13,8 @@ def get_config():
     config.dataset.update(name="omniglot_28x28", binarization="threshold")
     config.dataset.update(train_split="unlabelled_train", eval_split="unlabelled_test")
     config.eval.episodes.batch_size = 256
-    config.model.update(latent_size=64, hidden_sizes=(128,), num_filters=32)
-    # z comes into use before the slots do all, and no slot is given up for good.
-    config.model.update(kl_warmup_steps=1_500, address_prior="flat", zero_output=False)
+    config.model.update(latent_size=64, hidden_sizes=(400, 200), num_filters=32)
+    config.model.update(zero_output=False, kl_warmup_steps=1_500)  # so that z comes into use
     config.optimizer.update(learning_rate=1e-3, memory_rate=18.0)
     config.training.num_steps = 200_000
     return config

@@ -121,7 +121,9 @@ class SlotFeatures(NamedTuple):
 class ConditionalNets(Net):
     """p(z|m), q(z|m, x) and p(x|m, z), all with one pyramid; VMA section 4.2.
 
-    The slot m is an image, or a vector, which then has neither pyramid nor skip connections.
+    The slot m is an image, or a vector. A vector has no pyramid of its own, and the convolutions of
+    p(x|m, z) do not see it: an MLP of m and z, zero at first, adds its pixels to theirs. Where they
+    see learned slots, a few slots win before the rest are told apart.
     Whatever else is known of the memory, `context` `[..., D]`, is concatenated with the vectors.
 
     Attributes:
@@ -147,7 +149,10 @@ class ConditionalNets(Net):
         self.skips = [nn.Dense(self.num_filters, **types) for _ in range(3)]
         self.latent_prior = MLP(self.hidden_sizes, 2 * self.latent_size, **types)
         self.latent_posterior = MLP(self.hidden_sizes, 2 * self.latent_size, **types)
-        self.slot_code = nn.Dense(self.latent_size, **types)
+        self.slot_code = nn.Dense(self.latent_size, **types)  # of images
+        height, width, channels = self.image_shape
+        sizes = tuple(self.hidden_sizes)[::-1], height * width * channels
+        self.slot_pixels = MLP(*sizes, zero_output=True, **types)  # of vectors
         sizes = (self.image_shape, self.num_filters, self.zero_output)
         self.decoder = PyramidDecoder(*sizes, **types)
 
@@ -182,8 +187,13 @@ class ConditionalNets(Net):
         self, features: SlotFeatures, latent: chex.Array, *context: chex.Array
     ) -> chex.Array:
         """What p(x|m, z) is made of, `[..., H, W, C]`, for latents `[..., latent_size]`."""
-        codes = [self.slot_code(features.vector), as_reals("latent", latent), *context]
-        return self.decoder(jnp.concatenate(codes, axis=-1), features.skips)
+        latent = as_reals("latent", latent, self.dtype)
+        if features.stem is None:
+            pixels = self.slot_pixels(features.vector, latent, *context)
+            codes = jnp.concatenate([latent, *context], axis=-1)
+            return self.decoder(codes) + pixels.reshape(*pixels.shape[:-1], *self.image_shape)
+        codes = jnp.concatenate([self.slot_code(features.vector), latent, *context], axis=-1)
+        return self.decoder(codes, features.skips)
 
 
 def convolution(num_filters: int, **options: Any) -> nn.Module:
