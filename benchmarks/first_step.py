@@ -1,15 +1,29 @@
 """The loss of a model on one batch, and a file with all that another program needs to repeat it."""
 
+from functools import partial
 from pathlib import Path
 
 import chex
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
-from memjax import models, training
+from memjax import data, models, training
+from memjax.models.episodic import EpisodicVAE
 from memjax.training import objective as objective_lib
+
+# As `steps.config` takes them: those with a model in `torch_steps`.
+TWINS = [
+    "vae_mnist",
+    "vae_omniglot",
+    "mem_vae_mnist",
+    "vma_omniglot_fewshot:num_filters=16",
+    "kanerva_omniglot",
+    "dnc_omniglot",
+]
 
 
 def write(experiment: training.Experiment, path: Path) -> tuple[float, float]:
@@ -37,7 +51,7 @@ def write(experiment: training.Experiment, path: Path) -> tuple[float, float]:
         axis_name=objective_lib.AXIS,
     )
     value, gradient = jax.jit(call)(params)
-    inputs = {"query": episode.query[..., 0]} | _noise(model, rng_keys)
+    inputs = {"query": episode.query[..., 0]} | _noise(model, rng_keys, episode)
     if episode.support is not None:
         inputs["support"] = episode.support[..., 0]
     tree = {"params": params, **state.model_state, "inputs": inputs}
@@ -46,11 +60,13 @@ def write(experiment: training.Experiment, path: Path) -> tuple[float, float]:
     arrays["model"] = type(model).__name__
     arrays["binarize"] = stage.binarize_rng_key is not None  # pixels are drawn anew in each step
     np.savez(path, **{name: np.asarray(array) for name, array in arrays.items()})
-    return float(value), float(optax.global_norm(gradient))
+    return float(value), float(jnp.linalg.norm(ravel_pytree(gradient)[0]))
 
 
-def _noise(model: nn.Module, rng_keys: objective_lib.Keys) -> dict:
+def _noise(model: nn.Module, rng_keys: objective_lib.Keys, episode: data.Episode) -> dict:
     """What the model draws from its keys: `_noise` Gaussian, `_uniform` from [0, 1)."""
+    if isinstance(model, EpisodicVAE):
+        return jax.vmap(partial(_episode_noise, model, episode.query.shape[1]))(rng_keys.queries)
     shape = (model.num_samples, model.latent_size)
 
     def draw(rng_key: chex.PRNGKey) -> dict[str, chex.Array]:
@@ -63,3 +79,26 @@ def _noise(model: nn.Module, rng_keys: objective_lib.Keys) -> dict:
         }
 
     return jax.vmap(draw)(rng_keys.queries)
+
+
+def _episode_noise(model: nn.Module, length: int, rng_key: chex.PRNGKey) -> dict[str, chex.Array]:
+    """Of an episode of so many images."""
+    normal = jax.random.normal
+    _, write_rng_key, query_rng_key = jax.random.split(rng_key, 3)
+    noise_rng_key, address_rng_key, codes_rng_key = jax.random.split(write_rng_key, 3)
+    sizes = 2 * model.code_size, model.address_latent_size, model.code_size
+    if isinstance(model, models.KanervaMachine):  # the other half is for a sample of the memory
+        codes_rng_key = jax.random.split(codes_rng_key)[0]
+    noise = {
+        "write_noise": normal(noise_rng_key, (length, sizes[0])),
+        "write_address_noise": normal(address_rng_key, (length, sizes[1])),
+        "code_noise": normal(codes_rng_key, (length, sizes[2])),
+    }
+
+    def read(rng_key: chex.PRNGKey) -> dict[str, chex.Array]:
+        rng_keys = jax.random.split(jax.random.split(rng_key, 3)[1], 3)
+        names = "read_noise", "read_address_noise", "latent_noise"
+        drawn = zip(names, rng_keys, sizes, strict=True)
+        return {name: normal(rng_key, (size,)) for name, rng_key, size in drawn}
+
+    return noise | jax.vmap(read)(jax.random.split(query_rng_key, length))

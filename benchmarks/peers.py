@@ -22,8 +22,7 @@ from benchmarks import first_step, load, peer, steps
 from experiments import cli
 from memjax import training
 
-_ALL = ["vae_mnist", "vae_omniglot", "mem_vae_mnist", "vma_omniglot_fewshot:num_filters=16"]
-flags.set_default(load.NAMES, _ALL)
+flags.set_default(load.NAMES, first_step.TWINS)
 
 
 def main() -> None:

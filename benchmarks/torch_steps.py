@@ -10,9 +10,10 @@ import time
 
 import numpy as np
 import torch
+from torch_episodic import DNCMachine, KanervaMachine
 from torch_models import VAE, VMA, MemVAE
 
-_MODELS = {model.__name__: model for model in (VAE, MemVAE, VMA)}
+_MODELS = {model.__name__: model for model in (VAE, MemVAE, VMA, KanervaMachine, DNCMachine)}
 
 
 def work(path: str, threads: int, compiled: bool, seconds: float, clock: str) -> None:

@@ -99,9 +99,7 @@ def test_a_file_in_its_place_is_told(root, pip, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["vae_mnist", "vae_omniglot", "mem_vae_mnist", "vma_omniglot_fewshot:num_filters=16"]
-)
+@pytest.mark.parametrize("name", first_step.TWINS)
 def test_a_twin_has_the_same_loss_and_gradient(tmp_path, name):
     if not (peer._VENV / ".ready").exists():
         pytest.skip("no PyTorch; the benchmarks install it")
