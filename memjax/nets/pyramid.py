@@ -5,6 +5,7 @@ and to the decoder is computed once for a slot, what a query gives once for a qu
 of the two costs something for each sample.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -150,9 +151,9 @@ class ConditionalNets(Net):
         self.latent_prior = MLP(self.hidden_sizes, 2 * self.latent_size, **types)
         self.latent_posterior = MLP(self.hidden_sizes, 2 * self.latent_size, **types)
         self.slot_code = nn.Dense(self.latent_size, **types)  # of images
-        height, width, channels = self.image_shape
-        sizes = tuple(self.hidden_sizes)[::-1], height * width * channels
-        self.slot_pixels = MLP(*sizes, zero_output=True, **types)  # of vectors
+        hidden_sizes = tuple(self.hidden_sizes)[::-1]
+        num_pixels = math.prod(self.image_shape)
+        self.slot_pixels = MLP(hidden_sizes, num_pixels, zero_output=True, **types)  # of vectors
         sizes = (self.image_shape, self.num_filters, self.zero_output)
         self.decoder = PyramidDecoder(*sizes, **types)
 
