@@ -1,4 +1,7 @@
-"""KL terms that rise in the first steps of training, so that latents come into use."""
+"""KL terms that rise in the first steps of training, so that latents come into use.
+
+Source: Sønderby et al., Ladder Variational Autoencoders, 2016.
+"""
 
 import chex
 import flax.linen as nn
