@@ -41,7 +41,7 @@ class Decoder(nn.Module):
 _VARIANTS = {
     VAE: {"otherwise": {"num_filters": 3, "convolutions": "pyramid", "likelihood": "gaussian"}},
     VMA: {
-        "otherwise": {"num_slots": 3, "address_prior": "flat", "kl_warmup_steps": 3},
+        "otherwise": {"num_slots": 3, "address_prior": "flat"},
         "with convolutions": {"num_filters": 3, "likelihood": "gaussian"},
         "with a user's nets": {
             "encoder": Encoder(),
