@@ -1,6 +1,7 @@
 """A trained run, and all that an evaluation asks of it."""
 
 import dataclasses
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -175,6 +176,12 @@ class Run:
         """The held-out images of an episode."""
         stage = self.experiment.eval
         return stage.gather(stage.arrays, indices)
+
+    def held_out(self, num_images: int, batch_size: int) -> Iterator[data.Episode]:
+        """Held-out images in order, each once: queries `[B, ...]`, B at most `batch_size`."""
+        for start in range(0, num_images, batch_size):
+            indices = np.arange(start, min(start + batch_size, num_images))
+            yield self.fetch(data.EpisodeIndices(indices))
 
     def eval_episode(self, rng_key: jax.Array) -> data.Episode:
         """An episode of the evaluation's sampler, of held-out data: queries `[B, ...]`."""

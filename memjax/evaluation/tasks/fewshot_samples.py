@@ -35,7 +35,7 @@ def evaluate(run: Run, *, num_rows: int = up_to(8), num_columns: int = 10, seed:
     """
     episode_rng_key, sample_rng_key = jax.random.split(jax.random.key(seed))
     slots: chex.Array
-    learned = isinstance(run.model, models.AddressesSupport) and not run.model.addresses_support
+    learned = models.does(run.model, models.AddressesSlots)
     if learned:
         memory = run.write(episode_rng_key, None)
         num_slots = _num_slots(run, episode_rng_key, memory)

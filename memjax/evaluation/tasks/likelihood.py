@@ -105,9 +105,7 @@ def _episodes(
 ) -> Iterator[data.Episode]:
     stage = run.experiment.eval
     if stage.is_iid:
-        for start in range(0, num_queries, batch_size):
-            indices = np.arange(start, min(start + batch_size, num_queries))
-            yield run.fetch(data.EpisodeIndices(jnp.asarray(indices)))
+        yield from run.held_out(num_queries, batch_size)
     else:
         for i in range(-(-num_queries // stage.batch_size)):
             yield run.eval_episode(jax.random.fold_in(rng_key, i))

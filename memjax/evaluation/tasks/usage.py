@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import scipy.special
 
-from memjax import data, models
+from memjax import models
 from memjax.errors import UserError
 from memjax.evaluation.options import cut, up_to
 from memjax.evaluation.report import Curves, Report
@@ -35,11 +35,10 @@ def evaluate(run: Run, *, num_images: int = up_to(4096), seed: int = 0) -> Repor
         raise UserError(f"num_images is {num_images}; it must be between 1 and {run.num_images}")
     rng_key = jax.random.key(seed)
     memory = run.write(rng_key, None)
-    logits = []
-    for start in range(0, num_images, _BATCH):
-        indices = np.arange(start, min(start + _BATCH, num_images))
-        queries = run.fetch(data.EpisodeIndices(indices)).query
-        logits.append(run.map("address_logits", rng_key, queries, memory))
+    logits = [
+        run.map("address_logits", rng_key, episode.query, memory)
+        for episode in run.held_out(num_images, _BATCH)
+    ]
     log_posterior = scipy.special.log_softmax(np.concatenate(logits).astype(np.float64), axis=1)
     log_prior = scipy.special.log_softmax(np.asarray(memory.prior_logits, np.float64))
     posterior = np.exp(log_posterior)
