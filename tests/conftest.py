@@ -13,6 +13,9 @@ from experiments.configs import default
 from memjax import training
 from tests.robustness import config as smallest
 
+# Most tests are of XLA's own convolutions; `test_onednn` asks for the others.
+os.environ.setdefault("MEMJAX_ONEDNN", "0")
+
 
 @pytest.fixture
 def tiny_config() -> ConfigDict:

@@ -7,6 +7,7 @@ is quickest. These expressions stand in rules for tangents (`custom_jvp`). A `cu
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import chex
@@ -17,6 +18,7 @@ from flax.linen.dtypes import promote_dtype
 from jax import lax
 from jax.nn.initializers import Initializer
 
+from memjax.nets import _onednn
 from memjax.nets.inputs import Net
 
 _FEW = 4  # channels, below which sums of products beat XLA's convolutions
@@ -38,7 +40,8 @@ class ConvTranspose(Net):
     def __call__(self, inputs: chex.Array) -> chex.Array:
         """From `[..., H, W, C]` to `[..., 2 H, 2 W, features]`."""
         inputs, kernel, bias = _parameters(self, inputs, 4, 4)
-        hidden = doubled(inputs.reshape(-1, *inputs.shape[-3:]), kernel) + bias[None, None, None]
+        double = _doubled_by_transpose if _onednn.takes(inputs, kernel) else doubled
+        hidden = double(inputs.reshape(-1, *inputs.shape[-3:]), kernel) + bias[None, None, None]
         return hidden.reshape(*inputs.shape[:-3], *hidden.shape[1:])
 
 
@@ -88,6 +91,8 @@ def convolve(
     Returns:
       `[B, H, W, F]`; with stride 2 half as high and wide, rounded up.
     """
+    if _onednn.takes(inputs, kernel):
+        return _onednn.convolve(inputs, kernel, strides, padding)
     if tuple(strides) == (2, 2):
         return halved(inputs, kernel)
     if kernel.shape[-1] < _FEW:
@@ -121,6 +126,15 @@ def doubled(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
       `[B, 2 H, 2 W, F]`.
     """
     return _doubled_in_blocks(inputs, kernel)
+
+
+def _doubled_by_transpose(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
+    """As the transpose of a convolution of stride 2, with the kernel turned."""
+    batch, height, width, _ = inputs.shape
+    images = jax.ShapeDtypeStruct((batch, 2 * height, 2 * width, kernel.shape[3]), inputs.dtype)
+    kernel = kernel[::-1, ::-1].swapaxes(2, 3)
+    halve = partial(_onednn.convolve, kernel=kernel, strides=(2, 2), padding="SAME")
+    return jax.linear_transpose(halve, images)(inputs)[0]
 
 
 @jax.custom_jvp
