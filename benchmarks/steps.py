@@ -1,8 +1,10 @@
 """Training steps of a config as the benchmarks take them."""
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import jax
 import numpy as np
@@ -72,8 +74,9 @@ def seconds_per_step(experiment: training.Experiment, at_least: float) -> float:
 
 
 def count_flops(experiment: training.Experiment) -> float:
-    """Floating-point operations of a training step, as XLA counts them."""
-    return _lower(experiment, 1)[0].cost_analysis()["flops"]
+    """Floating-point operations of a training step, as XLA counts them, which are not oneDNN's."""
+    with mock.patch.dict(os.environ, MEMJAX_ONEDNN="0"):
+        return _lower(experiment, 1)[0].cost_analysis()["flops"]
 
 
 def _lower(experiment: training.Experiment, num_steps: int) -> tuple[Any, tuple[Any, ...]]:
