@@ -9,7 +9,8 @@ import time
 
 import torch
 from torch import nn
-from torch.distributions import Bernoulli, Normal, kl_divergence
+from torch.distributions import Bernoulli, kl_divergence
+from torch_nets import normal
 
 _BATCH, _SAMPLES, _LATENT = 32, 4, 32
 
@@ -37,8 +38,8 @@ class VMA(nn.Module):
         address_log_probs = log_q.gather(1, addresses)
         slots = support[addresses]
         both = torch.cat([query[:, None].expand_as(slots), slots], dim=-1)
-        prior = _normal(self.latent_prior(slots))
-        posterior = _normal(self.latent_posterior(both))
+        prior = normal(self.latent_prior(slots))
+        posterior = normal(self.latent_posterior(both))
         latent = posterior.rsample()
         logits = self.decoder(torch.cat([slots, latent], dim=-1))
         logits = logits + self.log_gain.exp() * (2 * slots - 1)
@@ -78,11 +79,6 @@ def _mlp(*sizes: int) -> nn.Sequential:
     for inputs, outputs in itertools.pairwise(sizes[:-1]):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
-
-
-def _normal(parameters: torch.Tensor) -> Normal:
-    loc, log_scale = parameters.chunk(2, dim=-1)
-    return Normal(loc, torch.exp(7 * torch.tanh(log_scale / 7)))
 
 
 def vimco(log_weights: torch.Tensor, address_log_probs: torch.Tensor) -> torch.Tensor:
