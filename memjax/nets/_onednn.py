@@ -68,11 +68,15 @@ def convolve(
 # The primitive: of x, w and y it is given two, in this order, and gives the third, of `shape`.
 # `window` is the strides and the padding before and after, axis by axis.
 
+
+@functools.cache
+def _alone(**params):
+    return jax.jit(functools.partial(_convolve_p.bind, **params))
+
+
 _convolve_p = core.Primitive("memjax_convolve")
 _convolve_p.def_abstract_eval(lambda a, _, *, shape, **__: a.update(shape=shape))
-_convolve_p.def_impl(
-    lambda *a, **params: jax.jit(functools.partial(_convolve_p.bind, **params))(*a)
-)
+_convolve_p.def_impl(lambda *operands, **params: _alone(**params)(*operands))
 
 
 def _by_lax(a, b, *, role, shape, window):
@@ -117,13 +121,17 @@ _lower_lax_s = mlir.lower_fun(_by_lax, multiple_results=False)
 
 
 def _lower(ctx, *operands, role, shape, window):
+    by_lax = functools.partial(_lower_lax_s, role=role, shape=shape, window=window)
     # What is exported may run where there is no oneDNN.
     is_exported = ctx.module_context.lowering_parameters.for_export
     if is_exported or not all(aval.size for aval in (*ctx.avals_in, *ctx.avals_out)):
-        return _lower_lax_s(ctx, *operands, role=role, shape=shape, window=window)
+        return by_lax(ctx, *operands)
     place, shapes = _ROLES.index(role), [aval.shape for aval in ctx.avals_in]
     shapes.insert(place, shape)
-    plan = _library().plan(place, *shapes, window)
+    try:
+        plan = _library().plan(place, *shapes, window)
+    except RuntimeError:
+        return by_lax(ctx, *operands)
     return jax.ffi.ffi_lowering(_TARGET)(ctx, *operands, plan=np.int64(plan))
 
 

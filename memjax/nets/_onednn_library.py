@@ -59,6 +59,7 @@ def _numbers(*values: int) -> Any:
 
 
 _ENGINE = _make("engine_create", 1, ctypes.c_size_t(0))  # the CPU
+_NUM_THREADS = min(len(os.sched_getaffinity(0)), int(os.environ.get("NPROC") or 2**31))  # as XLA
 
 
 @functools.cache
@@ -78,6 +79,7 @@ def plan(role: int, x: _Shape, w: _Shape, y: _Shape, window: _Shape) -> int:
     Raises:
       RuntimeError: oneDNN refuses them, or there are more plans than rows.
     """
+    _LIBRARY.omp_set_num_threads(_NUM_THREADS)  # which oneDNN plans for
     options = _make("primitive_attr_create")
     _LIBRARY.dnnl_primitive_attr_set_scratchpad_mode(options, 1)  # ours, as any thread may call
     layouts = []
@@ -151,7 +153,7 @@ def _words(address, count):
 def _function(name: str, count: int) -> Any:
     """One of the library's, of so many integers."""
     function = getattr(_LIBRARY, name)
-    function.argtypes, function.restype = [ctypes.c_int64] * count, ctypes.c_int64
+    function.argtypes, function.restype = [ctypes.c_int64] * count, ctypes.c_int
     return function
 
 
@@ -161,7 +163,6 @@ _destroy_stream = _function("dnnl_stream_destroy", 1)
 _create_memory = _function("dnnl_memory_create", 4)
 _destroy_memory = _function("dnnl_memory_destroy", 1)
 _execute = _function("dnnl_primitive_execute", 4)
-_NUM_THREADS = min(len(os.sched_getaffinity(0)), int(os.environ.get("NPROC") or 2**31))  # as XLA
 _FIRST, (_NUM_ROWS, _ROW_SIZE) = _PLANS.ctypes.data, _PLANS.shape
 _TEXT = ctypes.addressof(_ERROR)
 
@@ -170,23 +171,23 @@ _TEXT = ctypes.addressof(_ERROR)
 def _run(row, data):
     """Carries out a row's plan on the addresses of x, w and y; 0, or what went wrong."""
     _, role, convolution, copy, engine = row[:5]
-    made, memories = np.empty(1, np.int64), np.empty(5, np.int64)
+    made, memories = np.zeros(1, np.int64), np.zeros(5, np.int64)
     _set_threads(_NUM_THREADS)  # of the calling thread
     status = _create_stream(made.ctypes.data, engine, 1)
     stream = made[0]
     for i in range(5):
         address = data[i] if i < 3 else -1  # -1: allocated
-        status |= _create_memory(made.ctypes.data, row[5 + i], engine, address)
-        memories[i] = made[0]
+        status |= _create_memory(memories.ctypes.data + 8 * i, row[5 + i], engine, address)
     x, w, y, kernel, scratch = memories
     given = np.array([row[10], x, row[11], kernel, row[12], y, 80, scratch])
     ends = (kernel, w) if role == _W else (w, kernel)
     copied = np.array([1, ends[0], 17, ends[1]])
-    if role != _W:
-        status |= _execute(copy, stream, 2, copied.ctypes.data)
-    status |= _execute(convolution, stream, 4, given.ctypes.data)
-    if role == _W:
-        status |= _execute(copy, stream, 2, copied.ctypes.data)
+    if status == 0 and role != _W:
+        status = _execute(copy, stream, 2, copied.ctypes.data)
+    if status == 0:
+        status = _execute(convolution, stream, 4, given.ctypes.data)
+    if status == 0 and role == _W:
+        status = _execute(copy, stream, 2, copied.ctypes.data)
     for memory in memories:
         _destroy_memory(memory)
     _destroy_stream(stream)

@@ -40,8 +40,7 @@ class ConvTranspose(Net):
     def __call__(self, inputs: chex.Array) -> chex.Array:
         """From `[..., H, W, C]` to `[..., 2 H, 2 W, features]`."""
         inputs, kernel, bias = _parameters(self, inputs, 4, 4)
-        double = _doubled_by_transpose if _onednn.takes(inputs, kernel) else doubled
-        hidden = double(inputs.reshape(-1, *inputs.shape[-3:]), kernel) + bias[None, None, None]
+        hidden = doubled(inputs.reshape(-1, *inputs.shape[-3:]), kernel) + bias[None, None, None]
         return hidden.reshape(*inputs.shape[:-3], *hidden.shape[1:])
 
 
@@ -59,7 +58,10 @@ class Dense(Net):
     @nn.compact
     def __call__(self, inputs: chex.Array) -> chex.Array:
         """From `[..., C]` to `[..., features]`."""
-        return affine(*_parameters(self, inputs))
+        inputs, kernel, bias = _parameters(self, inputs)
+        if _onednn.takes(inputs, kernel):
+            return _by_pixels(inputs, kernel) + jnp.expand_dims(bias, range(inputs.ndim - 1))
+        return affine(inputs, kernel, bias)
 
 
 def _parameters(net: ConvTranspose | Dense, inputs: chex.Array, *window: int) -> list[chex.Array]:
@@ -91,12 +93,12 @@ def convolve(
     Returns:
       `[B, H, W, F]`; with stride 2 half as high and wide, rounded up.
     """
+    if tuple(strides) == (1, 1) and kernel.shape[-1] < _FEW:
+        return thin(inputs, kernel)
     if _onednn.takes(inputs, kernel):
         return _onednn.convolve(inputs, kernel, strides, padding)
     if tuple(strides) == (2, 2):
         return halved(inputs, kernel)
-    if kernel.shape[-1] < _FEW:
-        return thin(inputs, kernel)
     return lax.conv_general_dilated(inputs, kernel, strides, padding, **options)
 
 
@@ -126,15 +128,6 @@ def doubled(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
       `[B, 2 H, 2 W, F]`.
     """
     return _doubled_in_blocks(inputs, kernel)
-
-
-def _doubled_by_transpose(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
-    """As the transpose of a convolution of stride 2, with the kernel turned."""
-    batch, height, width, _ = inputs.shape
-    images = jax.ShapeDtypeStruct((batch, 2 * height, 2 * width, kernel.shape[3]), inputs.dtype)
-    kernel = kernel[::-1, ::-1].swapaxes(2, 3)
-    halve = partial(_onednn.convolve, kernel=kernel, strides=(2, 2), padding="SAME")
-    return jax.linear_transpose(halve, images)(inputs)[0]
 
 
 @jax.custom_jvp
@@ -176,9 +169,13 @@ def _halved_jvp(primals, tangents):
 @doubled.defjvp
 def _doubled_jvp(primals, tangents):
     (inputs, kernel), (input_tangents, kernel_tangents) = primals, tangents
-    move = _doubled_in_blocks if kernel.shape[-1] < _FEW else _doubled
-    by_kernel = _doubled_exchanged(inputs, kernel_tangents)
-    return doubled(inputs, kernel), move(input_tangents, kernel) + by_kernel
+    if _onednn.takes(inputs, kernel):
+        by_inputs, by_kernel = _doubled_by_transpose, _doubled_by_transpose
+    else:
+        by_inputs = _doubled_in_blocks if kernel.shape[-1] < _FEW else _doubled
+        by_kernel = _doubled_exchanged
+    moved = by_inputs(input_tangents, kernel) + by_kernel(inputs, kernel_tangents)
+    return doubled(inputs, kernel), moved
 
 
 @thin.defjvp
@@ -224,6 +221,15 @@ def _doubled(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
     return lax.conv_transpose(inputs, kernel, (2, 2), "SAME")
 
 
+def _doubled_by_transpose(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
+    """As the transpose of a convolution of stride 2, with the kernel turned."""
+    batch, height, width, _ = inputs.shape
+    images = jax.ShapeDtypeStruct((batch, 2 * height, 2 * width, kernel.shape[3]), inputs.dtype)
+    kernel = kernel[::-1, ::-1].swapaxes(2, 3)
+    halve = partial(_onednn.convolve, kernel=kernel, strides=(2, 2), padding="SAME")
+    return jax.linear_transpose(halve, images)(inputs)[0]
+
+
 def _doubled_in_blocks(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
     """A convolution of 2 x 2 to blocks of 2 x 2, whose four outputs are channels.
 
@@ -234,8 +240,7 @@ def _doubled_in_blocks(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
     _, _, channels, features = kernel.shape
     kernel = kernel.reshape(2, 2, 2, 2, channels, features)[:, ::-1, :, ::-1]
     kernel = kernel.transpose(0, 2, 4, 1, 3, 5).reshape(2, 2, channels, 4 * features)
-    padding = ((1, 1), (1, 1))
-    outputs = lax.conv_general_dilated(inputs, kernel, (1, 1), padding, dimension_numbers=_NUMBERS)
+    outputs = _plain(inputs, kernel, ((1, 1), (1, 1)))
     return spread(outputs)[:, 1:-1, 1:-1]
 
 
@@ -281,10 +286,19 @@ def _by_pixels(inputs: chex.Array, matrix: chex.Array, **options: Any) -> chex.A
     gradient becomes is transposed first, which takes longer than all the rest.
     """
     pixels = inputs.reshape(-1, 1, 1, inputs.shape[-1])
-    outputs = lax.conv_general_dilated(
-        pixels, matrix[None, None], (1, 1), "VALID", dimension_numbers=_NUMBERS, **options
-    )
+    if _onednn.takes(inputs, matrix):  # which is slow at images of one pixel
+        pixels = inputs.reshape(-1, *((1, 1, *inputs.shape)[-3:]))
+    outputs = _plain(pixels, matrix[None, None], "VALID", **options)
     return outputs.reshape(*inputs.shape[:-1], -1)
+
+
+def _plain(inputs: chex.Array, kernel: chex.Array, padding: Any, **options: Any) -> chex.Array:
+    """A convolution of stride 1."""
+    if _onednn.takes(inputs, kernel):
+        return _onednn.convolve(inputs, kernel, (1, 1), padding)
+    return lax.conv_general_dilated(
+        inputs, kernel, (1, 1), padding, dimension_numbers=_NUMBERS, **options
+    )
 
 
 def spread(hidden: chex.Array) -> chex.Array:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from memjax.nets import _onednn
-from memjax.nets.convolutions import ConvTranspose, convolution
+from memjax.nets.convolutions import ConvTranspose, Dense, convolution
 
 try:
     metadata.version("onednn-cpu-gomp")
@@ -26,6 +26,7 @@ _NETS = {  # net, inputs
     "3 x 3 to one channel": (convolution(1, 3), (3, 5, 4, 4)),
     "up to one channel": (ConvTranspose(1), (3, 3, 2, 4)),
     "up": (ConvTranspose(5), (3, 3, 1, 4)),
+    "dense": (Dense(5), (3, 5, 4, 2)),
 }
 
 
@@ -83,6 +84,28 @@ def test_the_environment_turns_it_off(monkeypatch):
     assert not _onednn.takes(jnp.ones(1))
 
 
+def test_what_has_no_plan_stays_with_xla(monkeypatch):
+    net, shape = _NETS["down"]
+    params = net.init(jax.random.key(0), jnp.ones(shape))
+    expected = net.apply(params, jnp.ones(shape))
+    library = _onednn._library()
+    library.plan.cache_clear()
+    monkeypatch.setattr(library, "_PLANS", np.ones_like(library._PLANS))
+    lowered = jax.jit(lambda p, x: net.apply(p, x)).lower(params, jnp.ones(shape))
+    assert "memjax_onednn_convolution" not in lowered.as_text()
+    found = lowered.compile()(params, jnp.ones(shape))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_calls_outside_jit_compile_once():
+    images, kernel = jnp.ones((3, 6, 4, 3)), jnp.ones((3, 3, 3, 5))
+    _onednn.convolve(images, kernel, (1, 1), "SAME")
+    with jax.no_tracing():
+        _onednn._convolve_p.bind(
+            images, kernel, role="y", shape=(3, 6, 4, 5), window=(1, 1, 1, 1, 1, 1)
+        )
+
+
 def test_what_is_exported_runs_anywhere():
     net, shape = _NETS["down"]
     inputs = jnp.ones(shape)
@@ -133,6 +156,15 @@ def _run(script, **environment):
 @pytest.mark.slow
 def test_a_process_ends_while_xla_computes():
     _run("for _ in range(200): found = step(found, inputs)")
+
+
+@pytest.mark.slow
+def test_it_takes_as_many_threads_as_xla():
+    told = "import os; print(len(os.listdir('/proc/self/task')))"
+    one, many = (
+        int(_run(told, NPROC="1", OMP_NUM_THREADS=number).stdout) for number in ("1", "16")
+    )
+    assert many - one < 8
 
 
 @pytest.mark.slow
