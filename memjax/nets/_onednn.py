@@ -70,13 +70,19 @@ def convolve(
 
 
 @functools.cache
-def _alone(**params):
+def _compiled(**params):
     return jax.jit(functools.partial(_convolve_p.bind, **params))
+
+
+def _alone(*operands, **params):
+    """Outside `jit`, and where JAX is told not to compile: there it would come back to here."""
+    with jax.disable_jit(False):
+        return _compiled(**params)(*operands)
 
 
 _convolve_p = core.Primitive("memjax_convolve")
 _convolve_p.def_abstract_eval(lambda a, _, *, shape, **__: a.update(shape=shape))
-_convolve_p.def_impl(lambda *operands, **params: _alone(**params)(*operands))
+_convolve_p.def_impl(_alone)
 
 
 def _by_lax(a, b, *, role, shape, window):

@@ -119,6 +119,16 @@ def test_what_is_exported_runs_anywhere():
     )
 
 
+def test_it_runs_where_jax_is_told_not_to_compile():
+    net, shape = _NETS["up"]
+    inputs = jnp.ones(shape)
+    params = net.init(jax.random.key(0), inputs)
+    wanted = jax.jit(net.apply)(params, inputs)
+    with jax.disable_jit():
+        found = net.apply(params, inputs)
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
 def test_no_images_give_no_outputs():
     net, (_, *shape) = _NETS["3 x 3"]
     inputs = jnp.ones((0, *shape))
