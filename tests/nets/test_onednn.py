@@ -4,6 +4,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from functools import partial
 from importlib import metadata
 
 import jax
@@ -62,7 +63,7 @@ def test_values_and_derivatives_are_those_of_lax_in_float64(name):
     ours = jax.jit(found)
     assert "memjax_onednn_convolution" in ours.lower(params, inputs).as_text()
     with jax.enable_x64(True):
-        in_float64 = jax.tree.map(np.float64, (params, inputs))
+        in_float64 = jax.tree.map(partial(np.asarray, dtype=np.float64), (params, inputs))
         exact = jax.tree.map(np.asarray, jax.jit(found)(*in_float64))
     values = jax.tree.map(np.asarray, ours(params, inputs))
     for one, other in zip(jax.tree.leaves(values), jax.tree.leaves(exact), strict=True):
