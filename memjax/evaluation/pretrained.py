@@ -27,7 +27,7 @@ class Pretrained(NamedTuple):
     """What a file holds.
 
     Attributes:
-      config: of the training, without its `data_dir`.
+      config: of the training, without its `data_dir` and `init_from`.
       step: how many were taken.
       evaluations: by task, its `options` and the `table` that they gave.
       arrays: the variables, by their paths.
@@ -81,7 +81,8 @@ def write(
     evaluations: Mapping[str, Mapping[str, Any]],
 ) -> Path:
     """The file of that name, made or made anew; see `Pretrained` for what it holds."""
-    about = {"config": {**config, "data_dir": ""}, "step": step, "evaluations": evaluations}
+    paths = {"data_dir": "", "init_from": ""}
+    about = {"config": {**config, **paths}, "step": step, "evaluations": evaluations}
     arrays: dict[str, Any] = {_ABOUT: np.array(json.dumps(about))}
     arrays |= {path: _in_half(np.asarray(leaf)) for path, leaf in by_path(variables).items()}
     _FOLDER.mkdir(exist_ok=True)

@@ -18,7 +18,8 @@ _PAGE = Path(__file__).parents[2] / "docs/pretrained.md"
 def test_a_file_is_small_and_whole_and_the_page_has_it(name):
     found = pretrained.read(name)
     assert (pretrained._FOLDER / f"{name}.npz").stat().st_size < 5_000_000
-    assert found.config.data_dir == "" and found.step > 0 and found.evaluations
+    assert found.config.data_dir == "" and not found.config.get("init_from")
+    assert found.step > 0 and found.evaluations
     assert all(np.isfinite(x).all() and x.dtype != object for x in found.arrays.values())
     assert f"`pretrained:{name}`" in _PAGE.read_text()
 
@@ -53,11 +54,12 @@ def test_the_numbers_come_out_again(name):
 def test_what_is_written_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(pretrained, "_FOLDER", tmp_path / "new")
     variables = {"params": {"a": {"kernel": jnp.array([[1.5, -2.0, 0.1]])}, "b": jnp.array([1e6])}}
-    config = {"data_dir": "/somewhere", "seed": 3}
+    config = {"data_dir": "/somewhere", "init_from": "/elsewhere", "seed": 3}
     pretrained.write("mine", config, 7, variables, {"likelihood": {"options": {}, "table": []}})
     assert pretrained.names() == ["mine"]
     found = pretrained.read("mine")
-    assert found.config.to_dict() == {"data_dir": "", "seed": 3} and found.step == 7
+    assert found.config.to_dict() == {"data_dir": "", "init_from": "", "seed": 3}
+    assert found.step == 7
     assert found.arrays["params.a.kernel"].dtype == np.float16
     again = found.variables(like=variables)
     jax.tree.map(np.testing.assert_array_equal, again, pretrained.rounded(variables))
