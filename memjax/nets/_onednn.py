@@ -21,6 +21,7 @@ from jax.interpreters import ad, batching, mlir
 
 _TARGET = "memjax_onednn_convolution"
 _ROLES = "xwy"
+NUMBERS = ("NHWC", "HWIO", "NHWC")  # the layouts of x, w and y, as `lax` names them
 
 
 def takes(*arrays: chex.Array) -> bool:
@@ -90,7 +91,7 @@ def _by_lax(a, b, *, role, shape, window):
         lax.conv_general_dilated,
         window_strides=window[:2],
         padding=(window[2:4], window[4:]),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        dimension_numbers=NUMBERS,
     )
     if role == "y":
         return convolve(a, b)

@@ -22,7 +22,6 @@ from memjax.nets import _onednn
 from memjax.nets.inputs import Net
 
 _FEW = 4  # channels, below which sums of products beat XLA's convolutions
-_NUMBERS = ("NHWC", "HWIO", "NHWC")
 
 
 class ConvTranspose(Net):
@@ -95,11 +94,9 @@ def convolve(
     """
     if tuple(strides) == (1, 1) and kernel.shape[-1] < _FEW:
         return thin(inputs, kernel)
-    if _onednn.takes(inputs, kernel):
-        return _onednn.convolve(inputs, kernel, strides, padding)
-    if tuple(strides) == (2, 2):
+    if tuple(strides) == (2, 2) and not _onednn.takes(inputs, kernel):
         return halved(inputs, kernel)
-    return lax.conv_general_dilated(inputs, kernel, strides, padding, **options)
+    return _plain(inputs, kernel, strides, padding, **options)
 
 
 @jax.custom_jvp
@@ -195,7 +192,7 @@ def _affine_jvp(primals, tangents):
 
 
 def _halved(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
-    return lax.conv_general_dilated(inputs, kernel, (2, 2), "SAME", dimension_numbers=_NUMBERS)
+    return _plain(inputs, kernel, (2, 2), "SAME")
 
 
 def _halved_in_blocks(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
@@ -212,9 +209,7 @@ def _halved_in_blocks(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
     kernel = jnp.pad(kernel, ((0, 4 - window), (0, 4 - window), (0, 0), (0, 0)))
     kernel = kernel.reshape(2, 2, 2, 2, channels, features).swapaxes(1, 2)
     kernel = kernel.reshape(2, 2, 4 * channels, features)
-    return lax.conv_general_dilated(
-        gather(padded), kernel, (1, 1), "VALID", dimension_numbers=_NUMBERS
-    )
+    return _plain(gather(padded), kernel, (1, 1), "VALID")
 
 
 def _doubled(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
@@ -226,8 +221,7 @@ def _doubled_by_transpose(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
     batch, height, width, _ = inputs.shape
     images = jax.ShapeDtypeStruct((batch, 2 * height, 2 * width, kernel.shape[3]), inputs.dtype)
     kernel = kernel[::-1, ::-1].swapaxes(2, 3)
-    halve = partial(_onednn.convolve, kernel=kernel, strides=(2, 2), padding="SAME")
-    return jax.linear_transpose(halve, images)(inputs)[0]
+    return jax.linear_transpose(partial(_halved, kernel=kernel), images)(inputs)[0]
 
 
 def _doubled_in_blocks(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
@@ -240,7 +234,7 @@ def _doubled_in_blocks(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
     _, _, channels, features = kernel.shape
     kernel = kernel.reshape(2, 2, 2, 2, channels, features)[:, ::-1, :, ::-1]
     kernel = kernel.transpose(0, 2, 4, 1, 3, 5).reshape(2, 2, channels, 4 * features)
-    outputs = _plain(inputs, kernel, ((1, 1), (1, 1)))
+    outputs = _plain(inputs, kernel, (1, 1), ((1, 1), (1, 1)))
     return spread(outputs)[:, 1:-1, 1:-1]
 
 
@@ -288,17 +282,18 @@ def _by_pixels(inputs: chex.Array, matrix: chex.Array, **options: Any) -> chex.A
     pixels = inputs.reshape(-1, 1, 1, inputs.shape[-1])
     if _onednn.takes(inputs, matrix):  # which is slow at images of one pixel
         pixels = inputs.reshape(-1, *((1, 1, *inputs.shape)[-3:]))
-    outputs = _plain(pixels, matrix[None, None], "VALID", **options)
+    outputs = _plain(pixels, matrix[None, None], (1, 1), "VALID", **options)
     return outputs.reshape(*inputs.shape[:-1], -1)
 
 
-def _plain(inputs: chex.Array, kernel: chex.Array, padding: Any, **options: Any) -> chex.Array:
-    """A convolution of stride 1."""
+def _plain(
+    inputs: chex.Array, kernel: chex.Array, strides: Sequence[int], padding: Any, **options: Any
+) -> chex.Array:
+    """A convolution by oneDNN, which has no options, where it takes the arrays, else by XLA."""
     if _onednn.takes(inputs, kernel):
-        return _onednn.convolve(inputs, kernel, (1, 1), padding)
-    return lax.conv_general_dilated(
-        inputs, kernel, (1, 1), padding, dimension_numbers=_NUMBERS, **options
-    )
+        return _onednn.convolve(inputs, kernel, strides, padding)
+    options = {"dimension_numbers": _onednn.NUMBERS} | options
+    return lax.conv_general_dilated(inputs, kernel, strides, padding, **options)
 
 
 def spread(hidden: chex.Array) -> chex.Array:
