@@ -17,6 +17,6 @@ def get_config():
     config.model.update(bottom_up=True, address_noise=0.2, address_scale=0.1)
     config.model.update(kl_warmup_steps=4_000, kl_weight=1.0)
     config.model.update(denoising_weight=0.0, denoising_readings=2)
-    config.optimizer.learning_rate = 1e-4
+    config.optimizer.update(learning_rate=1e-4, clip_norm=10.0)  # at 1e-3 outliers end a run
     config.training.num_steps = 200_000
     return config

@@ -48,6 +48,7 @@ _LIKE_OTHERS = {
     "vae_omniglot_pyramid",
     "vma_digits_fewshot",
     "vma_mnist_recall",
+    "vma_omniglot_fewshot_8x16",
     "vma_omniglot_learned",
 }
 
