@@ -1,11 +1,12 @@
 """Commands that run side by side, each in a process of its own."""
 
 import math
+import os
 import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from memjax.errors import UserError
@@ -18,14 +19,17 @@ def run_at_once(
 ) -> bool:
     """Runs commands, `count` at a time; whether all ran to their end.
 
-    What each prints goes into its file; of None, to the terminal. SIGTERM, Ctrl-C and a closed
+    What each prints goes into its file; of None, to the terminal. Several share a GPU: each takes
+    memory as it needs it, unless XLA_PYTHON_CLIENT_PREALLOCATE is set. SIGTERM, Ctrl-C and a closed
     terminal are passed on, as SIGTERM, which is also sent after `seconds`; none goes on without
     this process.
 
     Raises:
       UserError: one failed; the others were told to stop.
     """
-    waiting = list(commands)
+    waiting, environment = list(commands), dict(os.environ)
+    if count > 1:  # the first would take three quarters of a GPU's memory
+        environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     running: dict[subprocess.Popen, tuple[Sequence[str], Path | None]] = {}
     stopped, failure, stop_at = False, "", time.monotonic() + seconds
 
@@ -40,7 +44,7 @@ def run_at_once(
     try:
         while running or (waiting and not stopped):
             if waiting and len(running) < count and not stopped:
-                process = _begin(*waiting[0])
+                process = _begin(*waiting[0], environment)
                 running[process] = waiting.pop(0)
                 if stopped:  # while it was made
                     process.terminate()
@@ -65,14 +69,18 @@ def run_at_once(
     return not stopped
 
 
-def _begin(command: Sequence[str], path: Path | None) -> subprocess.Popen:
+def _begin(
+    command: Sequence[str], path: Path | None, environment: Mapping[str, str]
+) -> subprocess.Popen:
     """A process in a session of its own: Ctrl-C comes from here only."""
     print(f"begun: {path or shlex.join(command)}", flush=True)
     if path is None:
-        return subprocess.Popen(command, start_new_session=True)
+        return subprocess.Popen(command, env=environment, start_new_session=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        return subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+        return subprocess.Popen(
+            command, env=environment, stdout=file, stderr=file, start_new_session=True
+        )
 
 
 def _failure(command: Sequence[str], path: Path | None, status: int) -> str:

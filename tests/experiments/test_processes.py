@@ -26,6 +26,18 @@ def test_so_many_at_once_and_what_each_says(tmp_path):
     assert [path.read_text() for _, path in commands] == ["one\n", "two\n", "three\n"]
 
 
+@pytest.mark.parametrize(
+    ("count", "own", "told"), [(1, None, ""), (2, None, "false"), (2, "true", "true")]
+)
+def test_several_share_a_gpu_unless_told_otherwise(count, own, told, tmp_path, monkeypatch):
+    name = "XLA_PYTHON_CLIENT_PREALLOCATE"
+    monkeypatch.delenv(name, raising=False)
+    if own is not None:
+        monkeypatch.setenv(name, own)
+    processes.run_at_once([(["sh", "-c", f"echo ${name}"], tmp_path / "1.log")], count)
+    assert (tmp_path / "1.log").read_text() == f"{told}\n"
+
+
 def test_a_failure_ends_the_others_and_is_told(tmp_path):
     commands = [
         (["sleep", "60"], tmp_path / "1.log"),
