@@ -15,7 +15,8 @@ from the folder in --runs; docs/results says how each run is trained and evaluat
   denoise_pseudo_inverse_mnist: kanerva_mnist_pseudo_inverse/figures/denoise.png
       all five with --option=by=samples,means,modes
   rivals: compare_rivals/figures/learning_curves.png
-      of experiments.compare
+  fewshot_curves: compare_fewshot/figures/learning_curves.png
+      both of experiments.compare
 """
 
 import re

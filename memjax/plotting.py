@@ -158,7 +158,7 @@ def curves(
         if panel.scale == "linear" and all(
             float(v).is_integer() for x, _ in panel.lines.values() for v in x
         ):
-            axis.locator_params(axis="x", integer=True)
+            axis.locator_params(axis="x", integer=True, nbins=5)  # labels as long as 100000
         axis.set_xlabel(panel.x_label, fontsize=9)
         axis.set_ylabel(panel.y_label, fontsize=9)
         axis.grid(alpha=0.3)

@@ -97,6 +97,20 @@ def test_panels_of_one_quantity_have_one_scale_and_every_name_fits():
     assert box.x0 >= 0 and box.x1 <= figure.bbox.width
 
 
+def test_the_steps_of_a_long_run_stand_apart(tmp_path):
+    steps = [500, *range(10_000, 1_000_001, 10_000)]
+    for last in (8, 15, 71, 101):
+        line = steps[:last], np.linspace(60.0, 160.0, last)
+        panels = {name: Curves("step", "nats", {"": line}) for name in "abc"}
+        figure = plotting.curves(tmp_path / "curves.png", panels)
+        for axis in figure.axes:
+            labels = [label for label in axis.get_xticklabels() if label.get_visible()]
+            boxes = [label.get_window_extent() for label in labels]
+            inside = [b for b in boxes if axis.bbox.x0 <= (b.x0 + b.x1) / 2 <= axis.bbox.x1]
+            assert len(inside) > 2
+            assert all(a.x1 < b.x0 for a, b in zip(inside, inside[1:], strict=False))
+
+
 def test_slots_are_drawn_as_steps_without_markers():
     panel = Curves("slot", "q(a|x)", {"": (range(99), [0.0] * 99)}, borders=[9.5])
     figure = plotting.curves(None, dict.fromkeys("abcd", panel))
