@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -108,7 +110,7 @@ def test_the_steps_of_a_long_run_stand_apart(tmp_path):
             boxes = [label.get_window_extent() for label in labels]
             inside = [b for b in boxes if axis.bbox.x0 <= (b.x0 + b.x1) / 2 <= axis.bbox.x1]
             assert len(inside) > 2
-            assert all(a.x1 < b.x0 for a, b in zip(inside, inside[1:], strict=False))
+            assert all(a.x1 < b.x0 for a, b in itertools.pairwise(inside))
 
 
 def test_slots_are_drawn_as_steps_without_markers():
