@@ -18,7 +18,13 @@ from absl import flags
 from experiments import cli, listing
 
 _NAMES = flags.DEFINE_multi_string("name", [], "A config; repeatable. By default all on digits.")
-_FIELDS = {"num_steps": 5, "log_every": 1, "eval_every": 5, "checkpoint_every": 5}
+_FIELDS = {
+    "training.num_steps": 5,
+    "training.log_every": 1,
+    "training.eval_every": 5,
+    "training.checkpoint_every": 5,
+    "optimizer.anneal_factor": 1.0,  # which MEM-VAE's would begin after the run
+}
 
 
 def main() -> None:
@@ -39,7 +45,7 @@ def run(name: str, folder: str, i: int) -> tuple[float, float]:
     """The seconds to the first step and in all; compiled programs stay in `folder`."""
     command = [sys.executable, "-m", "experiments.train"]
     command += [f"--config=experiments/configs/{name}.py", f"--workdir={folder}/{i}"]
-    command += [f"--config.training.{field}={value}" for field, value in _FIELDS.items()]
+    command += [f"--config.{field}={value}" for field, value in _FIELDS.items()]
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
     before, first = _seconds(), float("nan")
     pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
