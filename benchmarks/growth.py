@@ -53,23 +53,20 @@ def main() -> None:
             times = [1e3 * seconds_at(growth, size) for size in growth.sizes]
             # An image's size is its pixels.
             sizes = np.square(growth.sizes) if thing == "image" else growth.sizes
-            slope = np.polyfit(np.log(sizes), np.log(times), 1)[0]
-            last = np.polyfit(np.log(sizes[-2:]), np.log(times[-2:]), 1)[0]
-            points = "  ".join(
-                f"{size}: {ms:.2f}" for size, ms in zip(growth.sizes, times, strict=True)
-            )
+            logs = np.log([sizes, times])
+            slope, last = (np.polyfit(*points, 1)[0] for points in (logs, logs[:, -2:]))
+            pairs = zip(growth.sizes, times, strict=True)
+            told = "  ".join(f"{size}: {ms:.2f}" for size, ms in pairs)
             slopes = f"slope {slope:5.2f}, last {last:5.2f}"
-            print(f"{thing:8} {growth.config:20} {slopes}  ms at {points}", flush=True)
+            print(f"{thing:8} {growth.config:20} {slopes}  ms at {told}", flush=True)
 
 
 def seconds_at(growth: Growth, size: int) -> float:
     """Of a step."""
-    config, load = listing.load(growth.config), steps.random_set
-    config.update_from_flattened_dict(growth.fixed)
-    if growth.field:
-        config.update_from_flattened_dict({growth.field: size})
-    else:
-        load = steps.random_images(2_400, size, size)
+    grown = {growth.field: size} if growth.field else {}
+    load = steps.random_set if growth.field else steps.random_images(2_400, size, size)
+    config = listing.load(growth.config)
+    config.update_from_flattened_dict(growth.fixed | grown)
     return steps.seconds_per_step(training.build(config.lock(), load), _SECONDS.value)
 
 
