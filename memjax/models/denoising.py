@@ -52,6 +52,6 @@ def robust_log_prob(likelihood: dist.Distribution, image: chex.Array) -> chex.Ar
     Noise is one of two values, or uniform in [0, 1] where pixels are Gaussian.
     """
     pixels = likelihood.base_dist
-    noise = 1.0 if isinstance(pixels, dist.Normal) else 0.5
+    noise = 0.5 if pixels.is_discrete else 1.0
     signal = math.log(1.0 - _NOISY) + pixels.log_prob(image)
     return jnp.sum(jnp.logaddexp(signal, jnp.full_like(signal, math.log(_NOISY * noise))))

@@ -84,7 +84,7 @@ class VMA(nn.Module):
       slot_scale: standard deviation of the learned slots before training.
       zero_output: whether the decoder's last layer begins at zero, so that at first every slot and
         every z give the same image; it does not change a `decoder` of your own.
-      likelihood: "bernoulli", or "gaussian" with one learned scale.
+      likelihood: "bernoulli", or "gaussian" with one learned covariance of channels.
       num_samples: L in training, at least 2.
       address_estimator: of the gradient in q(a|x), see `gradients.address_estimator`. "rloo" and
         "unordered_set" climb the ELBO: `nll` is then minus the ELBO in training, but minus the

@@ -87,8 +87,29 @@ def bernoulli_image(logits: chex.Array) -> dist.Distribution:
     return _Bernoulli(as_floats("logits", logits)).to_event(3)
 
 
+def channel_gaussian_image(
+    loc: chex.Array, log_scales: chex.Array, coefficients: chex.Array
+) -> dist.Distribution:
+    """Gaussian images `[..., H, W, C]`, whose channels have one covariance at all pixels.
+
+    A channel's error is a sum of the errors of the channels before it, and a new one.
+
+    Args:
+      loc: `[..., H, W, C]`.
+      log_scales: `[C]`, of the new errors.
+      coefficients: `[C, C]`, of the sums, one in each row; what lies below the diagonal is used.
+    """
+    scales = jnp.exp(as_floats("log_scales", log_scales))
+    below = jnp.tril(as_floats("coefficients", coefficients), -1)
+    factor = jax.scipy.linalg.solve_triangular(
+        jnp.eye(len(scales), dtype=below.dtype) - below, jnp.diag(scales), lower=True
+    )
+    loc = as_floats("loc", loc)
+    return dist.MultivariateNormal(loc, scale_tril=factor).to_event(2)
+
+
 def gaussian_image(loc: chex.Array, log_scale: chex.Array) -> dist.Distribution:
-    """Independent Gaussian pixels over images `[..., H, W, C]`; one scale, or one for each."""
+    """Independent Gaussian values over images `[..., H, W, C]`; one scale, or one for each."""
     scale = jnp.exp(as_floats("log_scale", log_scale))
     return dist.Normal(as_floats("loc", loc), scale).to_event(3)
 

@@ -481,7 +481,8 @@ def test_a_pixel_that_is_noise_costs_no_more_than_noise_does():
     image, p = np.array([[[0.0], [1.0]]]), np.array([[[0.3], [1e-12]]])
     found = denoising.robust_log_prob(dist.Bernoulli(probs=p).to_event(3), image)
     np.testing.assert_allclose(found, np.log(0.8 * 0.7 + 0.1) + np.log(0.1), rtol=1e-5)
-    found = denoising.robust_log_prob(dist.Normal(p, 0.1).to_event(3), image)
+    pixels = dist.MultivariateNormal(p, 0.01 * np.eye(1)).to_event(2)
+    found = denoising.robust_log_prob(pixels, image)
     density = scipy.stats.norm.pdf(image, p, 0.1)
     np.testing.assert_allclose(found, np.sum(np.log(0.8 * density + 0.2)), rtol=1e-5)
 

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.stats
 
@@ -41,18 +42,45 @@ def test_every_pixel_depends_on_the_code():
     assert np.all(np.std(images, axis=0) > 0)
 
 
-def test_a_likelihood_is_of_logits_or_of_means_with_one_learned_scale():
+def test_a_likelihood_is_of_logits_or_of_means_with_one_covariance_of_the_channels():
     rng = np.random.default_rng(0)
-    outputs, image = rng.normal(size=(2, 3, 2, 1)), rng.integers(0, 2, (3, 2, 1))
+    outputs, image = rng.normal(size=(2, 3, 2, 3)), rng.integers(0, 2, (3, 2, 3))
     found = ImageLikelihood().apply({}, outputs).log_prob(image.astype(np.float32))
     expected = np.where(image == 1, -outputs, outputs)
     np.testing.assert_allclose(found, -np.logaddexp(0, expected).sum((1, 2, 3)), rtol=1e-5)
-    params = {"params": {"log_scale": np.float32(-0.7)}}
-    found = ImageLikelihood("gaussian").apply(params, outputs).log_prob(image.astype(np.float32))
-    expected = scipy.stats.norm.logpdf(image, outputs, np.exp(-0.7)).sum((1, 2, 3))
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    params = {"log_scales": np.array([-0.7, 0.2, 0.5]), "coefficients": rng.normal(size=(3, 3))}
+    factor = np.linalg.inv(np.eye(3) - np.tril(params["coefficients"], -1))
+    factor = factor * np.exp(params["log_scales"])
+    given = {"params": jax.tree.map(np.float32, params)}
+    found = ImageLikelihood("gaussian").apply(given, outputs).log_prob(image.astype(np.float32))
+    density = scipy.stats.multivariate_normal(np.zeros(3), factor @ factor.T)
+    np.testing.assert_allclose(found, density.logpdf(image - outputs).sum((1, 2)), rtol=1e-5)
     with pytest.raises(UserError, match="likelihood is 'beta'; it must be one of bernoulli, gaus"):
         ImageLikelihood("beta").apply({}, outputs)
+
+
+def test_the_covariance_of_the_channels_is_learned():
+    rng = np.random.default_rng(0)
+    factor = np.array([[0.5, 0, 0], [-0.3, 0.2, 0], [0.4, 0.1, 0.1]])
+    images = np.float32(rng.normal(size=(64, 4, 4, 3)) @ factor.T)
+    likelihood = ImageLikelihood("gaussian")
+    variables = likelihood.init(jax.random.key(0), images)
+    optimizer = optax.adam(0.03)
+
+    def loss(variables):
+        return -likelihood.apply(variables, jnp.zeros_like(images)).log_prob(images).mean()
+
+    @jax.jit
+    def step(carry, _):
+        variables, state = carry
+        updates, state = optimizer.update(jax.grad(loss)(variables), state)
+        return (optax.apply_updates(variables, updates), state), None
+
+    start = variables, optimizer.init(variables)
+    (variables, _), _ = jax.lax.scan(step, start, length=1_000)
+    found = likelihood.apply(variables, images).base_dist.covariance_matrix
+    pixels = images.reshape(-1, 3)
+    np.testing.assert_allclose(found[0, 0, 0], pixels.T @ pixels / len(pixels), atol=1e-3)
 
 
 def test_the_pyramid_halves_three_times_or_says_that_it_cannot():

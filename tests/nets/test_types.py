@@ -60,7 +60,8 @@ def variables_of(kind, param_dtype=jnp.float32):
     net, shape = _NETS[kind]
     net, inputs = with_types(net, param_dtype=param_dtype), np.zeros(shape, np.float32)
     if kind is nets.ImageLikelihood:  # whose parameter is no input of a `Dense`
-        return {"params": {"log_scale": np.zeros((), param_dtype)}}
+        zeros = functools.partial(np.zeros, dtype=param_dtype)
+        return {"params": {"log_scales": zeros(1), "coefficients": zeros((1, 1))}}
     methods = {"method": conditional} if kind in _CONDITIONAL else {}
     return jax.eval_shape(lambda: net.init(jax.random.key(0), inputs, **methods))
 
@@ -164,6 +165,9 @@ def test_a_density_over_many_pixels_is_summed_in_float32():
     np.testing.assert_allclose(
         found, scipy.stats.norm.logpdf(pixels, wide, np.exp(-0.5)).sum(), rtol=1e-5
     )
+    one = jnp.full(1, log_scale), jnp.zeros((1, 1), jnp.float16)
+    again = distributions.channel_gaussian_image(logits, *one).log_prob(image)
+    np.testing.assert_allclose(again, found, rtol=1e-5)
     found = distributions.diagonal_normal(jnp.array([0.0, 60.0], jnp.float16))
     assert np.isfinite(found.variance) and found.variance > 1e5  # no float16
 
