@@ -78,8 +78,8 @@ RECIPES = {
     "kanerva_cifar10": Recipe(
         "KM section 4: CIFAR-10, figures 5, 7, 8 and 12",
         {
-            "VAE": Training("vae_cifar10", {}, schedule(1_000, 1e-3, **_IMAGES), 10),
-            "KM": Training("kanerva_cifar10", {}, schedule(1_000, 1e-3, **_EPISODES), 10),
+            "VAE": Training("vae_cifar10", {}, schedule(20_000, 1e-3, **_IMAGES), 30),
+            "KM": Training("kanerva_cifar10", {}, schedule(20_000, 1e-3, **_EPISODES), 70),
         },
         {},
         ["VAE: likelihood", "KM: likelihood", "KM: generate", "KM: interpolate"],
