@@ -22,8 +22,10 @@ from memjax.nets import (
     MLP,
     ConditionalNets,
     DenseConditionalNets,
+    ImageEncoder,
     ImageFeatures,
     ImageLikelihood,
+    LearnedSlotNets,
     PyramidEncoder,
     add_uniform_noise,
     as_floats,
@@ -64,15 +66,15 @@ class VMA(nn.Module):
     """p(x|M) = sum_a p(a|M) integral p(z|m_a) p(x|z, m_a) dz; VMA eq. 1.
 
     The memory holds the support's images or, with `num_slots`, learned vectors. The nets are MLPs
-    (VMA section 4.1), pyramids of convolutions (section 4.2) or your own. Learned vectors have no
-    pyramid of their own: they join the others at the top.
+    (VMA section 4.1), pyramids of convolutions (section 4.2) or your own; convolutions with learned
+    slots are the Kanerva Machine's, and do not see the slots, see `LearnedSlotNets`.
 
     Attributes:
       image_shape: (H, W, C).
       latent_size: size of z.
       num_filters: of every convolution; 0 for MLPs.
-      hidden_sizes: units of the encoder's hidden layers, in reverse for the decoder; with pyramids,
-        of the hidden layers of every MLP behind them.
+      hidden_sizes: units of the encoder's hidden layers, in reverse for the decoder; with
+        convolutions, of the MLPs beside or behind them.
       embedding_size: E, of the matching space, behind a hidden layer of `hidden_sizes[-1]` units.
       similarity: one of `addressing.KINDS`.
       tied_embeddings: whether query and slots share one embedding net; the paper has two. If the
@@ -96,7 +98,7 @@ class VMA(nn.Module):
         the paper: learned slots would else do what z should.
       kl_warmup_start: where it begins.
       encoder: a net that makes features `[B, D]` of images `[B, H, W, C]`, both x and m, for the
-        MLPs of p(z|m) and q(z|m, x); None: pixels, or pyramids.
+        MLPs of p(z|m) and q(z|m, x); None: pixels, or convolutions.
       decoder: a net to replace ours, from the features of m and z `[B, D + latent_size]` to
         `[B, H, W, C]`: logits, or a Gaussian's means.
       embedding: a net to replace ours, from images `[B, H, W, C]` to features `[B, D]`; a linear
@@ -138,9 +140,8 @@ class VMA(nn.Module):
             self.query_embedding = self._image_embedding(own)
         sizes = (tuple(self.image_shape), self.latent_size)
         if self.num_filters:
-            self.nets: nn.Module = ConditionalNets(
-                *sizes, self.num_filters, hidden_sizes, zero_output=self.zero_output
-            )
+            nets = LearnedSlotNets if self.num_slots else ConditionalNets
+            self.nets: nn.Module = nets(*sizes, self.num_filters, hidden_sizes, self.zero_output)
         else:
             self.nets = DenseConditionalNets(
                 *sizes,
@@ -339,6 +340,8 @@ class VMA(nn.Module):
         """From images, or their pixels where it is an MLP; see `_embed`."""
         if net is not None:
             return ImageFeatures(net, self.embedding_size, field="embedding")
+        if self.num_filters and self.num_slots:
+            return ImageEncoder(self.embedding_size, self.num_filters)
         if self.num_filters:
             return PyramidEncoder(self.embedding_size, self.num_filters, tuple(self.hidden_sizes))
         return MLP(tuple(self.hidden_sizes)[-1:], self.embedding_size)

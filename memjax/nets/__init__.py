@@ -17,6 +17,7 @@ from memjax.nets.image import (
 )
 from memjax.nets.injected import ImageFeatures, ImageOutputs
 from memjax.nets.inputs import as_floats
+from memjax.nets.learned_slots import LearnedSlotNets
 from memjax.nets.memory_cells import CategoricalCell, CategoricalState, KanervaCell
 from memjax.nets.memory_layer import MemoryLayer
 from memjax.nets.mlp import MLP, image_to_vector
@@ -37,6 +38,7 @@ __all__ = [
     "ImageOutputs",
     "KanervaCell",
     "KanervaLayer",
+    "LearnedSlotNets",
     "LinearAttentionLayer",
     "MemoryLayer",
     "PyramidDecoder",

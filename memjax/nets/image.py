@@ -12,7 +12,7 @@ from memjax.errors import UserError
 from memjax.nets import distributions
 from memjax.nets.convolutions import ConvTranspose, convolution
 from memjax.nets.inputs import Net, as_floats, as_reals
-from memjax.nets.mlp import MLP, image_to_vector
+from memjax.nets.mlp import MLP, image_to_vector, output_init
 
 _NUM_BLOCKS = 3
 _START = nn.initializers.constant(-2.0)  # Adam at 1e-3 would take 2,000 steps from 0 to there
@@ -55,11 +55,13 @@ class ImageDecoder(Net):
       image_shape: (H, W, C).
       num_filters: of all transposed convolutions but the last; 0 for an MLP instead.
       hidden_sizes: of the MLP, in its own order.
+      zero_output: whether the last layer begins at zero, so that at first all codes give zeros.
     """
 
     image_shape: Sequence[int]
     num_filters: int = 16
     hidden_sizes: Sequence[int] = ()
+    zero_output: bool = False
 
     @nn.compact
     def __call__(self, codes: chex.Array) -> chex.Array:
@@ -67,7 +69,8 @@ class ImageDecoder(Net):
         codes = as_reals("codes", codes)
         height, width, channels = self.image_shape
         if not self.num_filters:
-            pixels = MLP(self.hidden_sizes, height * width * channels, **self._types)(codes)
+            sizes = (self.hidden_sizes, height * width * channels, self.zero_output)
+            pixels = MLP(*sizes, **self._types)(codes)
             return pixels.reshape(*codes.shape[:-1], *self.image_shape)
         *shapes, (top_height, top_width) = pyramid_shapes(self.image_shape)
         num_units = top_height * top_width * self.num_filters
@@ -76,7 +79,8 @@ class ImageDecoder(Net):
         for i, (height, width) in reversed(list(enumerate(shapes))):
             hidden = _ResidualBlock(self.num_filters, **self._types)(hidden)
             features = self.num_filters if i else channels
-            hidden = ConvTranspose(features, **self._types)(hidden)
+            init = output_init(self.zero_output and not i, nn.initializers.lecun_normal())
+            hidden = ConvTranspose(features, kernel_init=init, **self._types)(hidden)
             hidden = hidden[..., :height, :width, :]
             hidden = nn.relu(hidden) if i else hidden
         return hidden

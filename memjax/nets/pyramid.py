@@ -5,7 +5,6 @@ and to the decoder is computed once for a slot, what a query gives once for a qu
 of the two costs something for each sample.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -114,18 +113,16 @@ class PyramidDecoder(Net):
 class SlotFeatures(NamedTuple):
     """What a slot's content gives to the nets; any leading axes, so that it can be looked up."""
 
-    stem: chex.Array | None  # [..., H, W, F], its part of the first convolution of [m, x]
+    stem: chex.Array  # [..., H, W, F], its part of the first convolution of [m, x]
     skips: Sequence[chex.Array]  # [..., h, w, F] of each size
     vector: chex.Array  # [..., D]
 
 
 class ConditionalNets(Net):
-    """p(z|m), q(z|m, x) and p(x|m, z), all with one pyramid; VMA section 4.2.
+    """p(z|m), q(z|m, x) and p(x|m, z) for slots m that are images, all with one pyramid.
 
-    The slot m is an image, or a vector. A vector has no pyramid of its own, and the convolutions of
-    p(x|m, z) do not see it: an MLP of m and z, zero at first, adds its pixels to theirs. Where they
-    see learned slots, a few slots win before the rest are told apart.
-    Whatever else is known of the memory, `context` `[..., D]`, is concatenated with the vectors.
+    VMA section 4.2. Whatever else is known of the memory, `context` `[..., D]`, is concatenated
+    with the vectors.
 
     Attributes:
       image_shape: (H, W, C).
@@ -150,10 +147,7 @@ class ConditionalNets(Net):
         self.skips = [nn.Dense(self.num_filters, **types) for _ in range(3)]
         self.latent_prior = MLP(self.hidden_sizes, 2 * self.latent_size, **types)
         self.latent_posterior = MLP(self.hidden_sizes, 2 * self.latent_size, **types)
-        self.slot_code = nn.Dense(self.latent_size, **types)  # of images
-        hidden_sizes = tuple(self.hidden_sizes)[::-1]
-        num_pixels = math.prod(self.image_shape)
-        self.slot_pixels = MLP(hidden_sizes, num_pixels, zero_output=True, **types)  # of vectors
+        self.slot_code = nn.Dense(self.latent_size, **types)
         sizes = (self.image_shape, self.num_filters, self.zero_output)
         self.decoder = PyramidDecoder(*sizes, **types)
 
@@ -164,10 +158,6 @@ class ConditionalNets(Net):
         skips = [skip(map_) for skip, map_ in zip(self.skips, maps, strict=True)]
         return SlotFeatures(stem_of_slots, skips, image_to_vector(top))
 
-    def vector_features(self, vectors: chex.Array) -> SlotFeatures:
-        """Features of slots that hold vectors `[..., D]`."""
-        return SlotFeatures(None, (), as_reals("vectors", vectors, self.dtype))
-
     def prior(self, features: SlotFeatures, *context: chex.Array) -> dist.Distribution:
         """p(z|m)."""
         return distributions.diagonal_normal(self.latent_prior(features.vector, *context))
@@ -177,10 +167,7 @@ class ConditionalNets(Net):
     ) -> dist.Distribution:
         """q(z|m, x) for one query `[H, W, C]`."""
         stems = self.query_stem(as_reals("query", query))
-        if features.stem is None:
-            context = (features.vector, *context)
-        else:
-            stems = jnp.expand_dims(stems, range(features.stem.ndim - stems.ndim)) + features.stem
+        stems = jnp.expand_dims(stems, range(features.stem.ndim - stems.ndim)) + features.stem
         top = image_to_vector(self.pyramid(stems)[-1])
         return distributions.diagonal_normal(self.latent_posterior(top, *context))
 
@@ -189,10 +176,6 @@ class ConditionalNets(Net):
     ) -> chex.Array:
         """What p(x|m, z) is made of, `[..., H, W, C]`, for latents `[..., latent_size]`."""
         latent = as_reals("latent", latent, self.dtype)
-        if features.stem is None:
-            pixels = self.slot_pixels(features.vector, latent, *context)
-            codes = jnp.concatenate([latent, *context], axis=-1)
-            return self.decoder(codes) + pixels.reshape(*pixels.shape[:-1], *self.image_shape)
         codes = jnp.concatenate([self.slot_code(features.vector), latent, *context], axis=-1)
         return self.decoder(codes, features.skips)
 

@@ -45,7 +45,6 @@ _LIKE_OTHERS = {
     "vae_mnist",
     "vae_omniglot",
     "vae_omniglot_fewshot",
-    "vae_omniglot_pyramid",
     "vma_digits_fewshot",
     "vma_mnist_recall",
     "vma_omniglot_fewshot_8x16",

@@ -30,11 +30,12 @@ _NETS = {
     nets.CategoricalCell: (nn.RNN(nets.CategoricalCell(3, 4, 2, 5)), (3, 6)),
     nets.ConditionalNets: (nets.ConditionalNets(_SHAPE, 2, 2, (4,)), _SHAPE),
     nets.DenseConditionalNets: (nets.DenseConditionalNets(_SHAPE, 2, (4,)), _SHAPE),
+    nets.LearnedSlotNets: (nets.LearnedSlotNets(_SHAPE, 2, 2, (4,)), _SHAPE),
     nets.ImageFeatures: (nets.ImageFeatures(Encoder(), 2), _SHAPE),
     nets.ImageOutputs: (nets.ImageOutputs(Decoder(_SHAPE), _SHAPE), (6,)),
     nets.ImageLikelihood: (nets.ImageLikelihood("gaussian"), _SHAPE),
 }
-_CONDITIONAL = (nets.ConditionalNets, nets.DenseConditionalNets)
+_CONDITIONAL = (nets.ConditionalNets, nets.DenseConditionalNets, nets.LearnedSlotNets)
 _LAYERS = (nets.KanervaLayer, nets.DeltaLayer, nets.LinearAttentionLayer)
 _INJECTED = (nets.ImageFeatures, nets.ImageOutputs)  # a user's net has types of its own
 
@@ -46,7 +47,10 @@ def apply(net, variables, inputs):
 
 
 def conditional(net, image):
-    features = net.image_features(image)
+    if isinstance(net, nets.LearnedSlotNets):
+        features = net.vector_features(jnp.asarray(image)[..., 0, 0])
+    else:
+        features = net.image_features(image)
     latent = net.posterior(features, image).mean
     return net.prior(features), net.decode(features, latent)
 

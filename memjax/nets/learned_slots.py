@@ -1,0 +1,67 @@
+"""Convolutional nets for a learned memory, whose slots are vectors."""
+
+import math
+from collections.abc import Sequence
+
+import chex
+import numpyro.distributions as dist
+
+from memjax.nets import distributions
+from memjax.nets.image import ImageDecoder, ImageEncoder
+from memjax.nets.inputs import Net, as_reals
+from memjax.nets.mlp import MLP
+
+
+class LearnedSlotNets(Net):
+    """p(z|m), q(z|m, x) and p(x|m, z) for slots m that are learned vectors `[..., M]`.
+
+    Convolutions see x or z alone, and an MLP adds what m has to say: to the parameters of
+    q(z|m, x), and to the pixels of p(x|m, z). Both begin at zero. Where convolutions see learned
+    slots, a few slots win before the rest are told apart; where hidden layers stand between x and
+    z, z stays unused for long. The paper does not say what its nets are here.
+
+    Attributes:
+      image_shape: (H, W, C).
+      latent_size: size of z.
+      num_filters: of every convolution.
+      hidden_sizes: units of the hidden layers of p(z|m); of the pixels in reverse; the last, of
+        q(z|m, x).
+      zero_output: whether the decoder's last convolution begins at zero.
+    """
+
+    image_shape: Sequence[int]
+    latent_size: int
+    num_filters: int
+    hidden_sizes: Sequence[int]
+    zero_output: bool = False
+
+    def setup(self):
+        """Names the parameters."""
+        types, num_outputs = self._types, 2 * self.latent_size
+        hidden_sizes = tuple(self.hidden_sizes)
+        self.encoder = ImageEncoder(num_outputs, self.num_filters, **types)
+        sizes = (self.image_shape, self.num_filters, (), self.zero_output)
+        self.decoder = ImageDecoder(*sizes, **types)
+        self.latent_prior = MLP(hidden_sizes, num_outputs, **types)
+        self.latent_shift = MLP(hidden_sizes[-1:], num_outputs, zero_output=True, **types)
+        num_pixels = math.prod(self.image_shape)
+        self.slot_pixels = MLP(hidden_sizes[::-1], num_pixels, zero_output=True, **types)
+
+    def vector_features(self, vectors: chex.Array) -> chex.Array:
+        """What the nets take of slots `[..., M]`: as they are."""
+        return as_reals("vectors", vectors, self.dtype)
+
+    def prior(self, features: chex.Array) -> dist.Distribution:
+        """p(z|m)."""
+        return distributions.diagonal_normal(self.latent_prior(features))
+
+    def posterior(self, features: chex.Array, query: chex.Array) -> dist.Distribution:
+        """q(z|m, x) for one query `[H, W, C]`."""
+        encoded = self.encoder(query)
+        shift = self.latent_shift(encoded, features)
+        return distributions.diagonal_normal(encoded + shift)
+
+    def decode(self, features: chex.Array, latent: chex.Array) -> chex.Array:
+        """What p(x|m, z) is made of, `[..., H, W, C]`, for latents `[..., latent_size]`."""
+        pixels = self.slot_pixels(features)
+        return self.decoder(latent) + pixels.reshape(*pixels.shape[:-1], *self.image_shape)
