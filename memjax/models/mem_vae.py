@@ -90,7 +90,8 @@ class MemVAE(nn.Module):
         else:
             self.pixels = ImageOutputs(self.decoder, self.image_shape)
         if self.likelihood == "gaussian":
-            self.pixel_log_scale = nn.Dense(num_pixels, kernel_init=glorot)
+            start = nn.initializers.constant(distributions.INITIAL_LOG_SCALE)
+            self.pixel_log_scale = nn.Dense(num_pixels, kernel_init=glorot, bias_init=start)
 
     def write(self, rng_key: chex.PRNGKey, support: chex.Array | None = None) -> None:
         """None: the memory is the decoder's own, whatever the support `[N, H, W, C]` is."""

@@ -13,6 +13,9 @@ from memjax.errors import check_one_of
 from memjax.nets.inputs import as_floats
 
 IMAGE_LIKELIHOODS = ("bernoulli", "gaussian")
+# Where the log scales of Gaussian pixels in [0, 1] begin. From 0, Adam would take thousands of
+# steps to where they end, and the nets would learn for a noise that is not there.
+INITIAL_LOG_SCALE = -2.0
 
 
 class _Bernoulli(dist.BernoulliLogits):

@@ -15,7 +15,6 @@ from memjax.nets.inputs import Net, as_floats, as_reals
 from memjax.nets.mlp import MLP, image_to_vector, output_init
 
 _NUM_BLOCKS = 3
-_START = nn.initializers.constant(-2.0)  # Adam at 1e-3 would take 2,000 steps from 0 to there
 
 
 class ImageEncoder(Net):
@@ -106,7 +105,8 @@ class ImageLikelihood(Net):
         if self.kind == "bernoulli":
             return distributions.bernoulli_image(outputs)
         channels = outputs.shape[-1]
-        log_scales = self.param("log_scales", _START, (channels,), self.param_dtype)
+        start = nn.initializers.constant(distributions.INITIAL_LOG_SCALE)
+        log_scales = self.param("log_scales", start, (channels,), self.param_dtype)
         shape = (channels, channels)
         coefficients = self.param("coefficients", nn.initializers.zeros, shape, self.param_dtype)
         return distributions.channel_gaussian_image(outputs, log_scales, coefficients)

@@ -65,6 +65,8 @@ def test_the_covariance_of_the_channels_is_learned():
     images = np.float32(rng.normal(size=(64, 4, 4, 3)) @ factor.T)
     likelihood = ImageLikelihood("gaussian")
     variables = likelihood.init(jax.random.key(0), images)
+    start = likelihood.apply(variables, images).base_dist.covariance_matrix
+    np.testing.assert_allclose(start[0, 0, 0], np.exp(-4) * np.eye(3), rtol=1e-6)
     optimizer = optax.adam(0.03)
 
     def loss(variables):
