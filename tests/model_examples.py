@@ -43,6 +43,7 @@ _VARIANTS = {
     VMA: {
         "otherwise": {"num_slots": 3, "address_prior": "flat"},
         "with convolutions": {"num_filters": 3, "likelihood": "gaussian"},
+        "with learned slots and convolutions": {"num_slots": 3, "num_filters": 3},
         "with a user's nets": {
             "encoder": Encoder(),
             "decoder": Decoder(),
@@ -73,6 +74,7 @@ SLOW = (
     "MatchingNetwork",
     "VAE otherwise",
     "VMA with convolutions",
+    "VMA with learned slots and convolutions",
 )
 
 

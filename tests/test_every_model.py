@@ -37,6 +37,7 @@ _LARGEST_SCALE = {
     "VAE otherwise": 1.0,
     "VMA with a user's nets": 1.0,
     "VMA with convolutions": 1.0,
+    "VMA with learned slots and convolutions": 1.0,
 }
 
 

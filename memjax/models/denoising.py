@@ -49,7 +49,8 @@ def corrupt(rng_key: chex.PRNGKey, image: chex.Array) -> chex.Array:
 def robust_log_prob(likelihood: dist.Distribution, image: chex.Array) -> chex.Array:
     """log p of an image `[H, W, C]` whose pixels are noise with chance 0.2: a scalar.
 
-    Noise is one of two values, or uniform in [0, 1] where pixels are Gaussian.
+    Noise is one of two values, or uniform in [0, 1] where pixels are Gaussian; all channels of a
+    Gaussian pixel are noise together.
     """
     pixels = likelihood.base_dist
     noise = 0.5 if pixels.is_discrete else 1.0

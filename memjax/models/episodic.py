@@ -70,7 +70,7 @@ class EpisodicVAE(nn.Module):
       num_filters: of the convolutions; 0 for MLPs.
       hidden_sizes: the MLP encoder's, if that is what it is; the decoder has them in reverse.
       mlp_size: hidden units of the nets between the vectors.
-      likelihood: "bernoulli", or "gaussian" with one learned covariance of channels.
+      likelihood: "bernoulli", or "gaussian", see `ImageLikelihood`.
       noise_var: sigma^2 of p(z|y, M), KM eq. 6.
       bottom_up: whether q(z|x, y, M) sees x; without, z is drawn from p(z|y, M), as where memories
         are compared (KM appendix D).

@@ -53,7 +53,7 @@ class SoftMemory(nn.Module):
       num_filters: of every convolution.
       embedding_size: E, of the matching space.
       similarity: one of `addressing.KINDS`; the weights are its softmax.
-      likelihood: "bernoulli", or "gaussian" with one learned covariance of channels.
+      likelihood: "bernoulli", or "gaussian", see `ImageLikelihood`.
       num_samples: L in training.
     """
 

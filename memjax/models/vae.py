@@ -40,7 +40,7 @@ class VAE(nn.Module):
       convolutions: "residual", the Kanerva Machine's, or "pyramid", `vma.VMA`'s.
       hidden_sizes: units of the MLP encoder's hidden layers, the decoder has them in reverse; or of
         those behind the pyramid.
-      likelihood: "bernoulli", or "gaussian" with one learned covariance of channels.
+      likelihood: "bernoulli", or "gaussian", see `ImageLikelihood`.
       num_samples: L in training; 1 is the VAE, more is the IWAE.
       latent_gradient: of z: "standard", or without the score of q(z|x), "stl" or "dreg"; see
         `gradients.weigh`.

@@ -75,7 +75,9 @@ class VMA(nn.Module):
       num_filters: of every convolution; 0 for MLPs.
       hidden_sizes: units of the encoder's hidden layers, in reverse for the decoder; with
         convolutions, of the MLPs beside or behind them.
-      embedding_size: E, of the matching space, behind a hidden layer of `hidden_sizes[-1]` units.
+      embedding_size: E, of the matching space. It is behind a hidden layer of `hidden_sizes[-1]`
+        units; for images, with convolutions, behind a pyramid and its MLP or, beside learned slots,
+        behind residual convolutions alone.
       similarity: one of `addressing.KINDS`.
       tied_embeddings: whether query and slots share one embedding net; the paper has two. If the
         similarity is normalised by the slot, a slot that equals the query then scores highest.
@@ -86,7 +88,7 @@ class VMA(nn.Module):
       slot_scale: standard deviation of the learned slots before training.
       zero_output: whether the decoder's last layer begins at zero, so that at first every slot and
         every z give the same image; it does not change a `decoder` of your own.
-      likelihood: "bernoulli", or "gaussian" with one learned covariance of channels.
+      likelihood: "bernoulli", or "gaussian", see `ImageLikelihood`.
       num_samples: L in training, at least 2.
       address_estimator: of the gradient in q(a|x), see `gradients.address_estimator`. "rloo" and
         "unordered_set" climb the ELBO: `nll` is then minus the ELBO in training, but minus the

@@ -1,5 +1,6 @@
 """Images to vectors and back: a pyramid of convolutions, or an MLP, by one field of a config."""
 
+import math
 from collections.abc import Sequence
 
 import chex
@@ -107,7 +108,9 @@ class ImageLikelihood(Net):
         channels = outputs.shape[-1]
         start = nn.initializers.constant(distributions.INITIAL_LOG_SCALE)
         log_scales = self.param("log_scales", start, (channels,), self.param_dtype)
-        shape = (channels, channels)
+        if channels == 1:
+            return distributions.gaussian_image(outputs, log_scales[0])
+        shape = (math.comb(channels, 2),)
         coefficients = self.param("coefficients", nn.initializers.zeros, shape, self.param_dtype)
         return distributions.channel_gaussian_image(outputs, log_scales, coefficients)
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import chex
+import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from memjax.nets import distributions
@@ -13,12 +14,12 @@ from memjax.nets.mlp import MLP
 
 
 class LearnedSlotNets(Net):
-    """p(z|m), q(z|m, x) and p(x|m, z) for slots m that are learned vectors `[..., M]`.
+    """p(z|m), q(z|m, x) and p(x|m, z) for slots m that are learned vectors `[..., D]`.
 
-    Convolutions see x or z alone, and an MLP adds what m has to say: to the parameters of
-    q(z|m, x), and to the pixels of p(x|m, z). Both begin at zero. Where convolutions see learned
-    slots, a few slots win before the rest are told apart; where hidden layers stand between x and
-    z, z stays unused for long. The paper does not say what its nets are here.
+    Convolutions see x or z alone. Two MLPs, zero at first, add what m has to say: one, of m and the
+    encoded x, to the parameters of q(z|m, x); one, of m, to the pixels. Where convolutions see
+    learned slots, a few slots win before the rest are told apart; where all of x goes through
+    hidden layers to z, slots do what z should. The paper does not say what its nets are here.
 
     Attributes:
       image_shape: (H, W, C).
@@ -48,7 +49,7 @@ class LearnedSlotNets(Net):
         self.slot_pixels = MLP(hidden_sizes[::-1], num_pixels, zero_output=True, **types)
 
     def vector_features(self, vectors: chex.Array) -> chex.Array:
-        """What the nets take of slots `[..., M]`: as they are."""
+        """What the nets take of slots `[..., D]`: as they are."""
         return as_reals("vectors", vectors, self.dtype)
 
     def prior(self, features: chex.Array) -> dist.Distribution:
@@ -59,9 +60,12 @@ class LearnedSlotNets(Net):
         """q(z|m, x) for one query `[H, W, C]`."""
         encoded = self.encoder(query)
         shift = self.latent_shift(encoded, features)
+        encoded = jnp.expand_dims(encoded, range(shift.ndim - 1))
         return distributions.diagonal_normal(encoded + shift)
 
     def decode(self, features: chex.Array, latent: chex.Array) -> chex.Array:
         """What p(x|m, z) is made of, `[..., H, W, C]`, for latents `[..., latent_size]`."""
         pixels = self.slot_pixels(features)
-        return self.decoder(latent) + pixels.reshape(*pixels.shape[:-1], *self.image_shape)
+        pixels = pixels.reshape(*pixels.shape[:-1], *self.image_shape)
+        outputs = self.decoder(latent)
+        return outputs + jnp.expand_dims(pixels, range(outputs.ndim - pixels.ndim))

@@ -14,6 +14,7 @@ from memjax.memory import kanerva
 from memjax.models import KanervaMachine, denoising
 from memjax.models.episodic import READINGS
 from memjax.models.kanerva_machine import ADDRESSINGS
+from memjax.nets import distributions
 from tests import oracles
 from tests.models.common import (
     apply,
@@ -481,10 +482,15 @@ def test_a_pixel_that_is_noise_costs_no_more_than_noise_does():
     image, p = np.array([[[0.0], [1.0]]]), np.array([[[0.3], [1e-12]]])
     found = denoising.robust_log_prob(dist.Bernoulli(probs=p).to_event(3), image)
     np.testing.assert_allclose(found, np.log(0.8 * 0.7 + 0.1) + np.log(0.1), rtol=1e-5)
-    pixels = dist.MultivariateNormal(p, 0.01 * np.eye(1)).to_event(2)
-    found = denoising.robust_log_prob(pixels, image)
+    found = denoising.robust_log_prob(dist.Normal(p, 0.1).to_event(3), image)
     density = scipy.stats.norm.pdf(image, p, 0.1)
     np.testing.assert_allclose(found, np.sum(np.log(0.8 * density + 0.2)), rtol=1e-5)
+    image, p = np.tile(image, 3), np.tile(p, 3)
+    pixels = distributions.channel_gaussian_image(p, np.full(3, -1.0), [0.9, 0.1, -0.5])
+    factor = np.linalg.inv([[1, 0, 0], [-0.9, 1, 0], [-0.1, 0.5, 1]]) / np.e
+    normal = scipy.stats.multivariate_normal(np.zeros(3), factor @ factor.T)
+    expected = np.sum(np.log(0.8 * normal.pdf(image - p) + 0.2))
+    np.testing.assert_allclose(denoising.robust_log_prob(pixels, image), expected, rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -509,6 +515,22 @@ def test_what_is_encoded_once_stands_for_its_images():
 
     twice, once = run(jax.random.key(0))
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), twice, once)
+
+
+def test_colours_are_read_and_generated():
+    model = tiny(likelihood="gaussian").clone(image_shape=(3, 2, 3))
+    support = np.random.default_rng(0).uniform(size=(4, 3, 2, 3)).astype(np.float32)
+
+    def everything(bound, rng_key):
+        memory = bound.write(rng_key, support)
+        given = rng_key, support[0], memory
+        bound(*given, train=True)
+        return bound.read(*given), bound.generate(rng_key, memory), bound.explain(*given)
+
+    rng_key = jax.random.key(0)
+    found, _ = jax.jit(lambda: model.init_with_output(rng_key, rng_key, method=everything))()
+    for image in jax.tree.leaves(found):
+        assert image.shape == (3, 2, 3) and np.isfinite(image).all() and np.std(image) > 0
 
 
 def test_grey_levels_are_encoded_with_their_noise_in_training():

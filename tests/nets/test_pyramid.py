@@ -66,6 +66,12 @@ def test_every_pixel_depends_on_the_code():
 
 
 def test_a_zero_output_begins_at_zero():
-    decoder = PyramidDecoder(_SHAPE, 3, zero_output=True)
-    found = jax.jit(lambda: decoder.init_with_output(jax.random.key(0), np.ones((4, 2)))[0])()
+    nets = ConditionalNets(_SHAPE, 2, 3, (4,), zero_output=True)
+
+    @nn.nowrap
+    def decode(nets, slots, latent):
+        return nets.decode(nets.image_features(slots), latent)
+
+    begin = jax.jit(lambda *given: nets.init_with_output(*given, method=decode)[0])
+    found = begin(jax.random.key(0), images(0, 4), np.ones((4, 2)))
     assert found.shape == (4, *_SHAPE) and not found.any()

@@ -64,8 +64,7 @@ def variables_of(kind, param_dtype=jnp.float32):
     net, shape = _NETS[kind]
     net, inputs = with_types(net, param_dtype=param_dtype), np.zeros(shape, np.float32)
     if kind is nets.ImageLikelihood:  # whose parameter is no input of a `Dense`
-        zeros = functools.partial(np.zeros, dtype=param_dtype)
-        return {"params": {"log_scales": zeros(1), "coefficients": zeros((1, 1))}}
+        return {"params": {"log_scales": np.zeros(1, param_dtype)}}
     methods = {"method": conditional} if kind in _CONDITIONAL else {}
     return jax.eval_shape(lambda: net.init(jax.random.key(0), inputs, **methods))
 
@@ -101,7 +100,7 @@ def test_floats_of_any_width(kind):
             for dtype in (jnp.float32, jnp.float64):
                 given = jax.ShapeDtypeStruct(shape, dtype)
                 found = float_types(jax.eval_shape(lambda v, x: apply(net, v, x), variables, given))
-                # A likelihood's one scale stays as it is.
+                # A likelihood's scales stay as they are.
                 assert found - {jnp.dtype(jnp.float32)} <= {jnp.dtype(dtype)} <= found
 
 
@@ -169,9 +168,9 @@ def test_a_density_over_many_pixels_is_summed_in_float32():
     np.testing.assert_allclose(
         found, scipy.stats.norm.logpdf(pixels, wide, np.exp(-0.5)).sum(), rtol=1e-5
     )
-    one = jnp.full(1, log_scale), jnp.zeros((1, 1), jnp.float16)
-    again = distributions.channel_gaussian_image(logits, *one).log_prob(image)
-    np.testing.assert_allclose(again, found, rtol=1e-5)
+    one, zeros = jnp.full(3, log_scale), jnp.zeros(3, jnp.float16)
+    colours = distributions.channel_gaussian_image(jnp.tile(logits, 3), one, zeros)
+    np.testing.assert_allclose(colours.log_prob(jnp.tile(image, 3)), 3 * found, rtol=1e-5)
     found = distributions.diagonal_normal(jnp.array([0.0, 60.0], jnp.float16))
     assert np.isfinite(found.variance) and found.variance > 1e5  # no float16
 
