@@ -6,6 +6,9 @@ from the folder in --runs; docs/results says how each run is trained and evaluat
   recall: recall_256/figures/recall.png
   generate: kanerva_omniglot/figures/generate_memory_12_classes.png
   one_shot: vma_omniglot_fewshot_8x16/figures/fewshot_samples.png
+  learned_slots: vma_omniglot_learned_40000/figures/fewshot_samples.png
+  interpolate_cifar10: small/kanerva_cifar10/figures/interpolate.png
+      --task=interpolate --option=num_pairs=4
   impute: demo/mem_vae_digits/figures/impute_HALF.png
       of `make demo`; --task=impute --option=rect_size=4
   denoise_digits: kanerva_digits_denoise/figures/denoise.png

@@ -35,7 +35,8 @@ def image_grid(
 
     Args:
       path: the PNG file to write; None for none.
-      rows: by name, images `[n, H, W, C]` in [0, 1], C 1 or 3; rows may differ in length.
+      rows: by name, images `[n, H, W, C]` in [0, 1], C 1 or 3; rows may differ in length. Levels
+        beyond, as a Gaussian's means may have, are drawn as the nearest.
       title: above the grid.
       ink: whether 1 is black in grey images, as ink on paper; otherwise white, as in a photograph.
 
@@ -52,7 +53,7 @@ def image_grid(
         for j, image in enumerate(images):
             height, width = (side / max(image.shape[:2]) * 0.9 for side in image.shape[:2])
             extent = (j, j + width, i + height, i)
-            levels = image[..., 0] if image.shape[-1] == 1 else image
+            levels = image[..., 0] if image.shape[-1] == 1 else np.clip(image, 0.0, 1.0)
             axis.imshow(levels, cmap=cmap, vmin=0.0, vmax=1.0, extent=extent)
     axis.set(xlim=(-0.1, num_columns), ylim=(len(rows), -0.1), aspect="equal")
     axis.set_axis_off()

@@ -33,6 +33,13 @@ def test_grey_images_are_ink_on_paper_or_photographs(ink):
     assert (black, white) == ((1.0, 0.0) if ink else (0.0, 1.0))
 
 
+def test_colours_beyond_black_and_white_are_drawn_as_these():
+    colours = np.array([-0.1, 1.2]).repeat(3).reshape(2, 1, 1, 3)
+    figure = plotting.image_grid(None, {"row": colours})
+    black, white = (image.get_array() for image in figure.axes[0].images)
+    assert not np.any(black) and np.all(white == 1)
+
+
 def test_learning_curves_draw_training_and_evaluation(tmp_path):
     entries = [
         {"step": 1, "nll": 3.0, "kl_latent": 1.0, "steps_per_second": 9.0},
