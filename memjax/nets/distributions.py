@@ -62,9 +62,8 @@ class _Channels(dist.Distribution):
     def log_prob(self, value: chex.Array) -> chex.Array:
         """log p `[...]` of values `[..., C]`."""
         errors = list(jnp.moveaxis(value - self.loc, -1, 0))
-        zeros = jnp.zeros_like(self.scales)
         densities = (
-            dist.Normal(zeros[i], self.scales[i]).log_prob(error - self._explained(errors[:i]))
+            jax.scipy.stats.norm.logpdf(error - self._explained(errors[:i]), scale=self.scales[i])
             for i, error in enumerate(errors)
         )
         return functools.reduce(jnp.add, densities)
@@ -72,9 +71,9 @@ class _Channels(dist.Distribution):
     def draw(self, rng_key: chex.PRNGKey) -> chex.Array:
         """One sample `[..., C]`."""
         errors: list[chex.Array] = []
-        noise = jax.random.normal(rng_key, self.loc.shape, self.loc.dtype) * self.scales
-        for new in jnp.moveaxis(noise, -1, 0):
-            errors.append(new + self._explained(errors))
+        noise = jax.random.normal(rng_key, self.loc.shape, self.loc.dtype)
+        for i, new in enumerate(jnp.moveaxis(noise, -1, 0)):
+            errors.append(self.scales[i] * new + self._explained(errors))
         return self.loc + jnp.stack(errors, axis=-1)
 
     def _explained(self, errors: list[chex.Array]) -> chex.Numeric:

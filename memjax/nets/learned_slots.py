@@ -53,7 +53,7 @@ class LearnedSlotNets(Net):
         return as_reals("vectors", vectors, self.dtype)
 
     def prior(self, features: chex.Array) -> dist.Distribution:
-        """p(z|m)."""
+        """p(z|m), for slots `[..., D]`."""
         return distributions.diagonal_normal(self.latent_prior(features))
 
     def posterior(self, features: chex.Array, query: chex.Array) -> dist.Distribution:

@@ -18,7 +18,7 @@ from tests import model_examples as every
 from tests.models.common import assert_refused, one_query
 
 _PROTOCOLS = {
-    models.AddressesSlots: {"VMA otherwise"},
+    models.AddressesSlots: {"VMA otherwise", "VMA with learned slots and convolutions"},
     models.AddressesSupport: {"VMA", "VMA with convolutions", "VMA with a user's nets"},
     models.Encodes: {n for n in every.NAMES if "Machine" in n},
     models.HasFeatures: {"MemVAE", "MemVAE otherwise"},

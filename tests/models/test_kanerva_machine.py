@@ -517,6 +517,7 @@ def test_what_is_encoded_once_stands_for_its_images():
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), twice, once)
 
 
+@pytest.mark.usefixtures("strict_ranks")
 def test_colours_are_read_and_generated():
     model = tiny(likelihood="gaussian").clone(image_shape=(3, 2, 3))
     support = np.random.default_rng(0).uniform(size=(4, 3, 2, 3)).astype(np.float32)

@@ -76,6 +76,7 @@ def test_a_likelihood_is_of_logits_or_of_means_with_one_covariance_of_the_channe
         ImageLikelihood("beta").apply({}, outputs)
 
 
+@pytest.mark.usefixtures("strict_ranks")
 def test_draws_have_the_covariance_of_the_channels():
     outputs = np.linspace(0, 1, 60 * 60 * 3, dtype=np.float32).reshape(60, 60, 3)
     found = gaussian(_LOG_SCALES, _COEFFICIENTS, outputs)
