@@ -51,7 +51,7 @@ def test_weights_average_to_the_exact_likelihood(model_class, likelihood):
     objective, log_weights, mean, variance, outputs = found
     np.testing.assert_allclose(objective, oracles.log_mean_exp(log_weights), rtol=1e-5)
     if likelihood == "gaussian":
-        scale = np.exp(variables["params"]["pixels"]["log_scales"][0])
+        scale = np.exp(float(variables["params"]["pixels"]["log_scales"][0]))
         log_pixels = scipy.stats.norm.logpdf(query, outputs, scale)
     else:
         log_pixels = scipy.special.log_expit(np.where(query == 1, outputs, -outputs))

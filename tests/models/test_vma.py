@@ -62,7 +62,7 @@ def exact_log_joint(model, variables, query, support):
         scores = oracles.similarity(question, embeddings, model.similarity)
         log_prior = np.log(oracles.softmax(scores))
     if model.likelihood == "gaussian":
-        scale = np.exp(variables["params"]["pixels"]["log_scales"][0])
+        scale = np.exp(float(variables["params"]["pixels"]["log_scales"][0]))
         pixels = scipy.stats.norm.pdf(query, outputs, scale)
     else:
         pixels = scipy.special.expit(np.where(query == 1, outputs, -outputs))

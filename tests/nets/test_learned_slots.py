@@ -24,8 +24,8 @@ def all_parts(nets, vectors, query, latent):
 
 
 @functools.cache
-def begin(nets=_NETS):
-    return jax.jit(lambda *xs: nets.init_with_output(*xs, method=all_parts))(
+def begin():
+    return jax.jit(lambda *xs: _NETS.init_with_output(*xs, method=all_parts))(
         jax.random.key(0), *given()
     )
 
