@@ -21,8 +21,8 @@ _W = 1  # the role of the kernel among x, w and y
 _Shape = tuple[int, ...]
 # A row for each plan: its name, 0 for none; the role of what it computes; the convolution, the copy
 # of the kernel, the engine; the layouts of x, w, y, the kernel as oneDNN wants it, and scratch;
-# oneDNN's names of the convolution's three arguments.
-_PLANS = np.zeros((4096, 13), np.int64)
+# oneDNN's names of the convolution's three arguments; how many threads.
+_PLANS = np.zeros((4096, 14), np.int64)
 _ERROR = ctypes.create_string_buffer(b"oneDNN fails")
 _lock = threading.Lock()
 
@@ -60,6 +60,8 @@ def _numbers(*values: int) -> Any:
 
 _ENGINE = _make("engine_create", 1, ctypes.c_size_t(0))  # the CPU
 _NUM_THREADS = min(len(os.sched_getaffinity(0)), int(os.environ.get("NPROC") or 2**31))  # as XLA
+# A thread that is woken for less than some 0.5 ms of work costs more than it brings.
+_PRODUCTS_PER_THREAD = 30_000_000
 
 
 @functools.cache
@@ -79,7 +81,9 @@ def plan(role: int, x: _Shape, w: _Shape, y: _Shape, window: _Shape) -> int:
     Raises:
       RuntimeError: oneDNN refuses them, or there are more plans than rows.
     """
-    _LIBRARY.omp_set_num_threads(_NUM_THREADS)  # which oneDNN plans for
+    num_products = math.prod(y) * math.prod(w[:3])
+    num_threads = max(1, min(_NUM_THREADS, num_products // _PRODUCTS_PER_THREAD))
+    _LIBRARY.omp_set_num_threads(num_threads)  # which oneDNN plans for
     options = _make("primitive_attr_create")
     _LIBRARY.dnnl_primitive_attr_set_scratchpad_mode(options, 1)  # ours, as any thread may call
     layouts = []
@@ -115,7 +119,7 @@ def plan(role: int, x: _Shape, w: _Shape, y: _Shape, window: _Shape) -> int:
         row = int(np.argmin(_PLANS[:, 0]))
         if _PLANS[row, 0]:
             raise RuntimeError(f"oneDNN: more than {len(_PLANS)} kinds of convolutions")
-        _PLANS[row, 1:] = np.array([role, *addresses, *names])
+        _PLANS[row, 1:] = np.array([role, *addresses, *names, num_threads])
         _PLANS[row, 0] = name
     return name
 
@@ -172,7 +176,7 @@ def _run(row, data):
     """Carries out a row's plan on the addresses of x, w and y; 0, or what went wrong."""
     _, role, convolution, copy, engine = row[:5]
     made, memories = np.zeros(1, np.int64), np.zeros(5, np.int64)
-    _set_threads(_NUM_THREADS)  # of the calling thread
+    _set_threads(row[13])  # of the calling thread
     status = _create_stream(made.ctypes.data, engine, 1)
     stream = made[0]
     for i in range(5):

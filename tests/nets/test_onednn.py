@@ -100,6 +100,19 @@ def test_what_has_no_plan_stays_with_xla(monkeypatch):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("batch", "threads"), [(1, 1), (12, 1), (13, 2), (1000, 4)])
+def test_threads_are_as_many_as_there_is_work_for(monkeypatch, batch, threads):
+    library = _onednn._library()
+    library.plan.cache_clear()
+    monkeypatch.setattr(library, "_NUM_THREADS", 4)
+    x, w, y = (batch, 32, 32, 16), (3, 3, 16, 32), (batch, 32, 32, 32)  # 4.7 M products an image
+    name = library.plan(2, x, w, y, (1, 1, 1, 1, 1, 1))
+    (row,) = np.flatnonzero(library._PLANS[:, 0] == name)
+    library.plan.cache_clear()
+    assert library._PLANS[row, -1] == threads
+    library._PLANS[row, 0] = 0  # it is planned for threads that this process has not
+
+
 def test_calls_outside_jit_compile_once():
     images, kernel = jnp.ones((3, 6, 4, 3)), jnp.ones((3, 3, 3, 5))
     _onednn.convolve(images, kernel, (1, 1), "SAME")
