@@ -20,7 +20,7 @@ from absl import flags
 
 from benchmarks import peer
 from experiments import cli
-from memjax.nets.convolutions import ConvTranspose, convolution
+from memjax.nets.convolutions import Conv, ConvTranspose
 
 _BATCH = flags.DEFINE_integer("batch", 512, "Images.")
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "The median counts.")
@@ -60,7 +60,7 @@ def measure(layer: Sequence[Any], ours: bool) -> list[float]:
     module: nn.Module
     window, strides = (kernel, kernel), (stride, stride)
     if ours:
-        module = ConvTranspose(outputs) if transposed else convolution(outputs, kernel, stride)
+        module = ConvTranspose(outputs) if transposed else Conv(outputs, kernel, stride)
     else:
         module = (nn.ConvTranspose if transposed else nn.Conv)(outputs, window, strides)
     rng = np.random.default_rng(0)

@@ -11,7 +11,7 @@ import numpyro.distributions as dist
 
 from memjax.errors import UserError
 from memjax.nets import distributions
-from memjax.nets.convolutions import ConvTranspose, convolution
+from memjax.nets.convolutions import Conv, ConvTranspose
 from memjax.nets.inputs import Net, as_floats, as_reals
 from memjax.nets.mlp import MLP, image_to_vector, output_init
 
@@ -43,7 +43,7 @@ class ImageEncoder(Net):
         pyramid_shapes(images.shape[-3:])
         hidden = images
         for _ in range(_NUM_BLOCKS):
-            hidden = nn.relu(convolution(self.num_filters, 4, 2, **self._types)(hidden))
+            hidden = nn.relu(Conv(self.num_filters, 4, 2, **self._types)(hidden))
             hidden = _ResidualBlock(self.num_filters, **self._types)(hidden)
         return nn.Dense(self.output_size, **self._types)(image_to_vector(hidden))
 
@@ -122,7 +122,7 @@ class _ResidualBlock(Net):
 
     @nn.compact
     def __call__(self, inputs: chex.Array) -> chex.Array:
-        first, second = (convolution(self.num_filters, 3, **self._types) for _ in range(2))
+        first, second = (Conv(self.num_filters, 3, **self._types) for _ in range(2))
         return nn.relu(inputs + second(nn.relu(first(inputs))))
 
 

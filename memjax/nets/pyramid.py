@@ -13,8 +13,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from memjax.nets import convolutions, distributions
-from memjax.nets.convolutions import Dense, gather, spread
+from memjax.nets import distributions
+from memjax.nets.convolutions import Conv, Dense, gather, spread
 from memjax.nets.image import pyramid_shapes
 from memjax.nets.inputs import Net, as_reals
 from memjax.nets.mlp import MLP, image_to_vector, output_init
@@ -180,6 +180,6 @@ class ConditionalNets(Net):
         return self.decoder(codes, features.skips)
 
 
-def convolution(num_filters: int, **options: Any) -> nn.Module:
+def convolution(num_filters: int, **options: Any) -> Conv:
     """A 3 x 3 convolution."""
-    return convolutions.convolution(num_filters, 3, **{"kernel_init": _KERNEL_INIT} | options)
+    return Conv(num_filters, 3, **{"kernel_init": _KERNEL_INIT} | options)

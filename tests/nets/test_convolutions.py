@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memjax.nets.convolutions import ConvTranspose, Dense, convolution, gather, spread
+from memjax.nets.convolutions import Conv, ConvTranspose, Dense, gather, spread
 
 
 def _pair(window, strides):
-    ours = partial(convolution, window=window, strides=strides)
+    ours = partial(Conv, window=window, strides=strides)
     return ours, partial(nn.Conv, kernel_size=(window, window), strides=strides)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from memjax.nets import _onednn
-from memjax.nets.convolutions import ConvTranspose, Dense, convolution
+from memjax.nets.convolutions import Conv, ConvTranspose, Dense
 
 try:
     metadata.version("onednn-cpu-gomp")
@@ -22,11 +22,11 @@ except (metadata.PackageNotFoundError, OSError):
     pytest.skip("oneDNN is not installed", allow_module_level=True)
 
 _NETS = {  # net, inputs
-    "down from one channel": (convolution(5, 4, 2), (3, 5, 4, 1)),
-    "down": (convolution(5, 4, 2), (3, 6, 4, 3)),
-    "down, 3 x 3, odd": (convolution(5, 3, 2), (3, 5, 7, 3)),
-    "3 x 3": (convolution(4, 3), (3, 5, 4, 2)),
-    "3 x 3 to one channel": (convolution(1, 3), (3, 5, 4, 4)),
+    "down from one channel": (Conv(5, 4, 2), (3, 5, 4, 1)),
+    "down": (Conv(5, 4, 2), (3, 6, 4, 3)),
+    "down, 3 x 3, odd": (Conv(5, 3, 2), (3, 5, 7, 3)),
+    "3 x 3": (Conv(4, 3), (3, 5, 4, 2)),
+    "3 x 3 to one channel": (Conv(1, 3), (3, 5, 4, 4)),
     "up to one channel": (ConvTranspose(1), (3, 3, 2, 4)),
     "up": (ConvTranspose(5), (3, 3, 1, 4)),
     "dense": (Dense(5), (3, 5, 4, 2)),
@@ -164,8 +164,8 @@ def test_nothing_is_made_twice_for_one_shape():
 
 _COMPUTE = """
 import jax, numpy as np
-from memjax.nets.convolutions import convolution
-net = convolution(16, 3)
+from memjax.nets.convolutions import Conv
+net = Conv(16, 3)
 inputs = np.random.default_rng(0).normal(size=(64, 14, 14, 16)).astype(np.float32)
 params = net.init(jax.random.key(0), inputs)
 step = jax.jit(jax.grad(lambda p, x: (net.apply(p, x) ** 2).mean()))
