@@ -44,10 +44,9 @@ class Conv(Net):
     @nn.compact
     def __call__(self, inputs: chex.Array) -> chex.Array:
         """From `[..., H, W, C]` to `[..., H, W, features]`; by 2, half as high and wide."""
-        inputs, kernel, bias = _parameters(self, inputs, self.window, self.window)
-        hidden = convolve(inputs.reshape(-1, *inputs.shape[-3:]), kernel, self.strides)
-        hidden = hidden if bias is None else shifted(hidden, bias)
-        return hidden.reshape(*inputs.shape[:-3], *hidden.shape[1:])
+        window = (self.window, self.window)
+        arrays = _parameters(self, inputs, *window, use_bias=self.use_bias)
+        return _over_images(partial(convolve, strides=self.strides), *arrays)
 
 
 class ConvTranspose(Net):
@@ -64,9 +63,7 @@ class ConvTranspose(Net):
     @nn.compact
     def __call__(self, inputs: chex.Array) -> chex.Array:
         """From `[..., H, W, C]` to `[..., 2 H, 2 W, features]`."""
-        inputs, kernel, bias = _parameters(self, inputs, 4, 4)
-        hidden = shifted(doubled(inputs.reshape(-1, *inputs.shape[-3:]), kernel), bias)
-        return hidden.reshape(*inputs.shape[:-3], *hidden.shape[1:])
+        return _over_images(doubled, *_parameters(self, inputs, 4, 4))
 
 
 class Dense(Net):
@@ -89,14 +86,25 @@ class Dense(Net):
         return affine(inputs, kernel, bias)
 
 
-def _parameters(net: Conv | ConvTranspose | Dense, inputs: chex.Array, *window: int) -> Any:
+def _parameters(
+    net: Conv | ConvTranspose | Dense, inputs: chex.Array, *window: int, use_bias: bool = True
+) -> list[Any]:
     """`inputs`, the kernel and the bias, or None, of one type."""
     shape = (*window, inputs.shape[-1], net.features)
     kernel = net.param("kernel", net.kernel_init, shape, net.param_dtype)
     bias = None
-    if getattr(net, "use_bias", True):
+    if use_bias:
         bias = net.param("bias", nn.initializers.zeros, (net.features,), net.param_dtype)
     return promote_dtype(inputs, kernel, bias, dtype=net.dtype)
+
+
+def _over_images(
+    convolve: Callable, inputs: chex.Array, kernel: chex.Array, bias: chex.Array | None
+) -> chex.Array:
+    """`convolve` of `[..., H, W, C]` as one batch of images, and the bias, if there is one."""
+    hidden = convolve(inputs.reshape(-1, *inputs.shape[-3:]), kernel)
+    hidden = hidden if bias is None else shifted(hidden, bias)
+    return hidden.reshape(*inputs.shape[:-3], *hidden.shape[1:])
 
 
 def convolve(inputs: chex.Array, kernel: chex.Array, strides: int) -> chex.Array:
@@ -188,17 +196,18 @@ def affine(inputs: chex.Array, kernel: chex.Array, bias: chex.Array) -> chex.Arr
     Returns:
       `[..., F]`.
     """
-    return inputs @ kernel + jnp.expand_dims(bias, range(inputs.ndim - 1))
+    return shifted(inputs @ kernel, bias)
 
 
 @shifted.defjvp
 def _shifted_jvp(primals, tangents):
     (inputs, bias), (input_tangents, bias_tangents) = primals, tangents
-    moved = jnp.expand_dims(bias_tangents, range(inputs.ndim - 1))
     if _onednn.takes(inputs, bias) and len(bias) >= _FEW:
         # Made of the inputs, the ones have the axis of images that `vmap` gives to these.
         ones = ((inputs[..., :1] == 0) | True).astype(inputs.dtype)
         moved = _by_pixels(ones, bias_tangents[None])
+    else:
+        moved = jnp.expand_dims(bias_tangents, range(inputs.ndim - 1))
     return shifted(inputs, bias), input_tangents + moved
 
 
